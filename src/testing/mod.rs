@@ -1,1 +1,4 @@
+mod identity;
+
 pub use crate::clock::manual::ManualClock;
+pub use identity::IdentityBuilder;

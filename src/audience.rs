@@ -1,0 +1,160 @@
+//! The audiences that a service answers to.
+
+use std::{fmt, sync::Arc};
+
+/// The audiences of which a token must name at least one ([RFC 7519 §4.1.3]; `spec.audiences` of a TokenReview).
+///
+/// The set cannot be empty: without an audience a token that its bearer sent to *any* other service would be accepted
+/// here. [`Audiences::dangerous_any`] is the only, and visible, way round.
+///
+/// ```
+/// use tower_kube_auth::audience::Audiences;
+///
+/// let audiences = Audiences::new(["my-audience"]).unwrap();
+/// assert_eq!(audiences.to_string(), "my-audience");
+/// assert!(Audiences::new([""]).is_err());
+/// assert!(Audiences::new(Vec::<String>::new()).is_err());
+/// ```
+///
+/// [RFC 7519 §4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audiences(Accepted);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Accepted {
+    AnyOf(Arc<[Arc<str>]>),
+    All,
+}
+
+impl Audiences {
+    /// The set of `audiences`, duplicates dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidAudiences`] if there is none, or one is empty or has white space at an end.
+    pub fn new<I>(audiences: I) -> Result<Self, InvalidAudiences>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let mut set: Vec<Arc<str>> = Vec::new();
+        for audience in audiences {
+            let audience: String = audience.into();
+            if audience.is_empty() {
+                return Err(InvalidAudiences::Empty);
+            }
+            if audience.trim() != audience {
+                return Err(InvalidAudiences::Padded(audience));
+            }
+            if !set.iter().any(|known| **known == *audience) {
+                set.push(audience.into());
+            }
+        }
+        if set.is_empty() { Err(InvalidAudiences::None) } else { Ok(Self(Accepted::AnyOf(set.into()))) }
+    }
+
+    /// Accepts tokens for whatever audience.
+    ///
+    /// Every service that ever receives a token of one of your callers can then act as that caller here. There is
+    /// hardly a reason to want this outside of debugging.
+    #[must_use]
+    pub fn dangerous_any() -> Self {
+        Self(Accepted::All)
+    }
+
+    /// The configured audiences; `None` if any will do.
+    #[must_use]
+    pub fn required(&self) -> Option<&[Arc<str>]> {
+        match &self.0 {
+            Accepted::AnyOf(set) => Some(set),
+            Accepted::All => None,
+        }
+    }
+
+    /// Those of `claimed` that are accepted. An empty result is a refusal, also where any audience will do.
+    #[must_use]
+    pub fn intersection<'a, I>(&self, claimed: I) -> Vec<Arc<str>>
+    where
+        I: IntoIterator<Item = &'a str>,
+    {
+        let mut common: Vec<Arc<str>> = Vec::new();
+        for audience in claimed {
+            if common.iter().any(|known| **known == *audience) {
+                continue;
+            }
+            match &self.0 {
+                Accepted::AnyOf(set) => common.extend(set.iter().find(|known| ***known == *audience).cloned()),
+                Accepted::All => common.push(audience.into()),
+            }
+        }
+        common
+    }
+}
+
+impl fmt::Display for Audiences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Accepted::AnyOf(set) => {
+                for (position, audience) in set.iter().enumerate() {
+                    write!(f, "{}{audience}", if position == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Accepted::All => f.write_str("any audience"),
+        }
+    }
+}
+
+/// Why a list of audiences is not usable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidAudiences {
+    /// The list is empty.
+    None,
+    /// An audience is the empty string.
+    Empty,
+    /// An audience begins or ends with white space.
+    Padded(String),
+}
+
+impl fmt::Display for InvalidAudiences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str(
+                "no audience is configured: call .audience(\"…\") with the name that callers request their token for",
+            ),
+            Self::Empty => f.write_str("an audience is the empty string: is an environment variable unset?"),
+            Self::Padded(audience) => {
+                write!(f, "the audience {audience:?} begins or ends with white space: no token can match it; trim it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidAudiences {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_intersection_keeps_the_order_of_the_token_and_drops_duplicates() {
+        let audiences = Audiences::new(["a", "b", "a"]).unwrap();
+        let common = audiences.intersection(["x", "b", "a", "b"]);
+        assert_eq!(common.iter().map(|audience| &**audience).collect::<Vec<_>>(), ["b", "a"]);
+        assert!(audiences.intersection(["A", "ab", ""]).is_empty());
+    }
+
+    #[test]
+    fn any_audience_still_needs_one() {
+        assert!(Audiences::dangerous_any().intersection([]).is_empty());
+        assert_eq!(Audiences::dangerous_any().intersection(["x"]).len(), 1);
+    }
+
+    #[test]
+    fn unusable_lists_are_refused() {
+        assert_eq!(Audiences::new(Vec::<String>::new()), Err(InvalidAudiences::None));
+        assert_eq!(Audiences::new(["a", ""]), Err(InvalidAudiences::Empty));
+        assert_eq!(Audiences::new([" a"]), Err(InvalidAudiences::Padded(" a".into())));
+    }
+}

@@ -1,0 +1,310 @@
+//! Who a verified token belongs to.
+
+mod username;
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+
+pub(crate) use username::Username;
+
+/// The extra keys under which kube-apiserver reports what a token is bound to (`k8s.io/apiserver`,
+/// `authentication/serviceaccount`).
+pub(crate) mod extra_key {
+    pub(crate) const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+    pub(crate) const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+    pub(crate) const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
+    pub(crate) const NODE_UID: &str = "authentication.kubernetes.io/node-uid";
+    pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
+    pub(super) const ALL: [&str; 5] = [POD_NAME, POD_UID, NODE_NAME, NODE_UID, CREDENTIAL_ID];
+}
+
+const ALL_SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+const AUTHENTICATED: &str = "system:authenticated";
+
+/// A Kubernetes ServiceAccount whose token was verified.
+///
+/// There is no way to make one but to verify a token (or, in tests, `testing::IdentityBuilder`), so a function that takes
+/// a `ServiceAccountIdentity` needs no further check of *who*; only of *what they may do*. Cloning it costs a reference
+/// count.
+///
+/// It is serialised with Kubernetes' own field names, and never with the token:
+///
+/// ```
+/// use tower_kube_auth::testing::IdentityBuilder;
+///
+/// let caller = IdentityBuilder::new("shop", "checkout").pod("checkout-7d9f", "11f3").build();
+/// assert_eq!(caller.username(), "system:serviceaccount:shop:checkout");
+/// assert_eq!(caller.to_string(), caller.username());
+/// assert_eq!(caller.pod().unwrap().name, "checkout-7d9f");
+/// assert_eq!(serde_json::to_value(&caller).unwrap()["namespace"], "shop");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServiceAccountIdentity(Arc<Inner>);
+
+#[derive(PartialEq, Eq)]
+struct Inner {
+    username: Username,
+    uid: Box<str>,
+    groups: Box<[Cow<'static, str>]>,
+    audiences: Box<[Arc<str>]>,
+    issuer: Option<Arc<str>>,
+    extra: Box<[(Cow<'static, str>, Box<[Box<str>]>)]>,
+    expires_at: Option<SystemTime>,
+}
+
+/// The Pod or the Node that a token is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct BoundObject<'a> {
+    /// The object's name.
+    pub name: &'a str,
+    /// The object's uid, where the API server or the token names it.
+    pub uid: Option<&'a str>,
+}
+
+impl ServiceAccountIdentity {
+    /// `None` unless `user` is strictly a ServiceAccount: the username, a uid, and the two groups that kube-apiserver gives
+    /// to every ServiceAccount and that no other authenticator's user has by accident.
+    pub(crate) fn from_user_info(
+        user: UserInfo,
+        audiences: Vec<Arc<str>>,
+        issuer: Option<Arc<str>>,
+        expires_at: Option<SystemTime>,
+    ) -> Option<Self> {
+        let username = Username::parse(&user.username)?;
+        let is_member = |wanted: &str| user.groups.iter().any(|group| group == wanted);
+        if !is_uid(&user.uid) || !is_member(ALL_SERVICE_ACCOUNTS) || !is_member(&namespace_group(username.namespace()))
+        {
+            return None;
+        }
+        let groups = user.groups.into_iter().map(shared_group).collect();
+        let extra = user
+            .extra
+            .into_iter()
+            .map(|(key, values)| (shared_extra_key(key), values.into_iter().map(String::into_boxed_str).collect()))
+            .collect();
+        let uid = user.uid.into();
+        Some(Self(Arc::new(Inner { username, uid, groups, audiences: audiences.into(), issuer, extra, expires_at })))
+    }
+
+    /// The ServiceAccount's namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.0.username.namespace()
+    }
+
+    /// The ServiceAccount's name within its namespace.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.username.name()
+    }
+
+    /// The ServiceAccount's uid: a ServiceAccount that was deleted and made again under the same name has another.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.0.uid
+    }
+
+    /// `system:serviceaccount:<namespace>:<name>`, as RBAC subjects and audit logs spell it.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        self.0.username.as_str()
+    }
+
+    /// The groups, as the API server reports them: `system:serviceaccounts`, `system:serviceaccounts:<namespace>`,
+    /// `system:authenticated`.
+    #[must_use]
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.groups.iter().map(|group| &**group)
+    }
+
+    /// Those audiences of the token that this service answers to.
+    #[must_use]
+    pub fn audiences(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.audiences.iter().map(|audience| &**audience)
+    }
+
+    /// The token's issuer (`iss`), if the verifier knows it.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.0.issuer.as_deref()
+    }
+
+    /// The Pod that the token is bound to, if any.
+    #[must_use]
+    pub fn pod(&self) -> Option<BoundObject<'_>> {
+        self.bound(extra_key::POD_NAME, extra_key::POD_UID)
+    }
+
+    /// The Node that the token is bound to, or that its Pod runs on. Known from Kubernetes 1.30 on.
+    #[must_use]
+    pub fn node(&self) -> Option<BoundObject<'_>> {
+        self.bound(extra_key::NODE_NAME, extra_key::NODE_UID)
+    }
+
+    /// The token's credential id, `JTI=<jti>`, as it stands in the API server's audit log. Known from Kubernetes 1.30 on.
+    #[must_use]
+    pub fn credential_id(&self) -> Option<&str> {
+        self.first_extra(extra_key::CREDENTIAL_ID)
+    }
+
+    /// When the token expires (`exp`), if the verifier knows it.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.0.expires_at
+    }
+
+    /// What else the authenticator said, `UserInfo.extra`: each key with its values. Includes the keys that
+    /// [`pod`](Self::pod), [`node`](Self::node) and [`credential_id`](Self::credential_id) are read from.
+    #[must_use]
+    pub fn extra(&self) -> impl ExactSizeIterator<Item = (&str, impl ExactSizeIterator<Item = &str>)> {
+        self.0.extra.iter().map(|(key, values)| (&**key, values.iter().map(|value| &**value)))
+    }
+
+    fn first_extra(&self, wanted: &str) -> Option<&str> {
+        let (_, values) = self.0.extra.iter().find(|(key, _)| key == wanted)?;
+        values.first().map(|value| &**value)
+    }
+
+    fn bound(&self, name: &str, uid: &str) -> Option<BoundObject<'_>> {
+        self.first_extra(name).map(|name| BoundObject { name, uid: self.first_extra(uid) })
+    }
+}
+
+impl fmt::Display for ServiceAccountIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.username())
+    }
+}
+
+impl fmt::Debug for ServiceAccountIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceAccountIdentity")
+            .field("username", &self.username())
+            .field("uid", &self.uid())
+            .field("groups", &self.0.groups)
+            .field("audiences", &self.0.audiences)
+            .field("issuer", &self.issuer())
+            .field("extra", &self.0.extra)
+            .field("expires_at", &self.expires_at())
+            .finish()
+    }
+}
+
+impl Serialize for ServiceAccountIdentity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("ServiceAccountIdentity", 11)?;
+        fields.serialize_field("username", self.username())?;
+        fields.serialize_field("namespace", self.namespace())?;
+        fields.serialize_field("name", self.name())?;
+        fields.serialize_field("uid", self.uid())?;
+        fields.serialize_field("groups", &self.0.groups)?;
+        fields.serialize_field("audiences", &self.audiences().collect::<Vec<_>>())?;
+        fields.serialize_field("issuer", &self.issuer())?;
+        fields.serialize_field("pod", &self.pod())?;
+        fields.serialize_field("node", &self.node())?;
+        let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+        fields.serialize_field("exp", &self.expires_at().and_then(seconds))?;
+        let extra: BTreeMap<_, _> = self.0.extra.iter().map(|(key, values)| (key, values)).collect();
+        fields.serialize_field("extra", &extra)?;
+        fields.end()
+    }
+}
+
+/// A user as Kubernetes' authenticators describe one (`authentication.k8s.io/v1` `UserInfo`). Nothing in it is verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct UserInfo {
+    /// The username: `system:serviceaccount:<namespace>:<name>` for a ServiceAccount.
+    pub username: String,
+    /// The uid.
+    pub uid: String,
+    /// The groups.
+    pub groups: Vec<String>,
+    /// Anything else, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl UserInfo {
+    /// The user that kube-apiserver makes of a ServiceAccount: username, uid, and its three groups.
+    #[must_use]
+    pub fn service_account(namespace: &str, name: &str, uid: &str) -> Self {
+        Self {
+            username: format!("system:serviceaccount:{namespace}:{name}"),
+            uid: uid.into(),
+            groups: vec![ALL_SERVICE_ACCOUNTS.into(), namespace_group(namespace), AUTHENTICATED.into()],
+            extra: BTreeMap::new(),
+        }
+    }
+}
+
+fn namespace_group(namespace: &str) -> String {
+    format!("{ALL_SERVICE_ACCOUNTS}:{namespace}")
+}
+
+/// Kubernetes' uids are UUIDs, but nothing promises it: visible ASCII of a sane length.
+fn is_uid(uid: &str) -> bool {
+    (1..=128).contains(&uid.len()) && uid.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The strings that every identity has in common cost no memory of their own.
+fn shared_group(group: String) -> Cow<'static, str> {
+    match &*group {
+        ALL_SERVICE_ACCOUNTS => Cow::Borrowed(ALL_SERVICE_ACCOUNTS),
+        AUTHENTICATED => Cow::Borrowed(AUTHENTICATED),
+        _ => Cow::Owned(group),
+    }
+}
+
+fn shared_extra_key(key: String) -> Cow<'static, str> {
+    extra_key::ALL.into_iter().find(|known| *known == key).map_or(Cow::Owned(key), Cow::Borrowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity_of(user: UserInfo) -> Option<ServiceAccountIdentity> {
+        ServiceAccountIdentity::from_user_info(user, vec!["a".into()], None, None)
+    }
+
+    #[test]
+    fn a_user_with_a_service_accounts_name_but_without_its_groups_is_not_one() {
+        let user = UserInfo::service_account("ns", "name", "1");
+        assert!(identity_of(user.clone()).is_some());
+        for missing in 0..2 {
+            let mut impostor = user.clone();
+            impostor.groups.remove(missing);
+            assert!(identity_of(impostor).is_none());
+        }
+        assert!(
+            identity_of(UserInfo { groups: vec![ALL_SERVICE_ACCOUNTS.into(), namespace_group("other")], ..user })
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_service_account_has_a_uid() {
+        for uid in ["", " ", "a b", "ü", &"1".repeat(129)] {
+            assert!(identity_of(UserInfo::service_account("ns", "name", uid)).is_none(), "{uid:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_extras_are_kept_and_known_ones_are_read() {
+        let mut user = UserInfo::service_account("ns", "name", "1");
+        user.extra.insert(extra_key::NODE_NAME.into(), vec!["worker".into()]);
+        user.extra.insert("example.org/attestation".into(), vec!["x".into(), "y".into()]);
+        let identity = identity_of(user).unwrap();
+        assert_eq!(identity.node(), Some(BoundObject { name: "worker", uid: None }));
+        assert_eq!(identity.pod(), None);
+        assert!(identity.extra().any(|(key, values)| key == "example.org/attestation" && values.len() == 2));
+    }
+}

@@ -1,0 +1,1 @@
+//! Offline verification against the issuer's public keys.

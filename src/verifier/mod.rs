@@ -1,0 +1,59 @@
+//! Who decides about a token: the [`Verifier`] trait and the two verifiers of this crate.
+
+mod erased;
+#[cfg(feature = "jwks")]
+pub mod jwks;
+#[cfg(feature = "token-review")]
+pub mod token_review;
+
+use std::{future::Future, sync::Arc};
+
+pub(crate) use erased::SharedVerifier;
+
+use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict::Verdict};
+
+/// Decides whether a token is good for one of the audiences, and whose it is.
+///
+/// Implement it with a plain `async fn`; wrap one of this crate's verifiers to add a condition, or talk to a backend of
+/// your own and state its answer with [`Acceptance::from_user_info`](crate::verdict::Acceptance::from_user_info):
+///
+/// ```
+/// use tower_kube_auth::{
+///     BearerToken, Verifier, audience::Audiences, error::VerifyError, verdict::{Reason, Verdict},
+/// };
+///
+/// /// Lets only ServiceAccounts of one namespace through.
+/// struct OnlyFrom<V>(&'static str, V);
+///
+/// impl<V: Verifier> Verifier for OnlyFrom<V> {
+///     async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+///         Ok(match self.1.verify(token, audiences).await? {
+///             Verdict::Accept(accepted) if accepted.identity().namespace() != self.0 => Verdict::Reject(Reason::Denied),
+///             verdict => verdict,
+///         })
+///     }
+/// }
+/// ```
+///
+/// `Ok` is a decision and may be cached; `Err` is trouble on this side, is answered with 503 and is never cached. A verifier
+/// must not be lenient about audiences: the token must name at least one of `audiences`.
+///
+/// The future may be polled first by the request's own task and then by another, and it may be dropped at any `await`.
+pub trait Verifier: Send + Sync + 'static {
+    /// Decides about `token`.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`] if no decision could be reached; never for anything that is the token's fault.
+    fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> impl Future<Output = Result<Verdict, VerifyError>> + Send;
+}
+
+impl<V: Verifier> Verifier for Arc<V> {
+    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+        V::verify(self, token, audiences).await
+    }
+}
