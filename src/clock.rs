@@ -6,6 +6,9 @@
 
 use std::{
     fmt,
+    future::poll_fn,
+    pin::pin,
+    task::Poll,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -61,6 +64,16 @@ impl Clock {
             #[cfg(any(test, feature = "testing"))]
             Source::Manual(clock) => clock.sleep(duration).await,
         }
+    }
+
+    /// Waits for `future`, but no longer than `limit`: `None` if that has passed first.
+    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        let (mut future, mut sleep) = (pin!(future), pin!(self.sleep(limit)));
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
+        })
+        .await
     }
 }
 

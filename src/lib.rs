@@ -1,5 +1,7 @@
 //! Tower and axum middleware that authenticates Kubernetes ServiceAccounts.
 
+#[cfg(feature = "token-review")]
+mod api_server;
 pub mod audience;
 pub mod clock;
 pub mod error;
@@ -8,6 +10,8 @@ pub mod inspect;
 mod token;
 pub mod verdict;
 pub mod verifier;
+#[cfg(feature = "token-review")]
+mod wire;
 
 /// An embedded cluster and other help for tests.
 #[cfg(feature = "testing")]
@@ -16,3 +20,5 @@ pub mod testing;
 pub use identity::ServiceAccountIdentity;
 pub use token::{BearerToken, MalformedToken};
 pub use verifier::Verifier;
+#[cfg(feature = "token-review")]
+pub use verifier::token_review::TokenReviewVerifier;

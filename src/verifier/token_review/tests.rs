@@ -1,0 +1,239 @@
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
+};
+
+use http::{Request, Response, StatusCode};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::clock::manual::ManualClock;
+
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3VlciIsImV4cCI6NDAwMDAwMDAwMH0.c2ln";
+
+/// An API server that gives one answer, counts the calls and keeps the last body.
+#[derive(Clone)]
+struct FakeApiServer {
+    answer: Arc<Mutex<(StatusCode, Vec<(&'static str, &'static str)>, String)>>,
+    calls: Arc<AtomicU32>,
+    seen: Arc<Mutex<Value>>,
+}
+
+impl FakeApiServer {
+    fn new(status: StatusCode, body: impl ToString) -> Self {
+        let answer = Arc::new(Mutex::new((status, Vec::new(), body.to_string())));
+        Self { answer, calls: Arc::default(), seen: Arc::default() }
+    }
+
+    fn reviewing(status: &Value) -> Self {
+        Self::new(StatusCode::CREATED, json!({ "spec": {}, "status": status }))
+    }
+
+    fn header(self, name: &'static str, value: &'static str) -> Self {
+        self.answer.lock().unwrap().1.push((name, value));
+        self
+    }
+
+    fn verifier(&self) -> TokenReviewVerifier {
+        let this = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let this = this.clone();
+            async move {
+                this.calls.fetch_add(1, Ordering::SeqCst);
+                assert_eq!((request.method().as_str(), request.uri().path()), ("POST", PATH));
+                let body = request.into_body().collect_bytes().await.unwrap();
+                *this.seen.lock().unwrap() = serde_json::from_slice(&body).unwrap();
+                let (status, headers, body) = this.answer.lock().unwrap().clone();
+                let mut response = Response::builder().status(status);
+                for (name, value) in headers {
+                    response = response.header(name, value);
+                }
+                Ok::<_, kube::Error>(response.body(Body::from(body.into_bytes())).unwrap())
+            }
+        });
+        TokenReviewVerifier::new(Client::new(service, "default"))
+    }
+
+    fn calls(&self) -> u32 {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+async fn review(status: Value, audience: &str) -> Verdict {
+    let audiences = Audiences::new([audience]).unwrap();
+    let verifier = FakeApiServer::reviewing(&status).verifier();
+    verifier.verify(BearerToken::parse(TOKEN).unwrap(), &audiences).await.unwrap()
+}
+
+/// Runs `verifier` and moves its clock whenever it sleeps, so that back-off takes no time.
+async fn verify_without_waiting(fake: &FakeApiServer) -> Result<Verdict, VerifyError> {
+    let hands = ManualClock::new();
+    let verifier = fake.verifier().clock(hands.clock());
+    let task = tokio::spawn(async move {
+        verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await
+    });
+    while !task.is_finished() {
+        hands.advance(Duration::from_millis(10));
+        tokio::task::yield_now().await;
+    }
+    task.await.unwrap()
+}
+
+fn user() -> Value {
+    json!({
+        "username": "system:serviceaccount:ns:sa",
+        "uid": "u-1",
+        "groups": ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"],
+        "extra": { "authentication.kubernetes.io/pod-name": ["p"], "authentication.kubernetes.io/pod-uid": ["pu"] },
+    })
+}
+
+fn rejected(reason: Reason) -> Verdict {
+    Verdict::Reject(reason)
+}
+
+#[tokio::test]
+async fn authenticated_for_the_requested_audience_is_accepted() {
+    let verdict = review(json!({ "authenticated": true, "audiences": ["api"], "user": user() }), "api").await;
+    let Verdict::Accept(acceptance) = verdict else { panic!("{verdict:?}") };
+    let identity = acceptance.identity();
+    assert_eq!(identity.username(), "system:serviceaccount:ns:sa");
+    assert_eq!(identity.audiences().collect::<Vec<_>>(), ["api"]);
+    assert_eq!(identity.issuer(), Some("https://issuer"));
+    assert_eq!(identity.pod().unwrap().uid, Some("pu"));
+    assert!(identity.expires_at().is_some());
+}
+
+#[tokio::test]
+async fn authenticated_false_is_rejected_even_with_a_user() {
+    let status = json!({ "authenticated": false, "audiences": ["api"], "user": user() });
+    assert_eq!(review(status, "api").await, rejected(Reason::Unauthenticated));
+    assert_eq!(review(json!({ "user": user(), "audiences": ["api"] }), "api").await, rejected(Reason::Unauthenticated));
+    assert_eq!(review(json!({ "error": "[invalid bearer token]" }), "api").await, rejected(Reason::Unauthenticated));
+}
+
+#[tokio::test]
+async fn authenticated_without_status_audiences_is_rejected() {
+    assert_eq!(review(json!({ "authenticated": true, "user": user() }), "other").await, rejected(Reason::Audience));
+    let status = json!({ "authenticated": true, "user": user(), "audiences": [] });
+    assert_eq!(review(status, "api").await, rejected(Reason::Audience));
+}
+
+#[tokio::test]
+async fn authenticated_for_another_audience_is_rejected() {
+    let status = json!({ "authenticated": true, "user": user(), "audiences": ["other"] });
+    assert_eq!(review(status, "api").await, rejected(Reason::Audience));
+}
+
+#[tokio::test]
+async fn a_user_that_is_not_a_service_account_is_rejected() {
+    for username in
+        ["admin", "system:anonymous", "system:node:n", "system:serviceaccount:ns:sa:x", "system:serviceaccount:ns:sa "]
+    {
+        let mut user = user();
+        user["username"] = json!(username);
+        let status = json!({ "authenticated": true, "user": user, "audiences": ["api"] });
+        assert_eq!(review(status, "api").await, rejected(Reason::NotAServiceAccount), "{username:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_review_carries_the_token_and_the_requested_audiences() {
+    let fake = FakeApiServer::reviewing(&json!({ "authenticated": false }));
+    let audiences = Audiences::new(["a", "b"]).unwrap();
+    fake.verifier().verify(BearerToken::parse(TOKEN).unwrap(), &audiences).await.unwrap();
+    let expected = json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": { "token": TOKEN, "audiences": ["a", "b"] },
+    });
+    assert_eq!(*fake.seen.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn any_audience_asks_for_those_that_the_token_names() {
+    let fake = FakeApiServer::reviewing(&json!({ "authenticated": true, "user": user(), "audiences": ["x"] }));
+    let token = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsieCJdfQ.c2ln";
+    let verdict =
+        fake.verifier().verify(BearerToken::parse(token).unwrap(), &Audiences::dangerous_any()).await.unwrap();
+    assert!(matches!(verdict, Verdict::Accept(_)));
+    assert_eq!(fake.seen.lock().unwrap()["spec"]["audiences"], json!(["x"]));
+}
+
+#[tokio::test]
+async fn an_authentic_token_without_a_status_is_an_error_and_not_a_rejection() {
+    for body in ["", "{}", "[]", "not json", r#"{"status":{"authenticated":"yes"}}"#, r#"{"status":null}"#] {
+        let fake = FakeApiServer::new(StatusCode::CREATED, body);
+        let error = verify_without_waiting(&fake).await.unwrap_err();
+        assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse, "{body:?}");
+        assert!(!format!("{error:?}").contains(TOKEN));
+    }
+}
+
+#[tokio::test]
+async fn the_retry_table_of_the_webhook_client() {
+    let cases = [
+        (StatusCode::INTERNAL_SERVER_ERROR, 5, VerifyErrorKind::Unavailable),
+        (StatusCode::BAD_GATEWAY, 5, VerifyErrorKind::Unavailable),
+        (StatusCode::SERVICE_UNAVAILABLE, 5, VerifyErrorKind::Unavailable),
+        (StatusCode::GATEWAY_TIMEOUT, 5, VerifyErrorKind::Unavailable),
+        (StatusCode::TOO_MANY_REQUESTS, 5, VerifyErrorKind::RateLimited),
+        (StatusCode::NOT_FOUND, 1, VerifyErrorKind::InvalidResponse),
+        (StatusCode::BAD_REQUEST, 1, VerifyErrorKind::InvalidResponse),
+        (StatusCode::UNAUTHORIZED, 1, VerifyErrorKind::Unauthenticated),
+        (StatusCode::FORBIDDEN, 1, VerifyErrorKind::Forbidden),
+    ];
+    for (status, calls, kind) in cases {
+        let fake = FakeApiServer::new(status, "{}");
+        let error = verify_without_waiting(&fake).await.unwrap_err();
+        assert_eq!((error.kind(), fake.calls()), (kind, calls), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_retry_after_is_obeyed_where_it_is_short_and_handed_on_where_it_is_long() {
+    let short = FakeApiServer::new(StatusCode::TOO_MANY_REQUESTS, "{}").header("retry-after", "2");
+    let error = verify_without_waiting(&short).await.unwrap_err();
+    assert_eq!(short.calls(), 5, "four pauses of 2 s fit into 10 s");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
+
+    let long = FakeApiServer::new(StatusCode::TOO_MANY_REQUESTS, "{}").header("retry-after", "86400");
+    let error = verify_without_waiting(&long).await.unwrap_err();
+    assert_eq!((long.calls(), error.retry_after()), (1, Some(Duration::from_secs(86400))));
+
+    let odd = FakeApiServer::new(StatusCode::IM_A_TEAPOT, "{}").header("retry-after", "1");
+    verify_without_waiting(&odd).await.unwrap_err();
+    assert_eq!(odd.calls(), 5, "anything with a Retry-After is asked again");
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named_with_the_role_that_gives_it() {
+    let body = json!({ "kind": "Status", "message": "tokenreviews is forbidden: User \"x\" cannot create" });
+    let error = verify_without_waiting(&FakeApiServer::new(StatusCode::FORBIDDEN, body)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("system:auth-delegator") && text.contains("cannot create"), "{text}");
+}
+
+#[tokio::test]
+async fn an_api_server_that_hangs_is_given_up_at_the_time_limit() {
+    let service = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, kube::Error>>());
+    let hands = ManualClock::new();
+    let verifier = TokenReviewVerifier::new(Client::new(service, "default")).clock(hands.clock());
+    let task = tokio::spawn(async move {
+        verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await
+    });
+    tokio::task::yield_now().await;
+    hands.advance(Duration::from_millis(9_999));
+    tokio::task::yield_now().await;
+    assert!(!task.is_finished());
+    hands.advance(Duration::from_millis(1));
+    assert_eq!(task.await.unwrap().unwrap_err().kind(), VerifyErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn an_answer_beyond_the_size_limit_is_trouble_of_the_server() {
+    let fake = FakeApiServer::new(StatusCode::CREATED, "x".repeat(10 * 1024 * 1024));
+    let error = verify_without_waiting(&fake).await.unwrap_err();
+    assert_eq!(error.kind(), VerifyErrorKind::Unavailable);
+}
