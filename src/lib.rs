@@ -3,10 +3,13 @@
 #[cfg(feature = "token-review")]
 mod api_server;
 pub mod audience;
+pub mod authenticator;
+mod cache;
 pub mod clock;
 pub mod error;
 pub mod identity;
 pub mod inspect;
+pub mod server;
 mod token;
 pub mod verdict;
 pub mod verifier;
@@ -17,6 +20,7 @@ mod wire;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use authenticator::Authenticator;
 pub use identity::ServiceAccountIdentity;
 pub use token::{BearerToken, MalformedToken};
 pub use verifier::Verifier;

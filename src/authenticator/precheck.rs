@@ -1,0 +1,167 @@
+//! What can be refused by looking, before anything is verified: junk must not cost a call.
+//!
+//! The claims read here are unverified, so that they can only ever lead to a refusal.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
+
+use crate::{audience::Audiences, token::BearerToken, verdict::Reason};
+
+/// Kubernetes' own leeway for token times.
+const LEEWAY: Duration = Duration::from_secs(60);
+
+pub(super) struct Precheck {
+    audiences: Audiences,
+    issuers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    iss: Option<String>,
+    #[serde(default)]
+    aud: Option<ClaimedAudiences>,
+    #[serde(default)]
+    exp: Option<f64>,
+}
+
+/// One audience or several (RFC 7519 §4.1.3).
+struct ClaimedAudiences(Vec<String>);
+
+impl Precheck {
+    pub(super) fn new(audiences: Audiences, issuers: Vec<String>) -> Self {
+        Self { audiences, issuers }
+    }
+
+    /// Refuses what no verifier could accept: other than a JWT, of another issuer, for other audiences, or expired. A
+    /// claim that is missing is left to the verifier.
+    pub(super) fn check(&self, token: BearerToken<'_>, now: SystemTime) -> Result<(), Reason> {
+        let claims = claims(token.expose_secret()).ok_or(Reason::Malformed)?;
+        if !self.issuers.is_empty() && !claims.iss.is_some_and(|issuer| self.issuers.contains(&issuer)) {
+            return Err(Reason::Issuer);
+        }
+        if let Some(ClaimedAudiences(claimed)) = claims.aud
+            && self.audiences.intersection(claimed.iter().map(String::as_str)).is_empty()
+        {
+            return Err(Reason::Audience);
+        }
+        if let Some(expiry) = claims.exp
+            && now.checked_sub(LEEWAY).is_some_and(|latest| is_before(expiry, latest))
+        {
+            return Err(Reason::Expired);
+        }
+        Ok(())
+    }
+}
+
+fn is_before(seconds: f64, time: SystemTime) -> bool {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    seconds < since_epoch.as_secs_f64()
+}
+
+/// `None` unless the token has three parts, none of them empty, and its claims are a JSON object.
+fn claims(token: &str) -> Option<Claims> {
+    let mut parts = token.split('.');
+    let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if header.is_empty() || signature.is_empty() || parts.next().is_some() {
+        return None;
+    }
+    let json = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    // A derived struct would also be read from a list.
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(&json).ok()
+}
+
+impl<'de> Deserialize<'de> for ClaimedAudiences {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = ClaimedAudiences;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an audience or a list of audiences")
+            }
+
+            fn visit_str<E>(self, audience: &str) -> Result<Self::Value, E> {
+                Ok(ClaimedAudiences(vec![audience.into()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut audiences = Vec::new();
+                while let Some(audience) = list.next_element()? {
+                    audiences.push(audience);
+                }
+                Ok(ClaimedAudiences(audiences))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000;
+
+    fn check(claims: &str) -> Result<(), Reason> {
+        check_token(&format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)))
+    }
+
+    fn check_token(token: &str) -> Result<(), Reason> {
+        let precheck = Precheck::new(Audiences::new(["a", "b"]).unwrap(), vec!["https://issuer".into()]);
+        precheck.check(BearerToken::parse(token).unwrap(), UNIX_EPOCH + Duration::from_secs(NOW))
+    }
+
+    #[test]
+    fn what_is_no_jwt_is_refused() {
+        for token in
+            ["abc", "a.b", "a.b.c.d", ".e30.x", "e30.e30.", "e30..x", "e30.e3=.x", "e30.W10.x", "e30.bm90anNvbg.x"]
+        {
+            assert!(BearerToken::parse(token).is_err() || check_token(token) == Err(Reason::Malformed), "{token}");
+        }
+    }
+
+    #[test]
+    fn other_issuers_audiences_and_expired_tokens_are_refused() {
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":["x","b"],"exp":1700000000}"#), Ok(()));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a"}"#), Ok(()));
+        assert_eq!(check(r#"{"iss":"https://other","aud":"a"}"#), Err(Reason::Issuer));
+        assert_eq!(check(r#"{"aud":"a"}"#), Err(Reason::Issuer));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":"x"}"#), Err(Reason::Audience));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":[]}"#), Err(Reason::Audience));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":1699999939}"#), Err(Reason::Expired));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":1699999941.5}"#), Ok(()));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":-1e300}"#), Err(Reason::Expired));
+    }
+
+    #[test]
+    fn claims_of_the_wrong_type_or_given_twice_are_refused() {
+        for claims in [
+            r#"{"iss":["https://issuer"],"aud":"a"}"#,
+            r#"{"iss":"https://issuer","aud":1}"#,
+            r#"{"iss":"https://issuer","aud":["a",1]}"#,
+            r#"{"iss":"https://issuer","aud":"a","exp":"soon"}"#,
+            r#"{"iss":"https://issuer","iss":"https://issuer","aud":"a"}"#,
+        ] {
+            assert_eq!(check(claims), Err(Reason::Malformed), "{claims}");
+        }
+    }
+
+    #[test]
+    fn a_missing_audience_is_left_to_the_verifier() {
+        assert_eq!(check(r#"{"iss":"https://issuer"}"#), Ok(()), "legacy Secret tokens have none");
+    }
+}

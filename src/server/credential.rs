@@ -1,0 +1,87 @@
+//! Reading the credential of a request, strictly.
+
+use http::{HeaderMap, header};
+
+use crate::token::{BearerToken, MalformedToken};
+
+/// The bearer token of the `Authorization` header; `None` if there is no such header, or it is of another scheme.
+///
+/// Stricter than kube-apiserver, which takes the first of several headers and the second of several words: whatever two
+/// parsers could read in two ways is refused ([RFC 6750 §2.1], [RFC 9110 §11.6.2]).
+///
+/// [RFC 6750 §2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
+/// [RFC 9110 §11.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-11.6.2
+#[inline]
+pub(super) fn bearer_token(headers: &HeaderMap, max_length: usize) -> Result<Option<BearerToken<'_>>, MalformedToken> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(MalformedToken::Duplicate);
+    }
+    let value = value.as_bytes();
+    let (scheme, rest) = match value.iter().position(|byte| *byte == b' ') {
+        Some(space) => value.split_at(space),
+        None => (value, &[][..]),
+    };
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Ok(None);
+    }
+    BearerToken::parse_bytes(rest.get(1..).unwrap_or_default(), max_length).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(value: &[u8]) -> Result<Option<String>, MalformedToken> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
+        let token = bearer_token(&headers, 100)?;
+        Ok(token.map(|token| token.expose_secret().to_owned()))
+    }
+
+    #[test]
+    fn the_scheme_is_case_insensitive() {
+        for value in ["Bearer token", "bearer token", "BEARER token", "bEaReR token"] {
+            assert_eq!(read(value.as_bytes()), Ok(Some("token".into())), "{value}");
+        }
+    }
+
+    #[test]
+    fn another_scheme_is_no_credential_of_ours() {
+        for value in ["", "Basic 123", "bear token", "Bearer: token", "Bearertoken", "token", " Bearer token"] {
+            assert_eq!(read(value.as_bytes()), Ok(None), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_in_two_ways_is_malformed() {
+        assert_eq!(read(b"Bearer"), Err(MalformedToken::Empty));
+        assert_eq!(read(b"Bearer "), Err(MalformedToken::Empty));
+        for value in [
+            &b"Bearer  token"[..],
+            b"Bearer token a",
+            b"Bearer token   a",
+            b"Bearer token ",
+            b"Bearer a\tb",
+            b"Bearer \xff",
+            b"Bearer a,b",
+            b"Bearer \"a\"",
+        ] {
+            assert_eq!(read(value), Err(MalformedToken::NotToken68), "{value:?}");
+        }
+        assert_eq!(read(format!("Bearer {}", "a".repeat(101)).as_bytes()), Err(MalformedToken::TooLong { limit: 100 }));
+    }
+
+    #[test]
+    fn two_headers_are_malformed_whatever_they_say() {
+        for second in ["Bearer token", "Basic 123", ""] {
+            let mut headers = HeaderMap::new();
+            headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer token"));
+            headers.append(header::AUTHORIZATION, HeaderValue::from_static(second));
+            assert_eq!(bearer_token(&headers, 100).unwrap_err(), MalformedToken::Duplicate, "{second:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The identity as an argument of axum's handlers.
+
+use std::sync::Arc;
+
+use axum_core::{
+    extract::{FromRequestParts, OptionalFromRequestParts},
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, request::Parts};
+
+use super::{rejection::Rejection, service::Anonymous};
+use crate::identity::ServiceAccountIdentity;
+
+/// The caller, as the layer has verified it.
+///
+/// Behind an [`optional`](super::AuthenticateLayer::optional) layer, a request without a token is refused with 401 here; take
+/// `Option<ServiceAccountIdentity>` to let it through. Without any layer the answer is 500, and an error is logged.
+impl<S: Send + Sync> FromRequestParts<S> for ServiceAccountIdentity {
+    type Rejection = IdentityRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        match parts.extensions.get::<Self>() {
+            Some(identity) => Ok(identity.clone()),
+            None => Err(absent(parts)),
+        }
+    }
+}
+
+/// The caller, or `None` where an [`optional`](super::AuthenticateLayer::optional) layer let a request without a token through.
+impl<S: Send + Sync> OptionalFromRequestParts<S> for ServiceAccountIdentity {
+    type Rejection = IdentityRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
+        match parts.extensions.get::<Self>() {
+            Some(identity) => Ok(Some(identity.clone())),
+            None => match absent(parts) {
+                IdentityRejection::Anonymous { .. } => Ok(None),
+                missing @ IdentityRejection::MissingLayer => Err(missing),
+            },
+        }
+    }
+}
+
+fn absent(parts: &Parts) -> IdentityRejection {
+    match parts.extensions.get::<Anonymous>() {
+        Some(Anonymous { realm }) => IdentityRejection::Anonymous { realm: realm.clone() },
+        None => IdentityRejection::MissingLayer,
+    }
+}
+
+/// Why a handler cannot have a [`ServiceAccountIdentity`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdentityRejection {
+    /// An optional layer let the request through without a token, and this handler wants one: 401.
+    Anonymous {
+        /// The realm of the challenge.
+        realm: Arc<str>,
+    },
+    /// There is no layer in front of this route: 500, because it is a mistake in the service.
+    MissingLayer,
+}
+
+impl IntoResponse for IdentityRejection {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Anonymous { realm } => {
+                let rejection = Rejection::MissingToken;
+                rejection.response(&realm).map(|()| rejection.body_text().into())
+            }
+            Self::MissingLayer => {
+                tracing::error!(
+                    "a handler wants a ServiceAccountIdentity but the route has no AuthenticateLayer: \
+                     add .layer(authenticator.layer()) after the route"
+                );
+                (StatusCode::INTERNAL_SERVER_ERROR, "authentication is not set up").into_response()
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for IdentityRejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous { .. } => "there is no bearer token",
+            Self::MissingLayer => "the route has no AuthenticateLayer",
+        })
+    }
+}
+
+impl std::error::Error for IdentityRejection {}

@@ -1,0 +1,115 @@
+//! The response future: mostly the inner service's own.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{refusal::Refuse, service};
+use crate::authenticator::{Authenticator, Waiting};
+
+pin_project! {
+    /// The response future of [`Authenticate`](super::Authenticate).
+    pub struct ResponseFuture<S, R, ReqBody, ResBody>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        #[pin]
+        state: State<S, R, S::Future, ReqBody, ResBody>,
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    enum State<S, R, F, ReqBody, ResBody> {
+        Inner { #[pin] future: F },
+        Waiting { waiting: Waiting, then: Option<Then<S, R, ReqBody>> },
+        Refused { response: Option<Response<ResBody>> },
+    }
+}
+
+/// What happens once the decision is there.
+struct Then<S, R, ReqBody> {
+    ready: S,
+    request: Request<ReqBody>,
+    refusal: R,
+    authenticator: Authenticator,
+    is_grpc: bool,
+}
+
+impl<S, R, ReqBody, ResBody> ResponseFuture<S, R, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    #[inline]
+    pub(super) fn inner(future: S::Future) -> Self {
+        Self { state: State::Inner { future } }
+    }
+
+    pub(super) fn waiting(
+        waiting: Waiting,
+        ready: S,
+        request: Request<ReqBody>,
+        refusal: R,
+        authenticator: Authenticator,
+        is_grpc: bool,
+    ) -> Self {
+        Self { state: State::Waiting { waiting, then: Some(Then { ready, request, refusal, authenticator, is_grpc }) } }
+    }
+
+    pub(super) fn refused(response: Response<ResBody>) -> Self {
+        Self { state: State::Refused { response: Some(response) } }
+    }
+}
+
+impl<S, R, ReqBody, ResBody> Future for ResponseFuture<S, R, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    R: Refuse<ResBody>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                Projected::Inner { future } => return future.poll(cx),
+                Projected::Refused { response } => {
+                    return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                }
+                Projected::Waiting { waiting, then } => {
+                    let outcome = ready!(waiting.as_mut().poll(cx));
+                    // Taken once: the state changes below.
+                    let Some(mut then) = then.take() else { return Poll::Pending };
+                    match service::identity(outcome) {
+                        Ok(identity) => {
+                            then.request.extensions_mut().insert(identity);
+                            State::Inner { future: then.ready.call(then.request) }
+                        }
+                        Err(rejection) => {
+                            let response =
+                                service::refuse(&then.refusal, &then.authenticator, then.is_grpc, &rejection);
+                            State::Refused { response: Some(response) }
+                        }
+                    }
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S, R, ReqBody, ResBody> fmt::Debug for ResponseFuture<S, R, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

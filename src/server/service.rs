@@ -1,0 +1,168 @@
+//! The service: the hit path in `call`, everything else in the future.
+
+use std::{
+    mem,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, Request, Response, header};
+use tower_service::Service;
+
+use super::{
+    credential,
+    future::ResponseFuture,
+    layer::Options,
+    refusal::{DefaultRefusal, Refuse},
+    rejection::Rejection,
+};
+use crate::{
+    authenticator::{Authenticator, Lookup, Outcome, Waiting},
+    identity::ServiceAccountIdentity,
+    verdict::Verdict,
+};
+
+/// Authenticates requests before the inner service sees them; see [`AuthenticateLayer`](super::AuthenticateLayer).
+#[derive(Clone, Debug)]
+pub struct Authenticate<S, R = DefaultRefusal> {
+    inner: S,
+    authenticator: Authenticator,
+    options: Options,
+    refusal: R,
+}
+
+/// Left in the extensions of a request that an optional layer let through without a token, so that an extractor can tell
+/// it from a request that met no layer at all.
+#[derive(Clone, Debug)]
+pub(super) struct Anonymous {
+    #[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "read by the extractor only"))]
+    pub(super) realm: std::sync::Arc<str>,
+}
+
+/// What the credential of a request leads to, as far as that is known at once.
+enum Seen {
+    Identity(ServiceAccountIdentity),
+    Anonymous,
+    Undecided(Waiting),
+    Refused(Rejection),
+}
+
+impl<S, R> Authenticate<S, R> {
+    pub(super) fn new(inner: S, authenticator: Authenticator, options: Options, refusal: R) -> Self {
+        Self { inner, authenticator, options, refusal }
+    }
+
+    #[inline]
+    fn see(&self, headers: &HeaderMap) -> Seen {
+        let token = match credential::bearer_token(headers, self.authenticator.max_token_length()) {
+            Ok(Some(token)) => token,
+            Ok(None) if self.options.optional => return Seen::Anonymous,
+            Ok(None) => return Seen::Refused(Rejection::MissingToken),
+            Err(malformed) => return Seen::Refused(Rejection::MalformedToken(malformed)),
+        };
+        if let Some(identity) = self.authenticator.cached(token) {
+            return Seen::Identity(identity);
+        }
+        match self.authenticator.look_up(token) {
+            Lookup::Decided(outcome) => match identity(outcome) {
+                Ok(identity) => Seen::Identity(identity),
+                Err(rejection) => Seen::Refused(rejection),
+            },
+            Lookup::Waiting(waiting) => Seen::Undecided(waiting),
+        }
+    }
+
+    /// Removes what a handler must not see or could mistake for ours.
+    #[inline]
+    fn strip(&self, headers: &mut HeaderMap) {
+        if !self.options.keep_authorization {
+            headers.remove(header::AUTHORIZATION);
+        }
+        strip_remote_headers(headers);
+    }
+
+    fn refuse<ReqBody, ResBody>(&self, request: &Request<ReqBody>, rejection: &Rejection) -> Response<ResBody>
+    where
+        R: Refuse<ResBody>,
+    {
+        refuse(&self.refusal, &self.authenticator, is_grpc(request.headers()), rejection)
+    }
+}
+
+impl<S, R, ReqBody, ResBody> Service<Request<ReqBody>> for Authenticate<S, R>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    R: Refuse<ResBody>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, R, ReqBody, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        match self.see(request.headers()) {
+            Seen::Identity(identity) => {
+                self.strip(request.headers_mut());
+                request.extensions_mut().insert(identity);
+                ResponseFuture::inner(self.inner.call(request))
+            }
+            Seen::Anonymous => {
+                self.strip(request.headers_mut());
+                request.extensions_mut().remove::<ServiceAccountIdentity>();
+                request.extensions_mut().insert(Anonymous { realm: self.authenticator.realm().clone() });
+                ResponseFuture::inner(self.inner.call(request))
+            }
+            Seen::Undecided(waiting) => {
+                let is_grpc = is_grpc(request.headers());
+                self.strip(request.headers_mut());
+                // The service that was polled ready is the one to call; its clone, which was not, takes its place here.
+                let clone = self.inner.clone();
+                let ready = mem::replace(&mut self.inner, clone);
+                let (refusal, authenticator) = (self.refusal.clone(), self.authenticator.clone());
+                ResponseFuture::waiting(waiting, ready, request, refusal, authenticator, is_grpc)
+            }
+            Seen::Refused(rejection) => ResponseFuture::refused(self.refuse(&request, &rejection)),
+        }
+    }
+}
+
+pub(super) fn identity(outcome: Outcome) -> Result<ServiceAccountIdentity, Rejection> {
+    match outcome {
+        Ok(Verdict::Accept(acceptance)) => Ok(acceptance.identity().clone()),
+        Ok(Verdict::Reject(reason)) => Err(Rejection::InvalidToken(reason)),
+        Err(error) => Err(Rejection::Unavailable(error)),
+    }
+}
+
+pub(super) fn refuse<R, ResBody>(refusal: &R, by: &Authenticator, is_grpc: bool, why: &Rejection) -> Response<ResBody>
+where
+    R: Refuse<ResBody>,
+{
+    why.log();
+    refusal.refuse(if is_grpc { why.grpc_response() } else { why.response(by.realm()) }, why)
+}
+
+/// gRPC and its kin (`application/grpc+proto`, `application/grpc-web`) read the outcome from `grpc-status`.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// `X-Remote-User`, `-Uid`, `-Group` and `-Extra-*` are how an authenticating proxy tells an API server who calls; from a
+/// client they are a forgery (k8s.io/apiserver deletes them too).
+#[inline]
+fn strip_remote_headers(headers: &mut HeaderMap) {
+    const PREFIX: &str = "x-remote-";
+    if headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
+        let forged: Vec<_> = headers.keys().filter(|name| is_remote_header(name.as_str(), PREFIX)).cloned().collect();
+        for name in forged {
+            headers.remove(name);
+        }
+    }
+}
+
+fn is_remote_header(name: &str, prefix: &str) -> bool {
+    let rest = name.strip_prefix(prefix).unwrap_or_default();
+    matches!(rest, "user" | "uid" | "group") || rest.starts_with("extra-")
+}
