@@ -23,7 +23,7 @@ const LONGEST_TOKEN: usize = 1024 * 1024;
 /// use std::time::Duration;
 /// use tower_kube_auth::{Authenticator, TokenReviewVerifier, testing::Cluster};
 ///
-/// let client = Cluster::start().await?.kube_client().await?;
+/// let client = Cluster::start().await?.kube_client()?;
 /// let auth = Authenticator::builder(TokenReviewVerifier::new(client))
 ///     .audience("orders")
 ///     .cache_ttl(Duration::from_secs(30))

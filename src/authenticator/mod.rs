@@ -38,7 +38,7 @@ use crate::{
 /// cluster.create_service_account("shop", "checkout");
 /// let token = cluster.token("shop", "checkout").audience("orders").issue()?;
 ///
-/// let verifier = TokenReviewVerifier::new(cluster.kube_client().await?);
+/// let verifier = TokenReviewVerifier::new(cluster.kube_client()?);
 /// let auth = Authenticator::builder(verifier).audience("orders").build()?;
 /// match auth.authenticate(BearerToken::parse(&token)?).await? {
 ///     Verdict::Accept(acceptance) => println!("hello, {}", acceptance.identity()),

@@ -12,7 +12,7 @@
 //!
 //! let cluster = Cluster::start().await?;
 //! cluster.create_service_account("shop", "checkout");
-//! let auth = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client().await?)).audience("orders").build()?;
+//! let auth = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client()?)).audience("orders").build()?;
 //! let app = Router::new().route("/", get(whoami)).layer(auth.layer());
 //!
 //! let token = cluster.token("shop", "checkout").audience("orders").issue()?;

@@ -1,0 +1,300 @@
+//! RBAC, from the Role and Binding objects in the store (`plugin/pkg/auth/authorizer/rbac`).
+
+use serde_json::{Value, json};
+
+use super::{
+    Cluster, Release,
+    authentication::User,
+    objects::{Objects, text},
+    request_info::RequestInfo,
+    state::{State, lock},
+    status::Status,
+};
+
+/// Who may do what.
+impl Cluster {
+    /// Binds `username` to the ClusterRole `system:auth-delegator`: TokenReview and SubjectAccessReview.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::testing::Cluster;
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// cluster.create_service_account("team-a", "robot");
+    /// cluster.grant_auth_delegator("system:serviceaccount:team-a:robot");
+    /// cluster.revoke("system:serviceaccount:team-a:robot");
+    /// # Ok(()) }
+    /// ```
+    pub fn grant_auth_delegator(&self, username: &str) {
+        self.bind_cluster_role("system:auth-delegator", subject(username));
+    }
+
+    /// Binds `username` to the ClusterRole `cluster-admin`: everything.
+    pub fn grant_admin(&self, username: &str) {
+        self.bind_cluster_role("cluster-admin", subject(username));
+    }
+
+    /// Lets `username` request tokens of the named ServiceAccounts in a namespace; of all of them if none is named.
+    pub fn grant_token_request(&self, username: &str, namespace: &str, service_accounts: &[&str]) {
+        let rule = json!({
+            "apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"],
+            "resourceNames": service_accounts,
+        });
+        self.grant_in_namespace(username, namespace, &rule);
+    }
+
+    /// Gives `username` one RBAC `PolicyRule` in the whole cluster.
+    ///
+    /// The rule is written as in a ClusterRole's `rules`, so that whatever RBAC can say can be granted.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::testing::Cluster;
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// cluster.grant("jane", &serde_json::json!({"nonResourceURLs": ["/metrics"], "verbs": ["get"]}));
+    /// # Ok(()) }
+    /// ```
+    pub fn grant(&self, username: &str, rule: &Value) {
+        let name = binding_name(username, &rule.to_string());
+        self.state.ensure("clusterroles", "", &name, json!({"rules": [rule]}));
+        self.bind_cluster_role(&name, subject(username));
+    }
+
+    /// Gives `username` one RBAC `PolicyRule` in one namespace.
+    pub fn grant_in_namespace(&self, username: &str, namespace: &str, rule: &Value) {
+        let name = binding_name(username, &rule.to_string());
+        self.state.ensure("roles", namespace, &name, json!({"rules": [rule]}));
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name});
+        let binding = json!({"subjects": [subject(username)], "roleRef": role});
+        self.state.ensure("rolebindings", namespace, &name, binding);
+    }
+
+    /// Takes every right from `username` that was given to it by name. What its groups may do stays.
+    pub fn revoke(&self, username: &str) {
+        let mut objects = lock(&self.state.objects);
+        for plural in ["clusterrolebindings", "rolebindings"] {
+            let bound = |binding: &&Value| binding.pointer("/subjects/0") == Some(&subject(username));
+            let found = objects.list(plural, "").filter(bound);
+            let found: Vec<_> = found
+                .map(|binding| {
+                    (text(binding, "/metadata/namespace").to_owned(), text(binding, "/metadata/name").to_owned())
+                })
+                .collect();
+            for (namespace, name) in found {
+                objects.remove(plural, &namespace, &name);
+            }
+        }
+    }
+
+    /// Forbids every ServiceAccount to read the discovery document and the keys, as some clusters do.
+    pub fn revoke_issuer_discovery(&self) {
+        lock(&self.state.objects).remove("clusterrolebindings", "", ISSUER_DISCOVERY);
+    }
+
+    /// Lets everyone, without a credential too, read the discovery document and the keys, as clusters do whose issuer
+    /// is public.
+    pub fn allow_anonymous_discovery(&self) {
+        let group = json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:unauthenticated"});
+        self.bind_cluster_role(ISSUER_DISCOVERY, group);
+    }
+
+    fn bind_cluster_role(&self, role: &str, subject: Value) {
+        self.state.bind_cluster_role(&binding_name(text(&subject, "/name"), role), role, &json!([subject]));
+    }
+}
+
+const ISSUER_DISCOVERY: &str = "system:service-account-issuer-discovery";
+
+impl State {
+    /// The part of the bootstrap policy that matters here (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`).
+    pub(super) fn bootstrap_access(&self) {
+        let health = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
+        let discovery = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"];
+        let issuer = [
+            "/.well-known/openid-configuration",
+            "/.well-known/openid-configuration/",
+            "/openid/v1/jwks",
+            "/openid/v1/jwks/",
+        ];
+        let get = |paths: &[&str]| json!({"nonResourceURLs": paths, "verbs": ["get"]});
+        let review =
+            |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["create"]});
+        let (all, nobody) = ("system:authenticated", "system:unauthenticated");
+        let roles = [
+            (
+                "cluster-admin",
+                json!([
+                    {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+                    {"nonResourceURLs": ["*"], "verbs": ["*"]},
+                ]),
+                vec!["system:masters"],
+            ),
+            ("system:discovery", json!([get(&health), get(&discovery)]), vec![all]),
+            ("system:public-info-viewer", json!([get(&health)]), vec![all, nobody]),
+            (ISSUER_DISCOVERY, json!([get(&issuer)]), vec!["system:serviceaccounts"]),
+            (
+                "system:auth-delegator",
+                json!([
+                    review("authentication.k8s.io", "tokenreviews"),
+                    review("authorization.k8s.io", "subjectaccessreviews"),
+                ]),
+                vec![],
+            ),
+        ];
+        for (name, rules, groups) in roles {
+            self.ensure("clusterroles", "", name, json!({"rules": rules}));
+            let group = |group: &str| json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": group});
+            let groups: Vec<Value> = groups.into_iter().map(group).collect();
+            if !groups.is_empty() {
+                self.bind_cluster_role(name, name, &json!(groups));
+            }
+        }
+    }
+
+    fn bind_cluster_role(&self, name: &str, role: &str, subjects: &Value) {
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role});
+        self.ensure("clusterrolebindings", "", name, json!({"subjects": subjects, "roleRef": role}));
+    }
+
+    /// Refuses what RBAC does not allow, in the API server's words.
+    pub(super) fn authorize(&self, user: &User, request: &RequestInfo) -> Result<(), Status> {
+        let decision = self.decide(user, request);
+        if decision.allowed {
+            return Ok(());
+        }
+        let who = &user.name;
+        let mut cause = if request.is_resource {
+            let place = match request.namespace.as_str() {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace {namespace:?}"),
+            };
+            format!(
+                "User {who:?} cannot {} resource {:?} in API group {:?} {place}",
+                request.verb,
+                request.full_resource(),
+                request.group,
+            )
+        } else {
+            format!("User {who:?} cannot {} path {:?}", request.verb, request.path)
+        };
+        if !decision.reason.is_empty() {
+            cause = format!("{cause}: {}", decision.reason);
+        }
+        Err(Status::forbidden(&request.group, &request.resource, &request.name, &cause))
+    }
+
+    pub(super) fn decide(&self, user: &User, request: &RequestInfo) -> Decision {
+        // Newer releases ask the "privileged group" authorizer before RBAC; it gives no reason.
+        if self.release != Release::V1_20 && user.groups.iter().any(|group| group == "system:masters") {
+            return Decision { allowed: true, reason: String::new() };
+        }
+        let objects = lock(&self.objects);
+        let mut missing = Vec::new();
+        let mut bindings: Vec<&Value> = objects.list("clusterrolebindings", "").collect();
+        if !request.namespace.is_empty() {
+            bindings.extend(objects.list("rolebindings", &request.namespace));
+        }
+        for binding in bindings {
+            let home = text(binding, "/metadata/namespace");
+            let subjects = binding.get("subjects").and_then(Value::as_array).into_iter().flatten();
+            let Some(subject) = subjects.into_iter().find(|subject| applies(subject, user, home)) else { continue };
+            let (kind, role) = (text(binding, "/roleRef/kind"), text(binding, "/roleRef/name"));
+            let rules = match rules(&objects, kind, home, role) {
+                Ok(rules) => rules,
+                Err(not_found) => {
+                    missing.push(not_found);
+                    continue;
+                }
+            };
+            if rules.iter().any(|rule| allows(rule, request)) {
+                let whom = describe(subject, home);
+                let name = text(binding, "/metadata/name");
+                let binding = match home {
+                    "" => format!("ClusterRoleBinding {name:?}"),
+                    _ => format!("RoleBinding {:?}", format!("{name}/{home}")),
+                };
+                let reason = format!("RBAC: allowed by {binding} of {kind} {role:?} to {whom}");
+                return Decision { allowed: true, reason };
+            }
+        }
+        let reason = match missing.as_slice() {
+            [] => String::new(),
+            [one] => format!("RBAC: {one}"),
+            several => format!("RBAC: [{}]", several.join(", ")),
+        };
+        Decision { allowed: false, reason }
+    }
+}
+
+pub(super) struct Decision {
+    pub(super) allowed: bool,
+    pub(super) reason: String,
+}
+
+fn rules(objects: &Objects, kind: &str, namespace: &str, role: &str) -> Result<Vec<Value>, String> {
+    let (plural, namespace) = if kind == "Role" { ("roles", namespace) } else { ("clusterroles", "") };
+    match objects.get(plural, namespace, role) {
+        Some(role) => Ok(role.get("rules").and_then(Value::as_array).cloned().unwrap_or_default()),
+        // A lister's error names the kind in the singular.
+        None => Err(format!("{}.rbac.authorization.k8s.io {role:?} not found", plural.trim_end_matches('s'))),
+    }
+}
+
+fn applies(subject: &Value, user: &User, home: &str) -> bool {
+    let name = text(subject, "/name");
+    match text(subject, "/kind") {
+        "User" => user.name == name,
+        "Group" => user.groups.iter().any(|group| group == name),
+        "ServiceAccount" => {
+            let namespace = Some(text(subject, "/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or(home);
+            user.name == format!("system:serviceaccount:{namespace}:{name}")
+        }
+        _ => false,
+    }
+}
+
+fn describe(subject: &Value, home: &str) -> String {
+    let (kind, name) = (text(subject, "/kind"), text(subject, "/name"));
+    if kind != "ServiceAccount" {
+        return format!("{kind} {name:?}");
+    }
+    let namespace = Some(text(subject, "/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or(home);
+    format!("{kind} {:?}", format!("{name}/{namespace}"))
+}
+
+fn allows(rule: &Value, request: &RequestInfo) -> bool {
+    let values = |key: &str| -> Vec<&str> {
+        rule.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    };
+    let any = |key: &str, wanted: &str| values(key).iter().any(|value| *value == "*" || *value == wanted);
+    if !any("verbs", &request.verb) {
+        return false;
+    }
+    if !request.is_resource {
+        return values("nonResourceURLs").iter().any(|url| match url.strip_suffix('*') {
+            Some(prefix) => request.path.starts_with(prefix),
+            None => *url == request.path,
+        });
+    }
+    let any_sub = format!("*/{}", request.subresource);
+    let names = values("resourceNames");
+    any("apiGroups", &request.group)
+        && (any("resources", &request.full_resource())
+            || !request.subresource.is_empty() && values("resources").contains(&any_sub.as_str()))
+        && (names.is_empty() || names.contains(&request.name.as_str()))
+}
+
+fn subject(username: &str) -> Value {
+    match username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+        Some((namespace, name)) => json!({"kind": "ServiceAccount", "namespace": namespace, "name": name}),
+        None => json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": username}),
+    }
+}
+
+/// One name for one grant, so that granting twice is granting once.
+fn binding_name(who: &str, what: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{who} {what}").as_bytes());
+    let hex: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("grant-{hex}")
+}

@@ -1,0 +1,226 @@
+//! One request's way through the API server: count, fault, authentication, authorization, answer.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Value, json};
+
+use super::{
+    Release,
+    authentication::Authentication,
+    fault,
+    objects::Kind,
+    request_info::RequestInfo,
+    state::{State, lock},
+    status::Status,
+};
+
+const LARGEST_BODY: usize = 3 * 1024 * 1024;
+
+/// Answers `request`; whatever happens to it, it is an answer.
+pub(super) async fn answer<B>(state: Arc<State>, request: Request<B>) -> Response<Reply>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let info = RequestInfo::of(request.method(), request.uri().path());
+    let endpoint = info.endpoint();
+    let _in_flight = state.calls.arrive(endpoint);
+    let right = respond(&state, &info, request);
+    match state.faults.strike(endpoint) {
+        None => right.await,
+        Some(fault) => fault::suffer(fault, &state.clock, right).await,
+    }
+}
+
+async fn respond<B>(state: &State, info: &RequestInfo, request: Request<B>) -> Response<Reply>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // Go's `Header.Get`: the first one counts.
+    let authorization = request.headers().get(header::AUTHORIZATION).cloned();
+    let authorization = authorization.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let outcome = match state.authenticate(authorization, &state.api_audiences) {
+        Authentication::Nobody | Authentication::Failed(_) => Err(Status::unauthorized()),
+        Authentication::User(user, _) => match state.authorize(&user, info) {
+            Err(forbidden) => Err(forbidden),
+            Ok(()) => {
+                let method = request.method().clone();
+                match Limited::new(request.into_body(), LARGEST_BODY).collect().await {
+                    Ok(body) => dispatch(state, info, &method, &body.to_bytes()),
+                    Err(_) => Err(Status::too_large()),
+                }
+            }
+        },
+    };
+    let answer = outcome.unwrap_or_else(|status| Answer::json(status.code, &status.to_json()));
+    let mut response = Response::new(Reply::whole(answer.body));
+    *response.status_mut() = answer.code;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(answer.cache_control));
+    response
+}
+
+struct Answer {
+    code: StatusCode,
+    content_type: &'static str,
+    cache_control: &'static str,
+    body: Bytes,
+}
+
+impl Answer {
+    fn json(code: StatusCode, body: &Value) -> Self {
+        let body = Bytes::from(format!("{body}\n"));
+        Self { code, content_type: "application/json", cache_control: "no-cache, private", body }
+    }
+
+    /// What every client may keep for an hour.
+    fn public(content_type: &'static str, body: String) -> Self {
+        Self { code: StatusCode::OK, content_type, cache_control: "public, max-age=3600", body: body.into() }
+    }
+
+    fn plain(code: StatusCode, text: &'static str) -> Self {
+        let body = Bytes::from_static(text.as_bytes());
+        Self { code, content_type: "text/plain; charset=utf-8", cache_control: "no-cache, private", body }
+    }
+}
+
+fn dispatch(state: &State, info: &RequestInfo, method: &Method, body: &[u8]) -> Result<Answer, Status> {
+    if !info.is_resource {
+        return Ok(document(state, info));
+    }
+    let sent = || {
+        serde_json::from_slice::<Value>(body).map_err(|error| {
+            Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): {error}",
+                info.resource
+            ))
+        })
+    };
+    let found = |value: Value| Answer::json(StatusCode::OK, &value);
+    let created = |value: Value| Answer::json(StatusCode::CREATED, &value);
+    let resource = (info.group.as_str(), info.version.as_str(), info.resource.as_str(), info.subresource.as_str());
+    match resource {
+        ("authentication.k8s.io", "v1", "tokenreviews", "") if method == Method::POST => {
+            return state.review_token(sent()?).map(created);
+        }
+        ("authorization.k8s.io", "v1", "subjectaccessreviews", "") if method == Method::POST => {
+            return state.review_access(sent()?).map(created);
+        }
+        ("", "v1", "serviceaccounts", "token") if method == Method::POST => {
+            return state.request_token(&info.namespace, &info.name, sent()?).map(created);
+        }
+        _ => {}
+    }
+    let kind = Kind::find(&info.group, &info.version, &info.resource).filter(|_| info.subresource.is_empty());
+    let kind = kind.ok_or_else(Status::unknown_resource)?;
+    let namespace = if kind.namespaced { info.namespace.as_str() } else { "" };
+    match info.verb.as_str() {
+        "create" if info.name.is_empty() => state.create(kind, namespace, sent()?).map(created),
+        "get" => state.read(kind, namespace, &info.name).map(found),
+        "list" => Ok(found(state.list(kind, namespace))),
+        "delete" => {
+            let options = if body.is_empty() { json!({}) } else { sent()? };
+            state.delete(kind, namespace, &info.name, &options).map(found)
+        }
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+fn document(state: &State, info: &RequestInfo) -> Answer {
+    match info.path.as_str() {
+        "/.well-known/openid-configuration" | "/.well-known/openid-configuration/" => {
+            Answer::public("application/json", discovery(state).to_string())
+        }
+        "/openid/v1/jwks" | "/openid/v1/jwks/" => Answer::public("application/jwk-set+json", lock(&state.keys).jwks()),
+        "/readyz" | "/livez" | "/healthz" => Answer::plain(StatusCode::OK, "ok"),
+        "/version" | "/version/" => {
+            let (major, minor, patch) = if state.release == Release::V1_20 { (1, 20, 2) } else { (1, 36, 0) };
+            let version = json!({
+                "major": major.to_string(), "minor": minor.to_string(), "gitVersion": format!("v{major}.{minor}.{patch}"),
+                "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+                "goVersion": "go", "compiler": "gc", "platform": "linux/amd64",
+            });
+            Answer::json(StatusCode::OK, &version)
+        }
+        _ => Answer::plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
+}
+
+fn discovery(state: &State) -> Value {
+    let mut algorithms: Vec<_> = lock(&state.keys).published().iter().map(|key| key.algorithm().name()).collect();
+    algorithms.sort_unstable();
+    algorithms.dedup();
+    json!({
+        "issuer": state.issuer(),
+        "jwks_uri": state.jwks_uri,
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": algorithms,
+    })
+}
+
+/// A response body that may end before its time.
+pub(super) struct Reply {
+    announced: u64,
+    left: Bytes,
+    cut: Cut,
+}
+
+#[derive(PartialEq)]
+enum Cut {
+    Never,
+    /// After what is left, once that had a chance to be sent.
+    Soon,
+    Now,
+}
+
+impl Reply {
+    pub(super) fn whole(body: Bytes) -> Self {
+        Self { announced: body.len() as u64, left: body, cut: Cut::Never }
+    }
+
+    /// Half of the body under a `Content-Length` for all of it, then the end of the connection.
+    pub(super) fn cut(self) -> Self {
+        Self { left: self.left.slice(..self.left.len() / 2), cut: Cut::Soon, ..self }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if !self.left.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.left)))));
+        }
+        match self.cut {
+            Cut::Never => Poll::Ready(None),
+            Cut::Soon => {
+                // hyper sends what it has while a body is pending, and would throw it away on an error.
+                self.cut = Cut::Now;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Cut::Now => Poll::Ready(Some(Err(io::Error::other("cut on purpose")))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty() && self.cut == Cut::Never
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(if self.cut == Cut::Never { self.left.len() as u64 } else { self.announced })
+    }
+}

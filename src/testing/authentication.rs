@@ -1,0 +1,138 @@
+//! Who is calling: the API server's chain of authenticators for bearer tokens.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Cluster,
+    state::{State, lock},
+};
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) groups: Vec<String>,
+    pub(super) extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// The `UserInfo` of a TokenReview. Go leaves empty fields out.
+    pub(super) fn to_json(&self) -> Value {
+        let mut info = Map::new();
+        info.insert("username".to_owned(), json!(self.name));
+        if !self.uid.is_empty() {
+            info.insert("uid".to_owned(), json!(self.uid));
+        }
+        info.insert("groups".to_owned(), json!(self.groups));
+        if !self.extra.is_empty() {
+            info.insert("extra".to_owned(), json!(self.extra));
+        }
+        Value::Object(info)
+    }
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Authentication {
+    /// Who it is, and for which of the wanted audiences.
+    User(User, Vec<String>),
+    Nobody,
+    Failed(String),
+}
+
+/// Users that are not ServiceAccounts.
+impl Cluster {
+    /// Adds a user with a static token, as `--token-auth-file` does. TokenReview authenticates the token, and the user
+    /// is not a ServiceAccount.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = tower_kube_auth::testing::Cluster::start().await?;
+    /// cluster.add_static_token("s3cr3t", "jane", &["developers"]);
+    /// # Ok(()) }
+    /// ```
+    pub fn add_static_token(&self, token: &str, username: &str, groups: &[&str]) {
+        self.state.add_static_token(token, username, groups);
+    }
+}
+
+impl State {
+    pub(super) fn add_static_token(&self, token: &str, username: &str, groups: &[&str]) {
+        let user = User {
+            name: username.to_owned(),
+            uid: format!("{username}-uid"),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            extra: BTreeMap::new(),
+        };
+        lock(&self.static_tokens).insert(token.to_owned(), user);
+    }
+
+    /// Authenticates an `Authorization` header's value for any of `audiences`.
+    pub(super) fn authenticate(&self, authorization: &str, audiences: &[String]) -> Authentication {
+        let Some(token) = bearer_token(authorization) else {
+            if !self.anonymous {
+                return Authentication::Nobody;
+            }
+            let anonymous = User {
+                name: "system:anonymous".to_owned(),
+                uid: String::new(),
+                groups: vec!["system:unauthenticated".to_owned()],
+                extra: BTreeMap::new(),
+            };
+            // The anonymous authenticator claims whatever audiences were asked for.
+            return Authentication::User(anonymous, audiences.to_vec());
+        };
+        let (mut user, audiences) = match self.authenticate_token(token, audiences) {
+            Ok(Some(authenticated)) => authenticated,
+            Ok(None) => return Authentication::Failed(INVALID.to_owned()),
+            // Two bearer authenticators are asked: first one that knows only the API server's own loopback token, then
+            // the configured ones. Go joins their errors.
+            Err(error) => return Authentication::Failed(format!("[{INVALID}, {error}]")),
+        };
+        user.groups.push("system:authenticated".to_owned());
+        Authentication::User(user, audiences)
+    }
+
+    fn authenticate_token(&self, token: &str, audiences: &[String]) -> Result<Option<(User, Vec<String>)>, String> {
+        // A static token is good for the API server's own audiences.
+        let implicit = intersection(&self.api_audiences, audiences);
+        if let Some(user) = lock(&self.static_tokens).get(token)
+            && !implicit.is_empty()
+        {
+            return Ok(Some((user.clone(), implicit)));
+        }
+        self.authenticate_service_account(token, audiences)
+    }
+}
+
+const INVALID: &str = "invalid bearer token";
+
+/// The token in a header's value, found as leniently as Kubernetes does: whatever follows a space is ignored, and two
+/// spaces before the token hide it.
+fn bearer_token(authorization: &str) -> Option<&str> {
+    let mut parts = authorization.trim().splitn(3, ' ');
+    let scheme = parts.next()?;
+    let token = parts.next()?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Those of `wanted` that are among `given`, in the order of `wanted`.
+pub(super) fn intersection(given: &[String], wanted: &[String]) -> Vec<String> {
+    wanted.iter().filter(|audience| given.contains(audience)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bearer_token;
+
+    #[test]
+    fn the_credential_is_found_as_kubernetes_finds_it() {
+        for found in ["Bearer token", "bearer token", "BEARER token a", " Bearer token "] {
+            assert_eq!(bearer_token(found), Some("token"), "{found:?}");
+        }
+        for none in ["", "Basic 123", "Bearer", "Bearer ", "bear token", "Bearer: token", "Bearer  token"] {
+            assert_eq!(bearer_token(none), None, "{none:?}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! How a cluster is to be.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use super::{
+    Algorithm, Cluster, ClusterError, Release, SigningKey,
+    calls::Calls,
+    certificates::Authority,
+    clients::ADMIN_TOKEN_PREFIX,
+    fault::Faults,
+    key_ring::KeyRing,
+    objects::{Objects, random_uuid},
+    server::Server,
+    state::State,
+};
+use crate::clock::Clock;
+
+/// What a cluster's issuer is called unless told otherwise; what most real ones are called too.
+pub(super) const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Options for a [`Cluster`]. See [`Cluster::builder`].
+///
+/// ```
+/// use tower_kube_auth::testing::{Algorithm, Cluster, ManualClock, Release};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let hands = ManualClock::new();
+/// let cluster = Cluster::builder()
+///     .clock(hands.clock())
+///     .issuer("https://issuer.example")
+///     .signing_algorithm(Algorithm::Es256)
+///     .release(Release::V1_20)
+///     .start()
+///     .await?;
+/// assert_eq!(cluster.issuer(), "https://issuer.example");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `start`"]
+pub struct ClusterBuilder {
+    clock: Clock,
+    release: Release,
+    issuers: Vec<String>,
+    issuer_at_own_url: bool,
+    api_audiences: Vec<String>,
+    jwks_uri: Option<String>,
+    algorithm: Algorithm,
+    anonymous: bool,
+    max_token_lifetime: Option<Duration>,
+}
+
+impl Default for ClusterBuilder {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            release: Release::default(),
+            issuers: Vec::new(),
+            issuer_at_own_url: false,
+            api_audiences: Vec::new(),
+            jwks_uri: None,
+            algorithm: Algorithm::default(),
+            anonymous: true,
+            max_token_lifetime: None,
+        }
+    }
+}
+
+impl ClusterBuilder {
+    /// The clock that tokens are issued and judged by. Defaults to the system's.
+    ///
+    /// TLS keeps to the system's clock; its certificates are valid for decades.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The Kubernetes release to behave as. Defaults to [`Release::V1_36`].
+    pub fn release(mut self, release: Release) -> Self {
+        self.release = release;
+        self
+    }
+
+    /// An issuer. The first one signs; every further call adds one that is accepted too, as in a migration between
+    /// issuers. Defaults to `https://kubernetes.default.svc.cluster.local`.
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuers.push(issuer.into());
+        self
+    }
+
+    /// Makes the cluster's own URL the issuer that signs, so that discovery works from the issuer's name alone.
+    pub fn issuer_at_own_url(mut self) -> Self {
+        self.issuer_at_own_url = true;
+        self
+    }
+
+    /// An audience of the API server itself; call it again for more. Defaults to the first issuer.
+    pub fn api_audience(mut self, audience: impl Into<String>) -> Self {
+        self.api_audiences.push(audience.into());
+        self
+    }
+
+    /// What the discovery document says about where the keys are. Defaults to the truth, `{url}/openid/v1/jwks`; real
+    /// clusters often name an address that a Pod cannot reach.
+    pub fn jwks_uri(mut self, uri: impl Into<String>) -> Self {
+        self.jwks_uri = Some(uri.into());
+        self
+    }
+
+    /// What the first key signs with. Defaults to [`Algorithm::Rs256`].
+    pub fn signing_algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// Whether a request without a credential is that of `system:anonymous` (and is then forbidden nearly everything,
+    /// with 403) or refused with 401. Defaults to true, as `--anonymous-auth` does.
+    pub fn anonymous(mut self, anonymous: bool) -> Self {
+        self.anonymous = anonymous;
+        self
+    }
+
+    /// The longest life of a token, whatever was asked for (`--service-account-max-token-expiration`). Defaults to no
+    /// bound.
+    pub fn max_token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.max_token_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Generates keys and certificates, listens on a free port of 127.0.0.1, and serves until the [`Cluster`] is
+    /// dropped.
+    ///
+    /// # Errors
+    /// If no port or no random numbers can be had.
+    pub async fn start(self) -> Result<Cluster, ClusterError> {
+        let server = Server::bind().map_err(|error| ClusterError::new("cannot listen on loopback", error))?;
+        let url = format!("https://{}", server.address());
+        let mut issuers = self.issuers;
+        if self.issuer_at_own_url {
+            issuers.insert(0, url.clone());
+        } else if issuers.is_empty() {
+            issuers.push(DEFAULT_ISSUER.to_owned());
+        }
+        let api_audiences = match self.api_audiences {
+            none if none.is_empty() => issuers.iter().take(1).cloned().collect(),
+            some => some,
+        };
+        let state = Arc::new(State {
+            clock: self.clock,
+            release: self.release,
+            issuers,
+            api_audiences,
+            jwks_uri: self.jwks_uri.unwrap_or_else(|| format!("{url}/openid/v1/jwks")),
+            anonymous: self.anonymous,
+            max_token_lifetime: self.max_token_lifetime.map(|lifetime| lifetime.as_secs()),
+            static_tokens: Mutex::new(BTreeMap::new()),
+            keys: Mutex::new(KeyRing::new(SigningKey::generate(self.algorithm)?)),
+            objects: Mutex::new(Objects::default()),
+            faults: Faults::default(),
+            calls: Calls::default(),
+        });
+        for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            state.ensure("namespaces", "", namespace, serde_json::json!({}));
+        }
+        state.bootstrap_access();
+        let admin_token = format!("{ADMIN_TOKEN_PREFIX}{}", random_uuid());
+        state.add_static_token(&admin_token, "admin", &["system:masters"]);
+        let cluster = Cluster { state, server, authority: Authority::generate()?, url, admin_token };
+        cluster.come_up().await?;
+        Ok(cluster)
+    }
+}

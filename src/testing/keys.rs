@@ -1,0 +1,302 @@
+//! Key pairs that sign tokens, and what the public half looks like to others: PEM, JWK, `kid`.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::{
+    digest,
+    encoding::AsDer as _,
+    hmac,
+    rand::SystemRandom,
+    rsa,
+    signature::{
+        self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaEncoding, UnparsedPublicKey, VerificationAlgorithm,
+    },
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use serde_json::{Value, json};
+
+use super::failure::ClusterError;
+
+/// What a [`SigningKey`] signs with. Kubernetes itself signs with RS256, or with the ES algorithm of its EC key's curve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// RSA with 2048 bits, PKCS #1 v1.5 and SHA-256: what nearly every cluster uses, and the default.
+    #[default]
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// ECDSA on P-384 with SHA-384.
+    Es384,
+    /// Ed25519, which no Kubernetes release signs with; other issuers do.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// The name that stands in a token's `alg`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+}
+
+/// A key pair that signs whatever it is given: good tokens, and the hostile ones that a verifier must refuse.
+///
+/// A cluster has its own ([`Cluster::signing_key`](super::Cluster::signing_key)); a generated one is a stranger's.
+///
+/// ```
+/// use serde_json::json;
+/// use tower_kube_auth::testing::{Algorithm, SigningKey};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let stranger = SigningKey::generate(Algorithm::Es256)?;
+/// let token = stranger.sign(&json!({"alg": "ES256", "kid": "x"}), &json!({"sub": "me"}));
+/// assert_eq!(token.split('.').count(), 3);
+/// assert_eq!(stranger.jwk()["crv"], "P-256");
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SigningKey(Arc<Inner>);
+
+struct Inner {
+    algorithm: Algorithm,
+    pair: Pair,
+    spki: Vec<u8>,
+    kid: String,
+}
+
+enum Pair {
+    Rsa(rsa::KeyPair),
+    Ec(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+impl SigningKey {
+    /// A new key pair.
+    ///
+    /// # Errors
+    /// If the system gives no random numbers.
+    pub fn generate(algorithm: Algorithm) -> Result<Self, ClusterError> {
+        Self::try_generate(algorithm)
+            .map_err(|unspecified| ClusterError::new("cannot generate a signing key", unspecified))
+    }
+
+    fn try_generate(algorithm: Algorithm) -> Result<Self, aws_lc_rs::error::Unspecified> {
+        let ec = |curve| EcdsaKeyPair::generate(curve).map(Pair::Ec);
+        let pair = match algorithm {
+            Algorithm::Rs256 => Pair::Rsa(rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?),
+            Algorithm::Es256 => ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)?,
+            Algorithm::Es384 => ec(&signature::ECDSA_P384_SHA384_FIXED_SIGNING)?,
+            Algorithm::EdDsa => Pair::Ed25519(Ed25519KeyPair::generate()?),
+        };
+        let spki = match &pair {
+            Pair::Rsa(pair) => pair.public_key().as_der()?.as_ref().to_vec(),
+            Pair::Ec(pair) => pair.public_key().as_der()?.as_ref().to_vec(),
+            Pair::Ed25519(pair) => pair.public_key().as_der()?.as_ref().to_vec(),
+        };
+        // Kubernetes' key id: the hash of the key's PKIX form (`keyIDFromPublicKey` in pkg/serviceaccount).
+        let kid = BASE64URL.encode(digest::digest(&digest::SHA256, &spki));
+        Ok(Self(Arc::new(Inner { algorithm, pair, spki, kid })))
+    }
+
+    /// The algorithm that the key was made for.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.0.algorithm
+    }
+
+    /// The key id as Kubernetes derives it: base64url of the SHA-256 of [`public_key_der`](Self::public_key_der).
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.0.kid
+    }
+
+    /// The header that Kubernetes writes: `alg` and `kid`.
+    #[must_use]
+    pub fn header(&self) -> Value {
+        json!({"alg": self.0.algorithm.name(), "kid": self.0.kid})
+    }
+
+    /// The public key as a DER SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn public_key_der(&self) -> &[u8] {
+        &self.0.spki
+    }
+
+    /// The public key as PEM (`BEGIN PUBLIC KEY`).
+    #[must_use]
+    pub fn public_key_pem(&self) -> String {
+        pem("PUBLIC KEY", &self.0.spki)
+    }
+
+    /// The public key as the JWK that the API server publishes.
+    #[must_use]
+    pub fn jwk(&self) -> Value {
+        let mut jwk = match &self.0.pair {
+            Pair::Rsa(pair) => {
+                let (n, e) = (pair.public_key().modulus(), pair.public_key().exponent());
+                let number = |bytes: &[u8]| BASE64URL.encode(bytes);
+                json!({
+                    "kty": "RSA",
+                    "n": number(n.big_endian_without_leading_zero()),
+                    "e": number(e.big_endian_without_leading_zero()),
+                })
+            }
+            Pair::Ec(pair) => {
+                // An uncompressed point: the byte 4, then x and y of equal length.
+                let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
+                let (x, y) = point.split_at(point.len() / 2);
+                let curve = if self.0.algorithm == Algorithm::Es384 { "P-384" } else { "P-256" };
+                json!({"kty": "EC", "crv": curve, "x": BASE64URL.encode(x), "y": BASE64URL.encode(y)})
+            }
+            Pair::Ed25519(pair) => {
+                json!({"kty": "OKP", "crv": "Ed25519", "x": BASE64URL.encode(pair.public_key().as_ref())})
+            }
+        };
+        if let Some(jwk) = jwk.as_object_mut() {
+            jwk.insert("use".to_owned(), json!("sig"));
+            jwk.insert("kid".to_owned(), json!(self.0.kid));
+            jwk.insert("alg".to_owned(), json!(self.0.algorithm.name()));
+        }
+        jwk
+    }
+
+    /// Signs `header` and `claims` as they are, true or not, into a compact JWS.
+    ///
+    /// The header's `alg` chooses among RS256/384/512 and PS256/384/512 for an RSA key. Any other `alg` is written but
+    /// not obeyed: the key signs with its own algorithm, which makes a token whose header lies.
+    #[must_use]
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        let alg = header.get("alg").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.sign_bytes(&alg, header.to_string().as_bytes(), claims.to_string().as_bytes())
+    }
+
+    /// Like [`sign`](Self::sign), for a header and claims that `serde_json` could not write: duplicate keys, invalid
+    /// UTF-8, no JSON at all.
+    #[must_use]
+    pub fn sign_bytes(&self, alg: &str, header: &[u8], claims: &[u8]) -> String {
+        let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
+        let signature = self.signature(alg, signed.as_bytes());
+        format!("{signed}.{}", BASE64URL.encode(signature))
+    }
+
+    fn signature(&self, alg: &str, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        let signed = match &self.0.pair {
+            Pair::Rsa(pair) => {
+                let encoding: &'static dyn RsaEncoding = match alg {
+                    "RS384" => &signature::RSA_PKCS1_SHA384,
+                    "RS512" => &signature::RSA_PKCS1_SHA512,
+                    "PS256" => &signature::RSA_PSS_SHA256,
+                    "PS384" => &signature::RSA_PSS_SHA384,
+                    "PS512" => &signature::RSA_PSS_SHA512,
+                    _ => &signature::RSA_PKCS1_SHA256,
+                };
+                let mut bytes = vec![0; pair.public_modulus_len()];
+                pair.sign(encoding, &random, message, &mut bytes).map(|()| bytes)
+            }
+            Pair::Ec(pair) => pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
+            Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+        };
+        // Signing fails only for want of memory or random numbers; the token is then one that nobody accepts.
+        signed.unwrap_or_default()
+    }
+
+    /// Whether this key made `signature` with `alg`: the check that go-jose does in the API server.
+    pub(super) fn verifies(&self, alg: &str, message: &[u8], signature: &[u8]) -> bool {
+        let algorithm: &'static dyn VerificationAlgorithm = match (self.0.algorithm, alg) {
+            (Algorithm::Rs256, "RS256") => &signature::RSA_PKCS1_2048_8192_SHA256,
+            (Algorithm::Rs256, "RS384") => &signature::RSA_PKCS1_2048_8192_SHA384,
+            (Algorithm::Rs256, "RS512") => &signature::RSA_PKCS1_2048_8192_SHA512,
+            (Algorithm::Rs256, "PS256") => &signature::RSA_PSS_2048_8192_SHA256,
+            (Algorithm::Rs256, "PS384") => &signature::RSA_PSS_2048_8192_SHA384,
+            (Algorithm::Rs256, "PS512") => &signature::RSA_PSS_2048_8192_SHA512,
+            (Algorithm::Es256, "ES256") => &signature::ECDSA_P256_SHA256_FIXED,
+            (Algorithm::Es384, "ES384") => &signature::ECDSA_P384_SHA384_FIXED,
+            (Algorithm::EdDsa, "EdDSA") => &signature::ED25519,
+            _ => return false,
+        };
+        let public: &[u8] = match &self.0.pair {
+            Pair::Rsa(pair) => pair.public_key().as_ref(),
+            Pair::Ec(pair) => pair.public_key().as_ref(),
+            Pair::Ed25519(pair) => pair.public_key().as_ref(),
+        };
+        UnparsedPublicKey::new(algorithm, public).verify(message, signature).is_ok()
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("algorithm", &self.0.algorithm).field("kid", &self.0.kid).finish()
+    }
+}
+
+/// Signs with HMAC-SHA-256 under `secret`, whatever the header says.
+///
+/// With a public key as the secret and `alg` set to `HS256` this is the algorithm-confusion attack.
+///
+/// ```
+/// use serde_json::json;
+/// use tower_kube_auth::testing::{Algorithm, SigningKey, sign_hs256};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let key = SigningKey::generate(Algorithm::Es256)?;
+/// let secret = key.public_key_pem();
+/// let token = sign_hs256(&json!({"alg": "HS256", "kid": key.kid()}), &json!({"sub": "me"}), secret.as_bytes());
+/// assert_eq!(token.split('.').count(), 3);
+/// # Ok(()) }
+/// ```
+#[must_use]
+pub fn sign_hs256(header: &Value, claims: &Value, secret: &[u8]) -> String {
+    let signed = format!("{}.{}", BASE64URL.encode(header.to_string()), BASE64URL.encode(claims.to_string()));
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
+    format!("{signed}.{}", BASE64URL.encode(tag))
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let encoded = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for (at, character) in encoded.chars().enumerate() {
+        if at > 0 && at % 64 == 0 {
+            text.push('\n');
+        }
+        text.push(character);
+    }
+    text.push_str(&format!("\n-----END {label}-----\n"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_key_signs_it_verifies_and_another_does_not() {
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa] {
+            let [key, other] = [(); 2].map(|()| SigningKey::generate(algorithm).unwrap());
+            let token = key.sign(&key.header(), &json!({"sub": "x"}));
+            let (signed, signature) = token.rsplit_once('.').unwrap();
+            let signature = BASE64URL.decode(signature).unwrap();
+            assert!(key.verifies(algorithm.name(), signed.as_bytes(), &signature), "{algorithm:?}");
+            assert!(!other.verifies(algorithm.name(), signed.as_bytes(), &signature), "{algorithm:?}");
+            assert!(!key.verifies("HS256", signed.as_bytes(), &signature), "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn the_key_id_is_the_hash_of_the_published_key() {
+        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let kid = BASE64URL.encode(digest::digest(&digest::SHA256, key.public_key_der()));
+        assert_eq!(key.jwk()["kid"], kid);
+        let jwk = key.jwk();
+        let mut point = vec![4];
+        point.extend(BASE64URL.decode(jwk["x"].as_str().unwrap()).unwrap());
+        point.extend(BASE64URL.decode(jwk["y"].as_str().unwrap()).unwrap());
+        assert!(key.public_key_der().ends_with(&point));
+    }
+}

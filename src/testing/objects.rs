@@ -1,0 +1,323 @@
+//! The objects that the API server stores: ServiceAccounts, Pods, Secrets, what surrounds them, and RBAC's.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{
+    Cluster,
+    state::{State, lock, rfc3339},
+    status::Status,
+};
+
+/// A kind of object, and where it lives.
+#[derive(Debug, PartialEq)]
+pub(super) struct Kind {
+    pub(super) group: &'static str,
+    pub(super) plural: &'static str,
+    pub(super) name: &'static str,
+    pub(super) namespaced: bool,
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+const KINDS: [Kind; 9] = [
+    Kind { group: "", plural: "namespaces", name: "Namespace", namespaced: false },
+    Kind { group: "", plural: "nodes", name: "Node", namespaced: false },
+    Kind { group: "", plural: "serviceaccounts", name: "ServiceAccount", namespaced: true },
+    Kind { group: "", plural: "pods", name: "Pod", namespaced: true },
+    Kind { group: "", plural: "secrets", name: "Secret", namespaced: true },
+    Kind { group: RBAC, plural: "clusterroles", name: "ClusterRole", namespaced: false },
+    Kind { group: RBAC, plural: "clusterrolebindings", name: "ClusterRoleBinding", namespaced: false },
+    Kind { group: RBAC, plural: "roles", name: "Role", namespaced: true },
+    Kind { group: RBAC, plural: "rolebindings", name: "RoleBinding", namespaced: true },
+];
+
+impl Kind {
+    pub(super) fn find(group: &str, version: &str, plural: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.group == group && kind.plural == plural && version == "v1")
+    }
+
+    pub(super) fn api_version(&self) -> String {
+        if self.group.is_empty() { "v1".to_owned() } else { format!("{}/v1", self.group) }
+    }
+
+    fn not_found(&self, name: &str) -> Status {
+        Status::not_found(self.group, self.plural, name)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Objects {
+    /// By plural, namespace (empty for cluster-scoped kinds) and name.
+    items: BTreeMap<(&'static str, String, String), Value>,
+    revision: u64,
+}
+
+impl Objects {
+    pub(super) fn get(&self, plural: &'static str, namespace: &str, name: &str) -> Option<&Value> {
+        self.items.get(&(plural, namespace.to_owned(), name.to_owned()))
+    }
+
+    pub(super) fn list(&self, plural: &str, namespace: &str) -> impl Iterator<Item = &Value> {
+        let chosen =
+            move |key: &(&str, String, String)| key.0 == plural && (namespace.is_empty() || key.1 == namespace);
+        self.items.iter().filter(move |(key, _)| chosen(key)).map(|(_, object)| object)
+    }
+
+    pub(super) fn remove(&mut self, plural: &'static str, namespace: &str, name: &str) -> Option<Value> {
+        self.revision += 1;
+        self.items.remove(&(plural, namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Stores `object` under the name in its metadata, with what the server adds to every object.
+    pub(super) fn put(&mut self, kind: &Kind, namespace: &str, mut object: Value, created: String) -> Value {
+        self.revision += 1;
+        let name = text(&object, "/metadata/name").to_owned();
+        set(&mut object, "kind", json!(kind.name));
+        set(&mut object, "apiVersion", json!(kind.api_version()));
+        if let Some(metadata) = object.get_mut("metadata") {
+            set(metadata, "uid", json!(random_uuid()));
+            set(metadata, "resourceVersion", json!(self.revision.to_string()));
+            set(metadata, "creationTimestamp", json!(created));
+            if kind.namespaced {
+                set(metadata, "namespace", json!(namespace));
+            }
+        }
+        if let Some(plural) = KINDS.iter().find(|known| *known == kind).map(|known| known.plural) {
+            self.items.insert((plural, namespace.to_owned(), name), object.clone());
+        }
+        object
+    }
+}
+
+/// What the API server does with objects over HTTP.
+impl State {
+    pub(super) fn create(&self, kind: &Kind, namespace: &str, mut object: Value) -> Result<Value, Status> {
+        let mut objects = lock(&self.objects);
+        let group_kind =
+            if kind.group.is_empty() { kind.name.to_owned() } else { format!("{}.{}", kind.name, kind.group) };
+        if !object.is_object() {
+            return Err(Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {group_kind})"
+            )));
+        }
+        let given = text(&object, "/metadata/namespace");
+        if kind.namespaced && !given.is_empty() && given != namespace {
+            let message = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(Status::bad_request(message));
+        }
+        let (name, prefix) = (text(&object, "/metadata/name"), text(&object, "/metadata/generateName"));
+        let name = match (name, prefix) {
+            ("", "") => {
+                let problem = "Required value: name or generateName is required";
+                return Err(Status::invalid(kind.group, kind.name, "", "metadata.name", "FieldValueRequired", problem));
+            }
+            ("", prefix) => format!("{prefix}{}", random_uuid().get(..5).unwrap_or_default()),
+            (name, _) => name.to_owned(),
+        };
+        if kind.namespaced && objects.get("namespaces", "", namespace).is_none() {
+            return Err(Status::not_found("", "namespaces", namespace));
+        }
+        if objects.list(kind.plural, namespace).any(|object| text(object, "/metadata/name") == name) {
+            return Err(Status::already_exists(kind.group, kind.plural, &name));
+        }
+        if let Some(metadata) = object.get_mut("metadata") {
+            set(metadata, "name", json!(name));
+        }
+        match kind.name {
+            "Pod" => set(&mut object, "status", json!({"phase": "Pending", "qosClass": "BestEffort"})),
+            "Namespace" => set(&mut object, "status", json!({"phase": "Active"})),
+            "Secret" if object.get("type").is_none() => set(&mut object, "type", json!("Opaque")),
+            _ => {}
+        }
+        Ok(objects.put(kind, namespace, object, rfc3339(self.now())))
+    }
+
+    pub(super) fn read(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Value, Status> {
+        lock(&self.objects).get(kind.plural, namespace, name).cloned().ok_or_else(|| kind.not_found(name))
+    }
+
+    pub(super) fn list(&self, kind: &Kind, namespace: &str) -> Value {
+        let objects = lock(&self.objects);
+        let items: Vec<Value> = objects.list(kind.plural, namespace).cloned().collect();
+        json!({
+            "kind": format!("{}List", kind.name),
+            "apiVersion": kind.api_version(),
+            "metadata": {"resourceVersion": objects.revision.to_string()},
+            "items": items,
+        })
+    }
+
+    /// Deletes, or marks for deletion what must wait: a Pod on a node for its grace period (and there is no kubelet
+    /// that would ever finish), anything else for its finalizers.
+    pub(super) fn delete(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        name: &str,
+        options: &Value,
+    ) -> Result<Value, Status> {
+        let mut objects = lock(&self.objects);
+        let object = objects.get(kind.plural, namespace, name).cloned().ok_or_else(|| kind.not_found(name))?;
+        let uid = text(&object, "/metadata/uid");
+        let wanted = text(options, "/preconditions/uid");
+        if !wanted.is_empty() && wanted != uid {
+            let cause = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}");
+            return Err(Status::conflict(kind.group, kind.plural, name, &cause));
+        }
+        let on_a_node = kind.name == "Pod" && !text(&object, "/spec/nodeName").is_empty();
+        let grace = options.get("gracePeriodSeconds").and_then(Value::as_u64);
+        let grace = if on_a_node { grace.unwrap_or(30) } else { 0 };
+        let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+        let mut answer = object.clone();
+        if grace > 0 || finalizers.is_some_and(|finalizers| !finalizers.is_empty()) {
+            if text(&object, "/metadata/deletionTimestamp").is_empty()
+                && let Some(metadata) = answer.get_mut("metadata")
+            {
+                let at = self.now() + std::time::Duration::from_secs(grace);
+                set(metadata, "deletionTimestamp", json!(rfc3339(at)));
+                set(metadata, "deletionGracePeriodSeconds", json!(grace));
+                objects.items.insert((kind.plural, namespace.to_owned(), name.to_owned()), answer.clone());
+            }
+            return Ok(answer);
+        }
+        objects.remove(kind.plural, namespace, name);
+        if kind.name == "Namespace" {
+            objects.items.retain(|(_, namespace, _), _| namespace != name);
+        }
+        // Pods and ServiceAccounts are given back, anything else is only reported.
+        if !matches!(kind.name, "Pod" | "ServiceAccount") {
+            let mut details = json!({"name": name, "kind": kind.plural, "uid": uid});
+            if !kind.group.is_empty() {
+                set(&mut details, "group", json!(kind.group));
+            }
+            answer = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+            });
+        }
+        Ok(answer)
+    }
+
+    /// Creates `object`, and the namespace if it is not there; what is there already stays as it is. Returns the uid.
+    pub(super) fn ensure(&self, plural: &'static str, namespace: &str, name: &str, mut object: Value) -> String {
+        if !namespace.is_empty() {
+            self.ensure("namespaces", "", namespace, json!({}));
+        }
+        set(&mut object, "metadata", json!({"name": name}));
+        let existing = |state: &Self| {
+            lock(&state.objects).get(plural, namespace, name).map(|object| text(object, "/metadata/uid").to_owned())
+        };
+        if let Some(uid) = existing(self) {
+            return uid;
+        }
+        if let Some(kind) = KINDS.iter().find(|kind| kind.plural == plural) {
+            // Another thread may have been faster; then its object is the one.
+            let _ = self.create(kind, namespace, object);
+        }
+        existing(self).unwrap_or_default()
+    }
+
+    fn kill(&self, plural: &'static str, namespace: &str, name: &str) -> bool {
+        lock(&self.objects).remove(plural, namespace, name).is_some()
+    }
+}
+
+/// Objects. What is created here, and what is created through a `kube` client, is one and the same.
+impl Cluster {
+    /// Makes sure that there is a ServiceAccount, and its namespace. Returns its uid.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::testing::Cluster;
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// let first = cluster.create_service_account("team-a", "robot");
+    /// assert_eq!(cluster.create_service_account("team-a", "robot"), first, "it is there already");
+    /// assert!(cluster.delete_service_account("team-a", "robot"));
+    /// assert_ne!(cluster.create_service_account("team-a", "robot"), first, "the same name, but another one");
+    /// # Ok(()) }
+    /// ```
+    pub fn create_service_account(&self, namespace: &str, name: &str) -> String {
+        self.state.ensure("serviceaccounts", namespace, name, json!({}))
+    }
+
+    /// Deletes a ServiceAccount at once; its tokens are refused from then on. Says whether there was one.
+    pub fn delete_service_account(&self, namespace: &str, name: &str) -> bool {
+        self.state.kill("serviceaccounts", namespace, name)
+    }
+
+    /// Makes sure that there is a Pod that runs as a ServiceAccount, and its namespace. Returns its uid.
+    pub fn create_pod(&self, namespace: &str, name: &str, service_account: &str) -> String {
+        self.state.ensure("pods", namespace, name, pod(service_account))
+    }
+
+    /// Like [`create_pod`](Self::create_pod), already scheduled to a node, which is created too: newer releases write
+    /// the node into the Pod's tokens.
+    pub fn create_pod_on_node(&self, namespace: &str, name: &str, service_account: &str, node: &str) -> String {
+        self.state.ensure("nodes", "", node, json!({}));
+        let mut pod = pod(service_account);
+        if let Some(spec) = pod.get_mut("spec") {
+            set(spec, "nodeName", json!(node));
+        }
+        self.state.ensure("pods", namespace, name, pod)
+    }
+
+    /// Deletes a Pod at once, without its grace period; tokens that are bound to it are refused from then on. Says
+    /// whether there was one.
+    pub fn delete_pod(&self, namespace: &str, name: &str) -> bool {
+        self.state.kill("pods", namespace, name)
+    }
+
+    /// Makes sure that there is a Secret, and its namespace. Returns its uid.
+    pub fn create_secret(&self, namespace: &str, name: &str) -> String {
+        self.state.ensure("secrets", namespace, name, json!({}))
+    }
+
+    /// Deletes a Secret. Says whether there was one.
+    pub fn delete_secret(&self, namespace: &str, name: &str) -> bool {
+        self.state.kill("secrets", namespace, name)
+    }
+}
+
+fn pod(service_account: &str) -> Value {
+    let containers = json!([{"name": "main", "image": "registry.k8s.io/pause:3.10"}]);
+    json!({"spec": {"serviceAccountName": service_account, "containers": containers}})
+}
+
+/// The string at a JSON pointer, or the empty one: Kubernetes does not tell the two apart either.
+pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+pub(super) fn set(object: &mut Value, key: &str, value: Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.insert(key.to_owned(), value);
+    }
+}
+
+pub(super) fn random_uuid() -> String {
+    let mut bytes = [0u8; 16];
+    // It fails only where the system has no random numbers, and then no key could have been made before.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    let number = u128::from_be_bytes(bytes);
+    // RFC 9562: version 4 and variant 10.
+    let number = number & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{number:032x}");
+    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::random_uuid;
+
+    #[test]
+    fn uids_are_version_4_and_differ() {
+        let uid = random_uuid();
+        assert_eq!(uid.len(), 36);
+        assert_eq!(uid.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&uid.as_bytes()[19]), "{uid}");
+        assert_ne!(uid, random_uuid());
+    }
+}

@@ -1,0 +1,165 @@
+//! TLS on loopback: the listener, its connections, and being down.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    select,
+    sync::{Mutex, oneshot},
+    task::{JoinHandle, JoinSet},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Cluster, api, certificates::Authority, failure::ClusterError, state::State};
+
+/// Whether the API server can be reached, and whose certificate it shows.
+impl Cluster {
+    /// Stops listening and ends all connections: further connections are refused. The port stays reserved.
+    ///
+    /// ```
+    /// use tower_kube_auth::testing::Cluster;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = Cluster::start().await?;
+    /// let address = cluster.address();
+    /// cluster.go_down().await?;
+    /// assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    /// cluster.come_up().await?;
+    /// assert!(tokio::net::TcpStream::connect(address).await.is_ok());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If the port cannot be reserved.
+    pub async fn go_down(&self) -> Result<(), ClusterError> {
+        self.server.stop().await.map_err(|error| ClusterError::new("cannot keep the port", error))
+    }
+
+    /// Listens again, on the same port. Objects, keys and faults are as they were.
+    ///
+    /// # Errors
+    /// If the port cannot be listened on.
+    pub async fn come_up(&self) -> Result<(), ClusterError> {
+        self.serve_as(&self.authority).await
+    }
+
+    /// Shows a certificate of another authority from now on, as an impostor would; all connections are ended.
+    /// [`come_up`](Self::come_up) shows the right one again.
+    ///
+    /// # Errors
+    /// If the certificate cannot be made, or the port not be listened on.
+    pub async fn other_ca(&self) -> Result<(), ClusterError> {
+        let impostor = Authority::generate()?;
+        self.serve_as(&impostor).await
+    }
+
+    async fn serve_as(&self, authority: &Authority) -> Result<(), ClusterError> {
+        let failed = |error| ClusterError::new("cannot listen", error);
+        self.server.stop().await.map_err(failed)?;
+        self.server.start(authority.server.clone(), self.state.clone()).await.map_err(failed)
+    }
+}
+
+pub(super) struct Server {
+    address: SocketAddr,
+    phase: Mutex<Phase>,
+}
+
+enum Phase {
+    /// The loop ends when its `stop` is sent to, or dropped; with it end the connections.
+    Up {
+        stop: oneshot::Sender<()>,
+        task: JoinHandle<()>,
+    },
+    /// Bound but not listening: connections are refused, and nobody else gets the port.
+    Down {
+        reserved: TcpSocket,
+    },
+    Changing,
+}
+
+impl Server {
+    /// Reserves a port.
+    pub(super) fn bind() -> io::Result<Self> {
+        let reserved = reserve(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        Ok(Self { address: reserved.local_addr()?, phase: Mutex::new(Phase::Down { reserved }) })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) async fn start(&self, tls: Arc<ServerConfig>, state: Arc<State>) -> io::Result<()> {
+        let mut phase = self.phase.lock().await;
+        *phase = match std::mem::replace(&mut *phase, Phase::Changing) {
+            Phase::Up { stop, task } => Phase::Up { stop, task },
+            Phase::Down { reserved } => self.listen(reserved, tls, state)?,
+            Phase::Changing => self.listen(reserve(self.address)?, tls, state)?,
+        };
+        Ok(())
+    }
+
+    fn listen(&self, socket: TcpSocket, tls: Arc<ServerConfig>, state: Arc<State>) -> io::Result<Phase> {
+        let listener = socket.listen(1024)?;
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve(listener, TlsAcceptor::from(tls), state, stopped));
+        Ok(Phase::Up { stop, task })
+    }
+
+    pub(super) async fn stop(&self) -> io::Result<()> {
+        let mut phase = self.phase.lock().await;
+        *phase = match std::mem::replace(&mut *phase, Phase::Changing) {
+            Phase::Up { stop, task } => {
+                drop(stop);
+                // Ends only after the listener and every connection are closed.
+                let _ = task.await;
+                Phase::Down { reserved: reserve(self.address)? }
+            }
+            Phase::Down { reserved } => Phase::Down { reserved },
+            Phase::Changing => Phase::Down { reserved: reserve(self.address)? },
+        };
+        Ok(())
+    }
+}
+
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // Old connections in TIME_WAIT must not keep the port from us. (On Windows the option would let others in.)
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>, mut stopped: oneshot::Receiver<()>) {
+    let mut connections = JoinSet::new();
+    loop {
+        select! {
+            _ = &mut stopped => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, tls.clone(), state.clone()));
+                }
+                // Out of file descriptors, most likely: give others time to close theirs.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn connection(stream: TcpStream, tls: TlsAcceptor, state: Arc<State>) {
+    let _ = stream.set_nodelay(true);
+    // Both may fail as clients come and go, trust us or not; the client sees why.
+    let Ok(stream) = tls.accept(stream).await else { return };
+    let service = service_fn(move |request| {
+        let answer = api::answer(state.clone(), request);
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+    });
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}

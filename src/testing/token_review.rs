@@ -1,0 +1,40 @@
+//! `POST /apis/authentication.k8s.io/v1/tokenreviews`
+
+use serde_json::{Value, json};
+
+use super::{
+    authentication::Authentication,
+    objects::{set, text},
+    state::State,
+    status::Status,
+};
+
+impl State {
+    /// Answers with the review that was sent, its `status` filled in.
+    pub(super) fn review_token(&self, review: Value) -> Result<Value, Status> {
+        let token = text(&review, "/spec/token");
+        if token.is_empty() {
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        }
+        let wanted: Vec<String> = match review.pointer("/spec/audiences").and_then(Value::as_array) {
+            Some(list) if !list.is_empty() => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            _ => self.api_audiences.clone(),
+        };
+        // The token goes through the whole chain in a header of its own, with all that a header's spaces can do to it.
+        let status = match self.authenticate(&format!("Bearer {token}"), &wanted) {
+            Authentication::User(user, audiences) => {
+                json!({"authenticated": true, "user": user.to_json(), "audiences": audiences})
+            }
+            Authentication::Failed(error) => json!({"user": {}, "error": error}),
+            Authentication::Nobody => json!({"user": {}}),
+        };
+        let mut answer = json!({
+            "kind": "TokenReview",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"creationTimestamp": null},
+            "spec": review.get("spec").cloned().unwrap_or_default(),
+        });
+        set(&mut answer, "status", status);
+        Ok(answer)
+    }
+}

@@ -1,0 +1,277 @@
+//! When a ServiceAccount's token is good: the rules of `pkg/serviceaccount` in Kubernetes, written from its behaviour.
+//!
+//! Nothing here is shared with the code that this crate verifies tokens with; a mistake there must not be repeated here.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    Release,
+    authentication::{User, intersection},
+    jws::{self, Jws},
+    objects::text,
+    state::{State, lock, seconds},
+};
+
+const LEEWAY: i64 = 60;
+const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+
+impl State {
+    /// `Ok(None)` for a token that is not one of ours at all, `Err` for one of ours that is not good.
+    pub(super) fn authenticate_service_account(
+        &self,
+        token: &str,
+        wanted: &[String],
+    ) -> Result<Option<(User, Vec<String>)>, String> {
+        let Some(issuer) = jws::unverified_issuer(token) else { return Ok(None) };
+        let legacy = issuer == LEGACY_ISSUER;
+        if !legacy && !self.issuers.contains(&issuer) {
+            return Ok(None);
+        }
+        let Some(jws) = Jws::parse(token) else { return Ok(None) };
+        let claims = self.verified_claims(&jws)?;
+        let given = match audiences(&claims)? {
+            // Tokens without audiences are legacy ones and good for the API server.
+            none if none.is_empty() => self.api_audiences.clone(),
+            some => some,
+        };
+        let matching = intersection(&given, wanted);
+        if matching.is_empty() {
+            return Err(format!("token audiences {} is invalid for the target audiences {}", go(&given), go(wanted)));
+        }
+        let user = if legacy { self.check_legacy(token, &claims)? } else { self.check(&claims)? };
+        Ok(Some((user, matching)))
+    }
+
+    fn verified_claims(&self, jws: &Jws) -> Result<Value, String> {
+        let modern = self.release != Release::V1_20;
+        let failure = if modern { "go-jose/go-jose" } else { "square/go-jose" };
+        let mut keys = lock(&self.keys).verifying();
+        // 1.20 tries every key whatever the `kid`.
+        if modern && !jws.kid.is_empty() {
+            keys.retain(|key| key.kid() == jws.kid);
+        }
+        if keys.is_empty() {
+            return Err("invalid signature, no keys found".to_owned());
+        }
+        if jws.has_crit || !keys.iter().any(|key| key.verifies(&jws.alg, &jws.signed, &jws.signature)) {
+            return Err(format!("{failure}: error in cryptographic primitive"));
+        }
+        jws::strict_json(&jws.payload)
+            .filter(Value::is_object)
+            .ok_or_else(|| format!("{failure}/jwt: failed to unmarshal claims"))
+    }
+
+    /// The rules for tokens from the TokenRequest API.
+    fn check(&self, claims: &Value) -> Result<User, String> {
+        self.check_times(claims)?;
+        let modern = self.release != Release::V1_20;
+        let claim = |name: &str| text(claims, &format!("/kubernetes.io/{name}")).to_owned();
+        let namespace = claim("namespace");
+        let (name, uid) = (claim("serviceaccount/name"), claim("serviceaccount/uid"));
+        let invalidated =
+            if modern { "service account token has been invalidated" } else { "Token has been invalidated" };
+
+        let title = if modern { "service account" } else { "ServiceAccount" };
+        match self.find("serviceaccounts", &namespace, &name) {
+            None => return Err(format!("serviceaccounts {name:?} not found")),
+            Some(found) if found.deleted => return Err(format!("{title} {namespace}/{name} has been deleted")),
+            Some(found) if found.uid != uid => {
+                return Err(format!("{title} UID ({}) does not match claim ({uid})", found.uid));
+            }
+            Some(_) => {}
+        }
+        let mut extra = BTreeMap::new();
+        let bound =
+            |kind: &str| claims.pointer(&format!("/kubernetes.io/{kind}")).is_some_and(|bound| !bound.is_null());
+        for (plural, kind) in [("secrets", "secret"), ("pods", "pod")] {
+            if !bound(kind) {
+                continue;
+            }
+            let (name, uid) = (claim(&format!("{kind}/name")), claim(&format!("{kind}/uid")));
+            self.check_bound(plural, kind, &namespace, (&name, &uid), invalidated)?;
+            if kind == "pod" {
+                extra.insert("authentication.kubernetes.io/pod-name".to_owned(), vec![name]);
+                extra.insert("authentication.kubernetes.io/pod-uid".to_owned(), vec![uid]);
+            }
+        }
+        if modern && bound("node") {
+            let (name, uid) = (claim("node/name"), claim("node/uid"));
+            // Beside a Pod the node is only information; alone it is what the token is bound to.
+            if !bound("pod") {
+                self.check_bound("nodes", "node", "", (&name, &uid), invalidated)?;
+            }
+            for (key, value) in [("node-name", name), ("node-uid", uid)] {
+                if !value.is_empty() {
+                    extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
+                }
+            }
+        }
+        let id = text(claims, "/jti");
+        if modern && !id.is_empty() {
+            extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("JTI={id}")]);
+        }
+        Ok(service_account(&namespace, &name, &uid, extra))
+    }
+
+    fn check_bound(
+        &self,
+        plural: &'static str,
+        kind: &str,
+        namespace: &str,
+        (name, uid): (&str, &str),
+        invalidated: &str,
+    ) -> Result<(), String> {
+        match self.find(plural, namespace, name) {
+            Some(found) if found.uid != uid && self.release == Release::V1_20 => {
+                let kind = if kind == "pod" { "Pod" } else { "Secret" };
+                Err(format!("{kind} UID ({}) does not match claim ({uid})", found.uid))
+            }
+            Some(found) if found.uid != uid => {
+                Err(format!("{kind} UID ({}) does not match service account {kind} ref claim ({uid})", found.uid))
+            }
+            Some(found) if !found.deleted => Ok(()),
+            _ => Err(invalidated.to_owned()),
+        }
+    }
+
+    fn check_times(&self, claims: &Value) -> Result<(), String> {
+        let modern = self.release != Release::V1_20;
+        let now = self.now();
+        let time = |name: &str| match claims.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_f64() {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "go-jose cuts the fraction off too, and `as` saturates"
+                )]
+                Some(number) => Ok(Some(number as i64)),
+                None => Err("go-jose/go-jose/jwt: expected number value to unmarshal NumericDate".to_owned()),
+            },
+        };
+        let (expiry, not_before, issued) = (time("exp")?, time("nbf")?, time("iat")?);
+        if not_before.is_some_and(|nbf| later_than(nbf, LEEWAY, now)) {
+            let message = "service account token is not valid yet";
+            return Err(if modern { message } else { "Token could not be validated." }.to_owned());
+        }
+        // Without `exp` there is no end, but in 1.20 the end is then in 1970.
+        let expiry = if modern { expiry } else { Some(expiry.unwrap_or(0)) };
+        if expiry.is_some_and(|exp| earlier_than(exp, LEEWAY, now)) {
+            return Err(if modern { "service account token has expired" } else { "Token has expired." }.to_owned());
+        }
+        if modern && issued.is_some_and(|iat| later_than(iat, LEEWAY, now)) {
+            let message = "service account token claims could not be validated due to unexpected validation error";
+            return Err(message.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The rules for tokens out of a Secret, as clusters up to 1.23 made them for every ServiceAccount.
+    fn check_legacy(&self, token: &str, claims: &Value) -> Result<User, String> {
+        let claim = |name: &str| {
+            let value = claims.get(format!("kubernetes.io/serviceaccount/{name}"));
+            value.and_then(Value::as_str).unwrap_or_default()
+        };
+        let modern = self.release != Release::V1_20;
+        let (namespace, secret) = (claim("namespace"), claim("secret.name"));
+        let (name, uid) = (claim("service-account.name"), claim("service-account.uid"));
+        let subject = text(claims, "/sub");
+        let needed = [
+            ("sub", subject),
+            ("namespace", namespace),
+            ("secretName", secret),
+            ("serviceAccountName", name),
+            ("serviceAccountUID", uid),
+        ];
+        if let Some((missing, _)) = needed.iter().find(|(_, value)| value.is_empty()) {
+            return Err(format!("{missing} claim is missing"));
+        }
+        if subject != format!("system:serviceaccount:{namespace}:{name}") {
+            return Err("sub claim is invalid".to_owned());
+        }
+        let invalidated =
+            if modern { "service account token has been invalidated" } else { "Token has been invalidated" };
+        let found = self.find("secrets", namespace, secret).filter(|secret| !secret.marked);
+        if found.is_none() {
+            return Err(invalidated.to_owned());
+        }
+        let stored = lock(&self.objects).get("secrets", namespace, secret).cloned().unwrap_or_default();
+        if jws::decode_standard(text(&stored, "/data/token")).as_deref() != Some(token.as_bytes()) {
+            let message = "service account token does not match server's copy";
+            return Err(if modern { message } else { "Token does not match server's copy" }.to_owned());
+        }
+        let title = if modern { "service account" } else { "ServiceAccount" };
+        match self.find("serviceaccounts", namespace, name) {
+            None => Err(format!("serviceaccounts {name:?} not found")),
+            Some(found) if found.marked => Err(format!("{title} {namespace}/{name} has been deleted")),
+            Some(found) if found.uid != uid => Err(format!("{title} UID ({}) does not match claim ({uid})", found.uid)),
+            Some(_) => Ok(service_account(namespace, name, uid, BTreeMap::new())),
+        }
+    }
+
+    fn find(&self, plural: &'static str, namespace: &str, name: &str) -> Option<Found> {
+        let objects = lock(&self.objects);
+        let object = objects.get(plural, namespace, name)?;
+        let marked = seconds(text(object, "/metadata/deletionTimestamp"));
+        Some(Found {
+            uid: text(object, "/metadata/uid").to_owned(),
+            marked: marked.is_some(),
+            deleted: marked.is_some_and(|at| earlier_than(at, LEEWAY, self.now())),
+        })
+    }
+}
+
+struct Found {
+    uid: String,
+    /// Marked for deletion, however recently.
+    marked: bool,
+    /// Marked for deletion longer ago than the leeway.
+    deleted: bool,
+}
+
+fn service_account(namespace: &str, name: &str, uid: &str, extra: BTreeMap<String, Vec<String>>) -> User {
+    User {
+        name: format!("system:serviceaccount:{namespace}:{name}"),
+        uid: uid.to_owned(),
+        groups: vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")],
+        extra,
+    }
+}
+
+/// `aud` is a string or a list of strings.
+fn audiences(claims: &Value) -> Result<Vec<String>, String> {
+    match claims.get("aud") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(one)) => Ok(vec![one.clone()]),
+        Some(Value::Array(list)) => {
+            let strings: Option<Vec<_>> = list.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+            strings.ok_or_else(bad_audience)
+        }
+        Some(_) => Err(bad_audience()),
+    }
+}
+
+fn bad_audience() -> String {
+    "go-jose/go-jose/jwt: expected string or array value to unmarshal to Audience".to_owned()
+}
+
+/// Whether `time` is more than `leeway` seconds before `now`.
+fn earlier_than(time: i64, leeway: i64, now: Duration) -> bool {
+    nanoseconds(time.saturating_add(leeway)) < i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
+}
+
+/// Whether `time` is more than `leeway` seconds after `now`.
+fn later_than(time: i64, leeway: i64, now: Duration) -> bool {
+    nanoseconds(time.saturating_sub(leeway)) > i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
+}
+
+fn nanoseconds(seconds: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000
+}
+
+/// A list of strings as Go's `%q` prints it.
+fn go(list: &[String]) -> String {
+    let quoted: Vec<String> = list.iter().map(|item| format!("{item:?}")).collect();
+    format!("[{}]", quoted.join(" "))
+}

@@ -1,0 +1,181 @@
+//! Tokens without a detour over HTTP: good ones by the API server's own rules, and any others.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use super::{
+    Cluster, ClusterError,
+    objects::{Kind, set},
+    state::{lock, rfc3339},
+};
+
+/// Tokens.
+impl Cluster {
+    /// A token of a ServiceAccount, as the TokenRequest API issues it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_kube_auth::testing::Cluster;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = Cluster::start().await?;
+    /// cluster.create_service_account("team-a", "robot");
+    /// cluster.create_pod("team-a", "robot-0", "robot");
+    /// let token = cluster
+    ///     .token("team-a", "robot")
+    ///     .audience("my-service")
+    ///     .expires_in(Duration::from_secs(600))
+    ///     .bound_to_pod("robot-0")
+    ///     .issue()?;
+    /// assert_eq!(token.split('.').count(), 3);
+    /// # Ok(()) }
+    /// ```
+    pub fn token(&self, namespace: impl Into<String>, service_account: impl Into<String>) -> TokenBuilder<'_> {
+        TokenBuilder {
+            cluster: self,
+            namespace: namespace.into(),
+            service_account: service_account.into(),
+            audiences: Vec::new(),
+            lifetime: None,
+            bound: None,
+        }
+    }
+
+    /// Signs `claims` with the cluster's key, true or not, under the header that Kubernetes writes.
+    ///
+    /// ```
+    /// use tower_kube_auth::testing::Cluster;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = Cluster::start().await?;
+    /// cluster.create_service_account("team-a", "robot");
+    /// let mut claims = cluster.token("team-a", "robot").audience("my-service").claims()?;
+    /// claims["exp"] = 0.into();
+    /// let expired_long_ago = cluster.mint(&claims);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn mint(&self, claims: &Value) -> String {
+        let key = self.signing_key();
+        key.sign(&key.header(), claims)
+    }
+
+    /// Signs `claims` with the cluster's key under any `header`. See [`SigningKey::sign`](super::SigningKey::sign)
+    /// for what its `alg` does.
+    #[must_use]
+    pub fn mint_with_header(&self, header: &Value, claims: &Value) -> String {
+        self.signing_key().sign(header, claims)
+    }
+
+    /// A legacy token: made once, kept in the Secret `{service_account}-token`, for ever valid and for no audience.
+    ///
+    /// # Errors
+    /// If there is no such ServiceAccount.
+    pub fn legacy_token(&self, namespace: &str, service_account: &str) -> Result<String, ClusterError> {
+        let account = self.state.grant_token(namespace, service_account, json!({}))?.claims;
+        let uid = account.pointer("/kubernetes.io/serviceaccount/uid").cloned().unwrap_or_default();
+        let secret = format!("{service_account}-token");
+        let claims = json!({
+            "iss": "kubernetes/serviceaccount",
+            "sub": format!("system:serviceaccount:{namespace}:{service_account}"),
+            "kubernetes.io/serviceaccount/namespace": namespace,
+            "kubernetes.io/serviceaccount/secret.name": secret,
+            "kubernetes.io/serviceaccount/service-account.name": service_account,
+            "kubernetes.io/serviceaccount/service-account.uid": uid,
+        });
+        let token = self.mint(&claims);
+        let object = json!({
+            "metadata": {
+                "name": secret,
+                "annotations": {
+                    "kubernetes.io/service-account.name": service_account,
+                    "kubernetes.io/service-account.uid": uid,
+                },
+            },
+            "type": "kubernetes.io/service-account-token",
+            "data": {
+                "token": STANDARD.encode(&token),
+                "ca.crt": STANDARD.encode(self.ca_pem()),
+                "namespace": STANDARD.encode(namespace),
+            },
+        });
+        if let Some(kind) = Kind::find("", "v1", "secrets") {
+            lock(&self.state.objects).put(kind, namespace, object, rfc3339(self.state.now()));
+        }
+        Ok(token)
+    }
+}
+
+/// A token to be issued. See [`Cluster::token`].
+#[derive(Clone, Debug)]
+#[must_use = "no token is issued until `issue`"]
+pub struct TokenBuilder<'a> {
+    cluster: &'a Cluster,
+    namespace: String,
+    service_account: String,
+    audiences: Vec<String>,
+    lifetime: Option<Duration>,
+    bound: Option<Value>,
+}
+
+impl TokenBuilder<'_> {
+    /// An audience; call it again for more. Without any the token is for the API server.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audiences.push(audience.into());
+        self
+    }
+
+    /// How long the token lives. Defaults to an hour; less than ten minutes is refused, as by the real one. For a
+    /// token that ends sooner change its [`claims`](Self::claims), or move the cluster's clock.
+    pub fn expires_in(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// The token ends with this Pod.
+    pub fn bound_to_pod(self, name: &str) -> Self {
+        self.bound_to("Pod", name)
+    }
+
+    /// The token ends with this Secret.
+    pub fn bound_to_secret(self, name: &str) -> Self {
+        self.bound_to("Secret", name)
+    }
+
+    /// The token ends with this node; [`Release::V1_20`](super::Release::V1_20) refuses it.
+    pub fn bound_to_node(self, name: &str) -> Self {
+        self.bound_to("Node", name)
+    }
+
+    fn bound_to(mut self, kind: &str, name: &str) -> Self {
+        self.bound = Some(json!({"apiVersion": "v1", "kind": kind, "name": name}));
+        self
+    }
+
+    /// Issues the token.
+    ///
+    /// # Errors
+    /// Whatever the TokenRequest API would refuse, with its [status](ClusterError::status) and words.
+    pub fn issue(self) -> Result<String, ClusterError> {
+        let cluster = self.cluster;
+        Ok(cluster.mint(&self.claims()?))
+    }
+
+    /// The claims that [`issue`](Self::issue) would sign, to be changed and [minted](Cluster::mint).
+    ///
+    /// # Errors
+    /// Whatever the TokenRequest API would refuse, with its [status](ClusterError::status) and words.
+    pub fn claims(self) -> Result<Value, ClusterError> {
+        let mut spec = json!({"audiences": self.audiences});
+        if let Some(lifetime) = self.lifetime {
+            set(&mut spec, "expirationSeconds", json!(lifetime.as_secs()));
+        }
+        if let Some(bound) = self.bound {
+            set(&mut spec, "boundObjectRef", bound);
+        }
+        let grant = self.cluster.state.grant_token(&self.namespace, &self.service_account, json!({"spec": spec}))?;
+        Ok(grant.claims)
+    }
+}
