@@ -66,7 +66,6 @@ pub(crate) struct Shared {
 
 impl Authenticator {
     /// Begins with `verifier`; an audience must follow before [`build`](AuthenticatorBuilder::build).
-    #[must_use]
     pub fn builder(verifier: impl Verifier) -> AuthenticatorBuilder {
         AuthenticatorBuilder::new(SharedVerifier::new(verifier))
     }

@@ -56,9 +56,12 @@ struct Inner {
     groups: Box<[Cow<'static, str>]>,
     audiences: Box<[Arc<str>]>,
     issuer: Option<Arc<str>>,
-    extra: Box<[(Cow<'static, str>, Box<[Box<str>]>)]>,
+    extra: Box<[Extra]>,
     expires_at: Option<SystemTime>,
 }
+
+/// A key of `UserInfo.extra` with its values.
+type Extra = (Cow<'static, str>, Box<[Box<str>]>);
 
 /// The Pod or the Node that a token is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
