@@ -15,10 +15,12 @@ const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3VlciIsImV4cC
 /// An API server that gives one answer, counts the calls and keeps the last body.
 #[derive(Clone)]
 struct FakeApiServer {
-    answer: Arc<Mutex<(StatusCode, Vec<(&'static str, &'static str)>, String)>>,
+    answer: Arc<Mutex<Answer>>,
     calls: Arc<AtomicU32>,
     seen: Arc<Mutex<Value>>,
 }
+
+type Answer = (StatusCode, Vec<(&'static str, &'static str)>, String);
 
 impl FakeApiServer {
     fn new(status: StatusCode, body: impl ToString) -> Self {
