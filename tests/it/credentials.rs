@@ -1,0 +1,125 @@
+//! What of a request's headers is read, and what of them the handler sees.
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
+use proptest::prelude::*;
+use tower_kube_auth::verdict::Reason;
+
+use crate::scripted::{Scripted, Service, bearer, token, with_header};
+
+/// The test list of k8s.io/apiserver's `bearertoken`. What it reads leniently (second of several words) is refused here.
+#[tokio::test]
+async fn the_apiservers_list_of_headers() {
+    let verifier = Scripted::accepting();
+    let service = Service::new(&verifier.authenticator());
+    let good = token("a");
+    let cases = [
+        (format!("Bearer {good}"), StatusCode::OK),
+        (format!("bearer {good}"), StatusCode::OK),
+        (format!("Bearer {good} a"), StatusCode::BAD_REQUEST),
+        (format!("Bearer  {good}"), StatusCode::BAD_REQUEST),
+        ("Bearer".into(), StatusCode::BAD_REQUEST),
+        ("Bearer ".into(), StatusCode::BAD_REQUEST),
+        (String::new(), StatusCode::UNAUTHORIZED),
+        ("Basic 123".into(), StatusCode::UNAUTHORIZED),
+        (format!("bear {good}"), StatusCode::UNAUTHORIZED),
+        (format!("Bearer: {good}"), StatusCode::UNAUTHORIZED),
+    ];
+    for (value, status) in cases {
+        let calls = verifier.calls();
+        let answer = service.send(with_header("authorization", &value)).await;
+        assert_eq!(answer.status, status, "{value}");
+        assert!(status == StatusCode::OK || verifier.calls() == calls, "the verifier was called for {value}");
+    }
+    assert_eq!(service.reached(), 2);
+}
+
+#[tokio::test]
+async fn a_token_anywhere_else_is_not_read() {
+    let service = Service::new(&Scripted::accepting().authenticator());
+    let good = token("a");
+    for (name, value) in [
+        ("proxy-authorization", format!("Bearer {good}")),
+        ("cookie", format!("token={good}")),
+        ("x-forwarded-access-token", good.clone()),
+        ("sec-websocket-protocol", format!("base64url.bearer.authorization.k8s.io.{good}, chat")),
+    ] {
+        assert_eq!(service.refused(with_header(name, &value)).await.status, StatusCode::UNAUTHORIZED, "{name}");
+    }
+    let request = Request::get(format!("/?access_token={good}")).body(Body::empty()).unwrap();
+    assert_eq!(service.refused(request).await.status, StatusCode::UNAUTHORIZED);
+}
+
+fn forged(token: Option<&str>) -> Request<Body> {
+    let mut request = Request::get("/")
+        .header("x-remote-user", "system:admin")
+        .header("x-remote-uid", "0")
+        .header("X-Remote-Group", "system:masters")
+        .header("x-remote-extra-scopes", "all")
+        .header("x-remote-control", "kept")
+        .header("accept", "*/*");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    request.body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn the_handler_sees_neither_the_token_nor_forged_identity_headers() {
+    let authenticator = Scripted::accepting().authenticator();
+    let service = Service::new(&authenticator);
+    for _ in ["verified", "cached"] {
+        let answer = service.send(forged(Some(&token("a")))).await;
+        assert_eq!(answer.body, "system:serviceaccount:ns:sa [accept x-remote-control]");
+    }
+    let layer = authenticator.layer().optional();
+    let service = Service::behind(move |router| router.layer(layer));
+    assert_eq!(service.send(forged(None)).await.body, "nobody [accept x-remote-control]", "unauthenticated too");
+}
+
+#[tokio::test]
+async fn the_handler_sees_neither_where_the_decision_had_to_be_waited_for() {
+    let verifier = Scripted::new(async |_| {
+        tokio::task::yield_now().await;
+        Ok(crate::scripted::accept())
+    });
+    let service = Service::new(&verifier.authenticator());
+    let answer = service.send(forged(Some(&token("a")))).await;
+    assert_eq!(answer.body, "system:serviceaccount:ns:sa [accept x-remote-control]");
+}
+
+#[tokio::test]
+async fn the_token_stays_where_that_is_asked_for() {
+    let layer = Scripted::accepting().authenticator().layer().keep_authorization();
+    let service = Service::behind(move |router| router.layer(layer));
+    assert_eq!(service.get(&token("a")).await.body, "system:serviceaccount:ns:sa [authorization]");
+}
+
+#[tokio::test]
+async fn the_length_limit_is_an_option() {
+    let authenticator = Scripted::accepting().builder().max_token_length(token("a").len()).build().unwrap();
+    let service = Service::new(&authenticator);
+    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
+    assert_eq!(service.refused(bearer(&token("ab"))).await.status, StatusCode::BAD_REQUEST);
+}
+
+proptest! {
+    /// Whatever bytes arrive: 400, 401 or 503, never a panic, never the handler.
+    #[test]
+    fn no_byte_string_in_the_header_gets_through(value in proptest::collection::vec(any::<u8>(), 0..300), prefix in 0..3) {
+        let value = match prefix {
+            0 => value,
+            1 => [b"Bearer ".as_slice(), &value].concat(),
+            _ => [b"Bearer e30.".as_slice(), &value].concat(),
+        };
+        let Ok(value) = axum::http::HeaderValue::from_bytes(&value) else { return Ok(()) };
+        let request = Request::get("/").header("authorization", value).body(Body::empty()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let service = Service::new(&Scripted::rejecting(Reason::Signature).authenticator());
+        let answer = runtime.block_on(service.send(request));
+        prop_assert!([400, 401, 503].contains(&answer.status.as_u16()));
+        prop_assert_eq!(service.reached(), 0);
+    }
+}

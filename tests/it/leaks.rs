@@ -1,0 +1,61 @@
+//! No token in any log: the whole test run is logged at TRACE, and every line is searched for one.
+
+use std::{
+    io::{self, Write},
+    sync::{Mutex, Once},
+};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Starts to watch; every fixture of this binary calls it. A token in a log ends the run.
+pub fn watch() {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(Watcher).with_ansi(false).init();
+    });
+}
+
+pub fn logged(text: &str) -> bool {
+    String::from_utf8_lossy(&LOG.lock().unwrap()).contains(text)
+}
+
+/// A JWT: a part that begins like the base64url of `{"`, and a second one behind a dot.
+fn find_token(text: &str) -> Option<&str> {
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    text.split(|character: char| !character.is_ascii() || !is_token_byte(character as u8))
+        .find(|word| word.starts_with("eyJ") && word.len() > 40 && word.contains('.'))
+}
+
+struct Watcher;
+
+impl Write for Watcher {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        if find_token(&text).is_some() || text.contains("c2lnbmF0dXJl") {
+            eprintln!("a token was logged; the line begins: {:.80}", text);
+            std::process::exit(101);
+        }
+        LOG.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Watcher {
+    type Writer = Self;
+    fn make_writer(&self) -> Self {
+        Self
+    }
+}
+
+#[test]
+fn the_watcher_knows_a_token_when_it_sees_one() {
+    assert!(find_token(&format!("Authorization: Bearer {}", crate::scripted::token("a"))).is_some());
+    assert!(find_token(&format!("{{\"token\":\"{}\"}}", crate::scripted::token("a"))).is_some());
+    assert!(find_token("BearerToken(1165 bytes, redacted) eyJ eyJhbGciOi").is_none());
+}

@@ -1,0 +1,22 @@
+//! The integration tests: one binary, so that it links once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "a test that meets what it did not expect is to fail"
+)]
+
+mod answers;
+mod architecture;
+mod caching;
+mod credentials;
+mod embedded_cluster;
+mod extractors;
+mod leaks;
+mod scripted;
+mod single_flight;
+mod tower_contract;
