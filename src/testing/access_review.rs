@@ -68,6 +68,7 @@ impl State {
     }
 }
 
+/// The real one forgets the kind in its message.
 fn invalid(field: &str, problem: &str) -> Status {
-    Status::invalid(GROUP, "SubjectAccessReview", "", field, "FieldValueInvalid", problem)
+    Status::invalid(GROUP, "", "", field, "FieldValueInvalid", problem)
 }

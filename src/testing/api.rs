@@ -17,7 +17,7 @@ use super::{
     Release,
     authentication::Authentication,
     fault,
-    objects::Kind,
+    objects::{Kind, text},
     request_info::RequestInfo,
     state::{State, lock},
     status::Status,
@@ -99,42 +99,60 @@ fn dispatch(state: &State, info: &RequestInfo, method: &Method, body: &[u8]) -> 
     if !info.is_resource {
         return Ok(document(state, info));
     }
-    let sent = || {
-        serde_json::from_slice::<Value>(body).map_err(|error| {
-            Status::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): {error}",
-                info.resource
-            ))
-        })
-    };
     let found = |value: Value| Answer::json(StatusCode::OK, &value);
     let created = |value: Value| Answer::json(StatusCode::CREATED, &value);
-    let resource = (info.group.as_str(), info.version.as_str(), info.resource.as_str(), info.subresource.as_str());
-    match resource {
-        ("authentication.k8s.io", "v1", "tokenreviews", "") if method == Method::POST => {
-            return state.review_token(sent()?).map(created);
+    let (group, version) = (info.group.as_str(), info.version.as_str());
+    let review = match (group, version, info.resource.as_str(), info.subresource.as_str()) {
+        ("authentication.k8s.io", "v1", "tokenreviews", "") => "TokenReview",
+        ("authorization.k8s.io", "v1", "subjectaccessreviews", "") => "SubjectAccessReview",
+        ("", "v1", "serviceaccounts", "token") => "TokenRequest",
+        ("" | "authentication.k8s.io" | "authorization.k8s.io" | "rbac.authorization.k8s.io", "v1", ..) => "",
+        _ => return Ok(Answer::plain(StatusCode::NOT_FOUND, "404 page not found\n")),
+    };
+    if !review.is_empty() {
+        if method != Method::POST {
+            return Err(Status::method_not_allowed());
         }
-        ("authorization.k8s.io", "v1", "subjectaccessreviews", "") if method == Method::POST => {
-            return state.review_access(sent()?).map(created);
+        let sent = decode(body, review)?;
+        return match review {
+            "TokenReview" => state.review_token(sent),
+            "SubjectAccessReview" => state.review_access(sent),
+            _ => state.request_token(&info.namespace, &info.name, sent),
         }
-        ("", "v1", "serviceaccounts", "token") if method == Method::POST => {
-            return state.request_token(&info.namespace, &info.name, sent()?).map(created);
-        }
-        _ => {}
+        .map(created);
     }
-    let kind = Kind::find(&info.group, &info.version, &info.resource).filter(|_| info.subresource.is_empty());
+    let kind = Kind::find(group, version, &info.resource).filter(|_| info.subresource.is_empty());
     let kind = kind.ok_or_else(Status::unknown_resource)?;
     let namespace = if kind.namespaced { info.namespace.as_str() } else { "" };
     match info.verb.as_str() {
-        "create" if info.name.is_empty() => state.create(kind, namespace, sent()?).map(created),
+        "create" if info.name.is_empty() => state.create(kind, namespace, decode(body, kind.name)?).map(created),
         "get" => state.read(kind, namespace, &info.name).map(found),
         "list" => Ok(found(state.list(kind, namespace))),
         "delete" => {
-            let options = if body.is_empty() { json!({}) } else { sent()? };
+            let options = if body.is_empty() { json!({}) } else { decode(body, "DeleteOptions")? };
             state.delete(kind, namespace, &info.name, &options).map(found)
         }
         _ => Err(Status::method_not_allowed()),
     }
+}
+
+/// A body of the wanted kind, or one that does not say what it is.
+fn decode(body: &[u8], wanted: &str) -> Result<Value, Status> {
+    let unrecognized = |problem: &dyn std::fmt::Display| {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {wanted}): couldn't get version/kind; json parse \
+             error: {problem}"
+        ))
+    };
+    let object: Value = serde_json::from_slice(body).map_err(|error| unrecognized(&error))?;
+    if !object.is_object() {
+        return Err(unrecognized(&"cannot unmarshal into an object"));
+    }
+    let (kind, version) = (text(&object, "/kind"), text(&object, "/apiVersion"));
+    if !kind.is_empty() && kind != wanted {
+        return Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {wanted}")));
+    }
+    Ok(object)
 }
 
 fn document(state: &State, info: &RequestInfo) -> Answer {

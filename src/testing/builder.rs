@@ -10,7 +10,7 @@ use super::{
     Algorithm, Cluster, ClusterError, Release, SigningKey,
     calls::Calls,
     certificates::Authority,
-    clients::ADMIN_TOKEN_PREFIX,
+    clients::{ADMIN_TOKEN_PREFIX, VERIFIER},
     fault::Faults,
     key_ring::KeyRing,
     objects::{Objects, random_uuid},
@@ -169,6 +169,9 @@ impl ClusterBuilder {
         let admin_token = format!("{ADMIN_TOKEN_PREFIX}{}", random_uuid());
         state.add_static_token(&admin_token, "admin", &["system:masters"]);
         let cluster = Cluster { state, server, authority: Authority::generate()?, url, admin_token };
+        let (namespace, name) = VERIFIER;
+        cluster.create_service_account(namespace, name);
+        cluster.grant_auth_delegator(Cluster::VERIFIER);
         cluster.come_up().await?;
         Ok(cluster)
     }

@@ -9,13 +9,16 @@ use super::{Cluster, failure::ClusterError};
 
 pub(super) const ADMIN_TOKEN_PREFIX: &str = "admin-";
 
-/// The ServiceAccount that [`Cluster::kube_client`] acts as.
-const VERIFIER: (&str, &str) = ("kube-auth", "verifier");
+/// The ServiceAccount of [`Cluster::VERIFIER`].
+pub(super) const VERIFIER: (&str, &str) = ("kube-auth", "verifier");
 
 /// Clients.
 impl Cluster {
-    /// A client for the code under test: it acts as the ServiceAccount `verifier` in the namespace `kube-auth`, which
-    /// may review tokens and access (`system:auth-delegator`), read the issuer's keys, and nothing else.
+    /// The user that [`kube_client`](Self::kube_client) acts as: to take its rights away, for one.
+    pub const VERIFIER: &str = "system:serviceaccount:kube-auth:verifier";
+
+    /// A client for the code under test: it acts as [`VERIFIER`](Self::VERIFIER), a ServiceAccount that may review
+    /// tokens and access (`system:auth-delegator`), read the issuer's keys, and nothing else.
     ///
     /// ```
     /// use tower_kube_auth::testing::Cluster;
@@ -37,11 +40,9 @@ impl Cluster {
     /// The configuration of [`kube_client`](Self::kube_client).
     ///
     /// # Errors
-    /// If the token cannot be issued, such as when somebody deleted that ServiceAccount in the meantime.
+    /// If the token cannot be issued, as when the ServiceAccount was deleted.
     pub fn kube_config(&self) -> Result<kube::Config, ClusterError> {
         let (namespace, name) = VERIFIER;
-        self.create_service_account(namespace, name);
-        self.grant_auth_delegator(&format!("system:serviceaccount:{namespace}:{name}"));
         // Long enough for a test that moves its clock by months.
         let token = self.token(namespace, name).expires_in(Duration::from_secs(10 * 365 * 86_400)).issue()?;
         Ok(self.kube_config_for(token))
@@ -87,6 +88,9 @@ impl Cluster {
         config.root_cert_file = Some(volume.join("ca.crt"));
         let token_file = volume.join("token").to_string_lossy().into_owned();
         config.auth_info = AuthInfo { token_file: Some(token_file), ..AuthInfo::default() };
+        if let Ok(namespace) = std::fs::read_to_string(volume.join("namespace")) {
+            config.default_namespace = namespace;
+        }
         config
     }
 

@@ -1,12 +1,12 @@
 //! Compact JWS and its JSON, read with the strictness (and the leniency) of Go and go-jose.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 pub(super) struct Jws {
@@ -20,18 +20,29 @@ pub(super) struct Jws {
 }
 
 impl Jws {
-    pub(super) fn parse(token: &str) -> Option<Self> {
-        let [header, payload, signature] = three(token)?;
+    /// `spaces_ignored`: before its version 4, go-jose dropped all white space from a token before it looked at it.
+    pub(super) fn parse(token: &str, spaces_ignored: bool) -> Option<Self> {
+        let token: String =
+            token.chars().filter(|character| !(spaces_ignored && character.is_ascii_whitespace())).collect();
+        let [header, payload, signature] = three(&token)?;
         let signed = format!("{header}.{payload}").into_bytes();
         let header = strict_json(&decode(header)?).filter(Value::is_object)?;
         let name = |key: &str| match header.get(key) {
             None | Some(Value::Null) => Some(String::new()),
             Some(value) => value.as_str().map(str::to_owned),
         };
+        // go-jose reads these too while it parses, used or not, and gives up on the token if it cannot.
+        name("nonce")?;
+        let given = |key: &str| header.get(key).filter(|value| !value.is_null());
+        if given("jwk").is_some_and(|jwk| jwk.get("kty").is_none_or(|kty| !kty.is_string()))
+            || given("x5c").is_some_and(|chain| !is_certificate_chain(chain))
+        {
+            return None;
+        }
         Some(Self {
             alg: name("alg")?,
             kid: name("kid")?,
-            has_crit: header.get("crit").and_then(Value::as_array).is_some_and(|crit| !crit.is_empty()),
+            has_crit: given("crit").is_some_and(|crit| crit.as_array().is_none_or(|crit| !crit.is_empty())),
             payload: decode(payload)?,
             signed,
             signature: decode(signature)?,
@@ -39,16 +50,31 @@ impl Jws {
     }
 }
 
+/// Roughly: whether each is base64 of a DER sequence.
+fn is_certificate_chain(chain: &Value) -> bool {
+    let der = |one: &Value| one.as_str().and_then(decode_standard).is_some_and(|der| der.first() == Some(&0x30));
+    chain.as_array().is_some_and(|chain| chain.iter().all(der))
+}
+
 /// What the token itself says about its issuer, before any key has been asked.
 pub(super) fn unverified_issuer(token: &str) -> Option<String> {
     let [_, payload, _] = three(token)?;
-    let claims: Value = serde_json::from_slice(&decode(payload)?).ok()?;
+    let claims: Value = serde_json::from_str(&text(&decode(payload)?)).ok()?;
     claims.get("iss")?.as_str().map(str::to_owned)
 }
 
-/// go-jose refuses a key that occurs twice in an object; serde_json would take the last one.
+/// JSON in which go-jose finds no key twice; serde_json would take the last one. go-jose looks only at the objects that
+/// it reads into something: the outermost, and all of the private claim.
 pub(super) fn strict_json(bytes: &[u8]) -> Option<Value> {
-    serde_json::from_slice::<Strict>(bytes).ok().map(|strict| strict.0)
+    let text = text(bytes);
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
+    let value = Strict { inside: false }.deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok().map(|()| value)
+}
+
+/// Go replaces what is not UTF-8 in JSON, and goes on.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 /// Kubernetes stores Secrets in base64 with padding.
@@ -71,17 +97,22 @@ fn decode(part: &str) -> Option<Vec<u8>> {
     GO.decode(part).ok()
 }
 
-struct Strict(Value);
+/// Reads an object without duplicate keys, and what is in it as it comes.
+#[derive(Clone, Copy)]
+struct Strict {
+    /// Whether what is in it must not have duplicates either.
+    inside: bool,
+}
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Self)
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
+impl<'de> Visitor<'de> for Strict {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,15 +145,20 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Strict(item)) = seq.next_element()? {
+        while let Some(item) = seq.next_element()? {
             items.push(item);
         }
-        Ok(items.into())
+        Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        while let Some((key, Strict(value))) = map.next_entry::<String, Strict>()? {
+        while let Some(key) = map.next_key::<String>()? {
+            let value = if self.inside || key == "kubernetes.io" {
+                map.next_value_seed(Self { inside: true })?
+            } else {
+                map.next_value()?
+            };
             if object.insert(key, value).is_some() {
                 return Err(A::Error::custom("duplicate key"));
             }
@@ -144,11 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_occurs_twice_is_refused_at_any_depth() {
+    fn a_key_that_occurs_twice_is_refused_where_it_is_read() {
         assert!(strict_json(br#"{"a":[1,-2,0.5,null,true,"x",{"b":{}}]}"#).is_some());
         assert!(strict_json(br#"{"a":1,"a":2}"#).is_none());
-        assert!(strict_json(br#"{"a":[{"b":1,"b":1}]}"#).is_none());
+        assert!(strict_json(br#"{"kubernetes.io":{"pod":{"name":"a","name":"b"}}}"#).is_none());
+        assert!(strict_json(br#"{"whatever":{"b":1,"b":1}}"#).is_some());
         assert!(strict_json(b"{} x").is_none());
+        assert!(strict_json(b"{\"a\":\"\xff\"}").is_some());
     }
 
     #[test]

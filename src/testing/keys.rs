@@ -272,6 +272,7 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
 

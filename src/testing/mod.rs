@@ -1,12 +1,13 @@
 //! An embedded cluster for tests, without Kubernetes.
 //!
-//! [`Cluster::start`] serves, over HTTPS with an authority of its own on loopback, what token authentication needs of a
+//! [`Cluster::start`](crate::testing::Cluster::start) serves, over HTTPS with an authority of its own on loopback, what token authentication needs of a
 //! Kubernetes API server: TokenRequest, TokenReview, SubjectAccessReview, issuer discovery with its keys, RBAC, and
 //! ServiceAccounts, Pods, Secrets and RBAC's own objects. Tokens are signed with real keys and judged by Kubernetes'
 //! own rules. It shares no code with the verifiers of this crate, so that it can contradict them.
 //!
 //! Tests steer it: they issue good and hostile tokens, delete the Pod that a token is bound to, rotate keys, move the
-//! clock ([`ManualClock`]), make endpoints fail ([`Fault`]), count calls, or take the server down.
+//! clock ([`ManualClock`](crate::testing::ManualClock)), make endpoints fail ([`Fault`](crate::testing::Fault)), count
+//! calls, or take the server down.
 //!
 //! ```
 //! use tower_kube_auth::testing::{Cluster, Endpoint};
@@ -24,7 +25,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! It is not a cluster: nothing runs the Pods, there is no watch, no update and no patch, and names are not checked.
+//! It is not a cluster: nothing runs the Pods, and there is no watch, no update and no patch.
 
 mod access;
 mod access_review;
@@ -36,10 +37,13 @@ mod certificates;
 mod clients;
 mod failure;
 mod fault;
+mod grants;
 mod identity;
 mod jws;
 mod key_ring;
 mod keys;
+mod legacy_token;
+mod object_api;
 mod objects;
 mod projected_volume;
 mod request_info;
@@ -50,6 +54,10 @@ mod token_request;
 mod token_review;
 mod token_rules;
 mod tokens;
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
+mod tests;
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Cluster,
-    state::{State, lock, rfc3339},
-    status::Status,
+    state::{State, lock},
 };
 
 /// A kind of object, and where it lives.
@@ -41,17 +40,13 @@ impl Kind {
     pub(super) fn api_version(&self) -> String {
         if self.group.is_empty() { "v1".to_owned() } else { format!("{}/v1", self.group) }
     }
-
-    fn not_found(&self, name: &str) -> Status {
-        Status::not_found(self.group, self.plural, name)
-    }
 }
 
 #[derive(Default)]
 pub(super) struct Objects {
     /// By plural, namespace (empty for cluster-scoped kinds) and name.
-    items: BTreeMap<(&'static str, String, String), Value>,
-    revision: u64,
+    pub(super) items: BTreeMap<(&'static str, String, String), Value>,
+    pub(super) revision: u64,
 }
 
 impl Objects {
@@ -91,114 +86,8 @@ impl Objects {
     }
 }
 
-/// What the API server does with objects over HTTP.
+/// What tests do with objects.
 impl State {
-    pub(super) fn create(&self, kind: &Kind, namespace: &str, mut object: Value) -> Result<Value, Status> {
-        let mut objects = lock(&self.objects);
-        let group_kind =
-            if kind.group.is_empty() { kind.name.to_owned() } else { format!("{}.{}", kind.name, kind.group) };
-        if !object.is_object() {
-            return Err(Status::bad_request(format!(
-                "the object provided is unrecognized (must be of type {group_kind})"
-            )));
-        }
-        let given = text(&object, "/metadata/namespace");
-        if kind.namespaced && !given.is_empty() && given != namespace {
-            let message = "the namespace of the provided object does not match the namespace sent on the request";
-            return Err(Status::bad_request(message));
-        }
-        let (name, prefix) = (text(&object, "/metadata/name"), text(&object, "/metadata/generateName"));
-        let name = match (name, prefix) {
-            ("", "") => {
-                let problem = "Required value: name or generateName is required";
-                return Err(Status::invalid(kind.group, kind.name, "", "metadata.name", "FieldValueRequired", problem));
-            }
-            ("", prefix) => format!("{prefix}{}", random_uuid().get(..5).unwrap_or_default()),
-            (name, _) => name.to_owned(),
-        };
-        if kind.namespaced && objects.get("namespaces", "", namespace).is_none() {
-            return Err(Status::not_found("", "namespaces", namespace));
-        }
-        if objects.list(kind.plural, namespace).any(|object| text(object, "/metadata/name") == name) {
-            return Err(Status::already_exists(kind.group, kind.plural, &name));
-        }
-        if let Some(metadata) = object.get_mut("metadata") {
-            set(metadata, "name", json!(name));
-        }
-        match kind.name {
-            "Pod" => set(&mut object, "status", json!({"phase": "Pending", "qosClass": "BestEffort"})),
-            "Namespace" => set(&mut object, "status", json!({"phase": "Active"})),
-            "Secret" if object.get("type").is_none() => set(&mut object, "type", json!("Opaque")),
-            _ => {}
-        }
-        Ok(objects.put(kind, namespace, object, rfc3339(self.now())))
-    }
-
-    pub(super) fn read(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Value, Status> {
-        lock(&self.objects).get(kind.plural, namespace, name).cloned().ok_or_else(|| kind.not_found(name))
-    }
-
-    pub(super) fn list(&self, kind: &Kind, namespace: &str) -> Value {
-        let objects = lock(&self.objects);
-        let items: Vec<Value> = objects.list(kind.plural, namespace).cloned().collect();
-        json!({
-            "kind": format!("{}List", kind.name),
-            "apiVersion": kind.api_version(),
-            "metadata": {"resourceVersion": objects.revision.to_string()},
-            "items": items,
-        })
-    }
-
-    /// Deletes, or marks for deletion what must wait: a Pod on a node for its grace period (and there is no kubelet
-    /// that would ever finish), anything else for its finalizers.
-    pub(super) fn delete(
-        &self,
-        kind: &'static Kind,
-        namespace: &str,
-        name: &str,
-        options: &Value,
-    ) -> Result<Value, Status> {
-        let mut objects = lock(&self.objects);
-        let object = objects.get(kind.plural, namespace, name).cloned().ok_or_else(|| kind.not_found(name))?;
-        let uid = text(&object, "/metadata/uid");
-        let wanted = text(options, "/preconditions/uid");
-        if !wanted.is_empty() && wanted != uid {
-            let cause = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}");
-            return Err(Status::conflict(kind.group, kind.plural, name, &cause));
-        }
-        let on_a_node = kind.name == "Pod" && !text(&object, "/spec/nodeName").is_empty();
-        let grace = options.get("gracePeriodSeconds").and_then(Value::as_u64);
-        let grace = if on_a_node { grace.unwrap_or(30) } else { 0 };
-        let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-        let mut answer = object.clone();
-        if grace > 0 || finalizers.is_some_and(|finalizers| !finalizers.is_empty()) {
-            if text(&object, "/metadata/deletionTimestamp").is_empty()
-                && let Some(metadata) = answer.get_mut("metadata")
-            {
-                let at = self.now() + std::time::Duration::from_secs(grace);
-                set(metadata, "deletionTimestamp", json!(rfc3339(at)));
-                set(metadata, "deletionGracePeriodSeconds", json!(grace));
-                objects.items.insert((kind.plural, namespace.to_owned(), name.to_owned()), answer.clone());
-            }
-            return Ok(answer);
-        }
-        objects.remove(kind.plural, namespace, name);
-        if kind.name == "Namespace" {
-            objects.items.retain(|(_, namespace, _), _| namespace != name);
-        }
-        // Pods and ServiceAccounts are given back, anything else is only reported.
-        if !matches!(kind.name, "Pod" | "ServiceAccount") {
-            let mut details = json!({"name": name, "kind": kind.plural, "uid": uid});
-            if !kind.group.is_empty() {
-                set(&mut details, "group", json!(kind.group));
-            }
-            answer = json!({
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-            });
-        }
-        Ok(answer)
-    }
-
     /// Creates `object`, and the namespace if it is not there; what is there already stays as it is. Returns the uid.
     pub(super) fn ensure(&self, plural: &'static str, namespace: &str, name: &str, mut object: Value) -> String {
         if !namespace.is_empty() {
@@ -309,6 +198,7 @@ pub(super) fn random_uuid() -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 mod tests {
     use super::random_uuid;
 

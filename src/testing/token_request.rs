@@ -86,10 +86,15 @@ impl State {
         if modern {
             set(&mut claims, "jti", json!(random_uuid()));
         }
+        let metadata = if modern {
+            json!({"name": name, "namespace": namespace, "creationTimestamp": rfc3339(now)})
+        } else {
+            json!({"creationTimestamp": null})
+        };
         let answer = json!({
             "kind": "TokenRequest",
             "apiVersion": format!("{GROUP}/v1"),
-            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": rfc3339(now)},
+            "metadata": metadata,
             "spec": {
                 "audiences": audiences,
                 "expirationSeconds": lifetime,

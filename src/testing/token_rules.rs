@@ -10,12 +10,12 @@ use super::{
     Release,
     authentication::{User, intersection},
     jws::{self, Jws},
+    legacy_token,
     objects::text,
     state::{State, lock, seconds},
 };
 
 const LEEWAY: i64 = 60;
-const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 
 impl State {
     /// `Ok(None)` for a token that is not one of ours at all, `Err` for one of ours that is not good.
@@ -25,13 +25,13 @@ impl State {
         wanted: &[String],
     ) -> Result<Option<(User, Vec<String>)>, String> {
         let Some(issuer) = jws::unverified_issuer(token) else { return Ok(None) };
-        let legacy = issuer == LEGACY_ISSUER;
+        let legacy = issuer == legacy_token::ISSUER;
         if !legacy && !self.issuers.contains(&issuer) {
             return Ok(None);
         }
-        let Some(jws) = Jws::parse(token) else { return Ok(None) };
+        let Some(jws) = Jws::parse(token, self.release == Release::V1_20) else { return Ok(None) };
         let claims = self.verified_claims(&jws)?;
-        let given = match audiences(&claims)? {
+        let given = match self.audiences(&claims)? {
             // Tokens without audiences are legacy ones and good for the API server.
             none if none.is_empty() => self.api_audiences.clone(),
             some => some,
@@ -46,7 +46,7 @@ impl State {
 
     fn verified_claims(&self, jws: &Jws) -> Result<Value, String> {
         let modern = self.release != Release::V1_20;
-        let failure = if modern { "go-jose/go-jose" } else { "square/go-jose" };
+        let failure = self.go_jose();
         let mut keys = lock(&self.keys).verifying();
         // 1.20 tries every key whatever the `kid`.
         if modern && !jws.kid.is_empty() {
@@ -58,9 +58,10 @@ impl State {
         if jws.has_crit || !keys.iter().any(|key| key.verifies(&jws.alg, &jws.signed, &jws.signature)) {
             return Err(format!("{failure}: error in cryptographic primitive"));
         }
-        jws::strict_json(&jws.payload)
-            .filter(Value::is_object)
-            .ok_or_else(|| format!("{failure}/jwt: failed to unmarshal claims"))
+        let claims = jws::strict_json(&jws.payload).filter(Value::is_object);
+        let claims = claims.ok_or_else(|| format!("{failure}/jwt: failed to unmarshal claims"))?;
+        self.check_types(&claims)?;
+        Ok(claims)
     }
 
     /// The rules for tokens from the TokenRequest API.
@@ -75,6 +76,7 @@ impl State {
 
         let title = if modern { "service account" } else { "ServiceAccount" };
         match self.find("serviceaccounts", &namespace, &name) {
+            None if name.is_empty() => return Err("resource name may not be empty".to_owned()),
             None => return Err(format!("serviceaccounts {name:?} not found")),
             Some(found) if found.deleted => return Err(format!("{title} {namespace}/{name} has been deleted")),
             Some(found) if found.uid != uid => {
@@ -140,15 +142,9 @@ impl State {
         let modern = self.release != Release::V1_20;
         let now = self.now();
         let time = |name: &str| match claims.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_f64() {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "go-jose cuts the fraction off too, and `as` saturates"
-                )]
-                Some(number) => Ok(Some(number as i64)),
-                None => Err("go-jose/go-jose/jwt: expected number value to unmarshal NumericDate".to_owned()),
-            },
+            None => Ok(None),
+            Some(Value::Null) if modern => Ok(None),
+            Some(value) => self.numeric_date(value).map(Some),
         };
         let (expiry, not_before, issued) = (time("exp")?, time("nbf")?, time("iat")?);
         if not_before.is_some_and(|nbf| later_than(nbf, LEEWAY, now)) {
@@ -167,50 +163,50 @@ impl State {
         Ok(())
     }
 
-    /// The rules for tokens out of a Secret, as clusters up to 1.23 made them for every ServiceAccount.
-    fn check_legacy(&self, token: &str, claims: &Value) -> Result<User, String> {
-        let claim = |name: &str| {
-            let value = claims.get(format!("kubernetes.io/serviceaccount/{name}"));
-            value.and_then(Value::as_str).unwrap_or_default()
+    fn numeric_date(&self, value: &Value) -> Result<i64, String> {
+        let number = value.as_f64();
+        let number =
+            number.ok_or_else(|| format!("{}/jwt: expected number value to unmarshal NumericDate", self.go_jose()))?;
+        // Go's conversion gives the smallest integer for what does not fit.
+        #[expect(clippy::cast_possible_truncation, reason = "go-jose cuts the fraction off too")]
+        Ok(if number.abs() < 9.2e18 { number as i64 } else { i64::MIN })
+    }
+
+    fn go_jose(&self) -> &'static str {
+        if self.release == Release::V1_20 { "square/go-jose" } else { "go-jose/go-jose" }
+    }
+
+    /// `aud` is a string or a list of strings.
+    fn audiences(&self, claims: &Value) -> Result<Vec<String>, String> {
+        let strings = match claims.get("aud") {
+            None | Some(Value::Null) => Some(Vec::new()),
+            Some(Value::String(one)) => Some(vec![one.clone()]),
+            Some(Value::Array(list)) => list.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+            Some(_) => None,
         };
-        let modern = self.release != Release::V1_20;
-        let (namespace, secret) = (claim("namespace"), claim("secret.name"));
-        let (name, uid) = (claim("service-account.name"), claim("service-account.uid"));
-        let subject = text(claims, "/sub");
-        let needed = [
-            ("sub", subject),
-            ("namespace", namespace),
-            ("secretName", secret),
-            ("serviceAccountName", name),
-            ("serviceAccountUID", uid),
-        ];
-        if let Some((missing, _)) = needed.iter().find(|(_, value)| value.is_empty()) {
-            return Err(format!("{missing} claim is missing"));
+        let problem = "expected string or array value to unmarshal to Audience";
+        strings.ok_or_else(|| format!("{}/jwt: {problem}", self.go_jose()))
+    }
+
+    /// Go reads the claims into a struct, and fails where a type does not fit.
+    fn check_types(&self, claims: &Value) -> Result<(), String> {
+        for name in ["iss", "sub", "jti"] {
+            let kind = match claims.get(name) {
+                None | Some(Value::Null | Value::String(_)) => continue,
+                Some(Value::Bool(_)) => "bool",
+                Some(Value::Number(_)) => "number",
+                Some(Value::Array(_)) => "array",
+                Some(Value::Object(_)) => "object",
+            };
+            return Err(format!("json: cannot unmarshal {kind} into Go value of type string"));
         }
-        if subject != format!("system:serviceaccount:{namespace}:{name}") {
-            return Err("sub claim is invalid".to_owned());
-        }
-        let invalidated =
-            if modern { "service account token has been invalidated" } else { "Token has been invalidated" };
-        let found = self.find("secrets", namespace, secret).filter(|secret| !secret.marked);
-        if found.is_none() {
-            return Err(invalidated.to_owned());
-        }
-        let stored = lock(&self.objects).get("secrets", namespace, secret).cloned().unwrap_or_default();
-        if jws::decode_standard(text(&stored, "/data/token")).as_deref() != Some(token.as_bytes()) {
-            let message = "service account token does not match server's copy";
-            return Err(if modern { message } else { "Token does not match server's copy" }.to_owned());
-        }
-        let title = if modern { "service account" } else { "ServiceAccount" };
-        match self.find("serviceaccounts", namespace, name) {
-            None => Err(format!("serviceaccounts {name:?} not found")),
-            Some(found) if found.marked => Err(format!("{title} {namespace}/{name} has been deleted")),
-            Some(found) if found.uid != uid => Err(format!("{title} UID ({}) does not match claim ({uid})", found.uid)),
-            Some(_) => Ok(service_account(namespace, name, uid, BTreeMap::new())),
+        match claims.pointer("/kubernetes.io/warnafter") {
+            None | Some(Value::Null) => Ok(()),
+            Some(value) => self.numeric_date(value).map(|_| ()),
         }
     }
 
-    fn find(&self, plural: &'static str, namespace: &str, name: &str) -> Option<Found> {
+    pub(super) fn find(&self, plural: &'static str, namespace: &str, name: &str) -> Option<Found> {
         let objects = lock(&self.objects);
         let object = objects.get(plural, namespace, name)?;
         let marked = seconds(text(object, "/metadata/deletionTimestamp"));
@@ -222,38 +218,21 @@ impl State {
     }
 }
 
-struct Found {
-    uid: String,
+pub(super) struct Found {
+    pub(super) uid: String,
     /// Marked for deletion, however recently.
-    marked: bool,
+    pub(super) marked: bool,
     /// Marked for deletion longer ago than the leeway.
     deleted: bool,
 }
 
-fn service_account(namespace: &str, name: &str, uid: &str, extra: BTreeMap<String, Vec<String>>) -> User {
+pub(super) fn service_account(namespace: &str, name: &str, uid: &str, extra: BTreeMap<String, Vec<String>>) -> User {
     User {
         name: format!("system:serviceaccount:{namespace}:{name}"),
         uid: uid.to_owned(),
         groups: vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")],
         extra,
     }
-}
-
-/// `aud` is a string or a list of strings.
-fn audiences(claims: &Value) -> Result<Vec<String>, String> {
-    match claims.get("aud") {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::String(one)) => Ok(vec![one.clone()]),
-        Some(Value::Array(list)) => {
-            let strings: Option<Vec<_>> = list.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-            strings.ok_or_else(bad_audience)
-        }
-        Some(_) => Err(bad_audience()),
-    }
-}
-
-fn bad_audience() -> String {
-    "go-jose/go-jose/jwt: expected string or array value to unmarshal to Audience".to_owned()
 }
 
 /// Whether `time` is more than `leeway` seconds before `now`.

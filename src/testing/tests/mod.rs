@@ -1,0 +1,64 @@
+//! The cluster as its users see it: mostly through a `kube` client, over TLS.
+
+mod access;
+mod faults;
+mod objects;
+mod server;
+mod token_request;
+mod token_review;
+
+use serde_json::{Value, json};
+
+use super::{Cluster, ClusterBuilder};
+
+/// A cluster with the ServiceAccount `robot` in `team-a`.
+async fn cluster() -> Cluster {
+    with(Cluster::builder()).await
+}
+
+async fn with(builder: ClusterBuilder) -> Cluster {
+    let cluster = builder.start().await.unwrap();
+    cluster.create_service_account("team-a", "robot");
+    cluster
+}
+
+/// The `status` of a TokenReview.
+fn review(cluster: &Cluster, token: &str, audiences: &[&str]) -> Value {
+    let review = json!({"spec": {"token": token, "audiences": audiences}});
+    cluster.state.review_token(review).unwrap()["status"].clone()
+}
+
+fn is_good(cluster: &Cluster, token: &str) -> bool {
+    review(cluster, token, &["x"])["authenticated"] == true
+}
+
+/// Why a token for the audience `x` is refused.
+fn refusal(cluster: &Cluster, token: &str) -> String {
+    let status = review(cluster, token, &["x"]);
+    assert!(status.get("authenticated").is_none(), "{status}");
+    assert_eq!(status["user"], json!({}));
+    status["error"].as_str().unwrap().to_owned()
+}
+
+/// Claims of a good token for the audience `x`.
+fn claims(cluster: &Cluster) -> Value {
+    cluster.token("team-a", "robot").audience("x").claims().unwrap()
+}
+
+/// Sends a request and gives back what the API server refused it with.
+async fn refused(client: &kube::Client, request: http::Request<Vec<u8>>) -> Box<kube::core::Status> {
+    match client.request::<Value>(request).await {
+        Err(kube::Error::Api(status)) => status,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn post(path: &str, body: &Value) -> http::Request<Vec<u8>> {
+    http::Request::post(path).body(body.to_string().into_bytes()).unwrap()
+}
+
+fn get(path: &str) -> http::Request<Vec<u8>> {
+    http::Request::get(path).body(Vec::new()).unwrap()
+}
+
+const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
