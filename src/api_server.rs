@@ -55,6 +55,12 @@ impl ApiServer {
         self.call(Method::POST, path, document).await
     }
 
+    /// Gets a document.
+    #[cfg(feature = "jwks")]
+    pub(crate) async fn get(&self, path: &str) -> Result<Bytes, CallError> {
+        self.call(Method::GET, path, Bytes::new()).await
+    }
+
     async fn call(&self, method: Method, path: &str, document: Bytes) -> Result<Bytes, CallError> {
         let deadline = self.clock.monotonic() + self.timeout;
         let mut last = None;
@@ -94,7 +100,8 @@ impl ApiServer {
             .method(method)
             .uri(path)
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json")
+            // The keys are served as `application/jwk-set+json` only: asking for anything narrower is answered with 406.
+            .header(header::ACCEPT, "*/*")
             .body(Body::from(document))
             .map_err(|error| Failure::Transport(error.into()))?;
         // `send` and not `request`: the latter logs the body of an answer that it cannot read.

@@ -1,6 +1,11 @@
 //! The audiences that a service answers to.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 
 /// The audiences of which a token must name at least one ([RFC 7519 §4.1.3]; `spec.audiences` of a TokenReview).
 ///
@@ -102,6 +107,49 @@ impl fmt::Display for Audiences {
             }
             Accepted::All => f.write_str("any audience"),
         }
+    }
+}
+
+/// The `aud` of a token: one audience or a list of them ([RFC 7519 §4.1.3]).
+///
+/// [RFC 7519 §4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
+pub(crate) struct ClaimedAudiences<'a>(Vec<ClaimedAudience<'a>>);
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct ClaimedAudience<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl ClaimedAudiences<'_> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|audience| &*audience.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for ClaimedAudiences<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = ClaimedAudiences<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an audience or a list of audiences")
+            }
+
+            fn visit_str<E>(self, audience: &str) -> Result<Self::Value, E> {
+                Ok(ClaimedAudiences(vec![ClaimedAudience(Cow::Owned(audience.into()))]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut audiences = Vec::new();
+                while let Some(audience) = list.next_element()? {
+                    audiences.push(audience);
+                }
+                Ok(ClaimedAudiences(audiences))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
     }
 }
 

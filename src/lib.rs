@@ -9,14 +9,15 @@ pub mod clock;
 pub mod error;
 pub mod identity;
 pub mod inspect;
+mod json;
 pub mod server;
 mod token;
+mod unwind;
 pub mod verdict;
 pub mod verifier;
 #[cfg(feature = "token-review")]
 mod wire;
 
-/// An embedded cluster and other help for tests.
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -24,5 +25,7 @@ pub use authenticator::Authenticator;
 pub use identity::ServiceAccountIdentity;
 pub use token::{BearerToken, MalformedToken};
 pub use verifier::Verifier;
+#[cfg(feature = "jwks")]
+pub use verifier::jwks::JwksVerifier;
 #[cfg(feature = "token-review")]
 pub use verifier::token_review::TokenReviewVerifier;

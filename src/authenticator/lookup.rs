@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -16,6 +15,7 @@ use crate::{
     cache::{Digest, Follower, Joined, Leader},
     error::{VerifyError, VerifyErrorKind},
     token::{BearerToken, OwnedBearerToken},
+    unwind::{Panicked, poll_caught},
     verdict::Verdict,
 };
 
@@ -104,8 +104,10 @@ async fn landing(follower: Follower<Outcome>) -> Outcome {
 
 /// Polls; a panic becomes an error, after which the future must not be polled again.
 fn poll_without_panic(verification: &mut Verification, cx: &mut Context<'_>) -> Poll<Outcome> {
-    catch_unwind(AssertUnwindSafe(|| verification.as_mut().poll(cx))).unwrap_or_else(|_| {
-        tracing::error!("the verifier panicked; the panic hook has printed where");
-        Poll::Ready(Err(VerifyError::new(VerifyErrorKind::Aborted, "the verifier panicked")))
+    poll_caught(verification.as_mut(), cx).map(|outcome| {
+        outcome.unwrap_or_else(|Panicked| {
+            tracing::error!("the verifier panicked; the panic hook has printed where");
+            Err(VerifyError::new(VerifyErrorKind::Aborted, "the verifier panicked"))
+        })
     })
 }

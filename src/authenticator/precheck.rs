@@ -3,17 +3,19 @@
 //! The claims read here are unverified, so that they can only ever lead to a refusal.
 
 use std::{
-    fmt,
+    borrow::Cow,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
+use serde::Deserialize;
 
-use crate::{audience::Audiences, token::BearerToken, verdict::Reason};
+use crate::{
+    audience::{Audiences, ClaimedAudiences},
+    json::Object,
+    token::BearerToken,
+    verdict::Reason,
+};
 
 /// Kubernetes' own leeway for token times.
 const LEEWAY: Duration = Duration::from_secs(60);
@@ -24,17 +26,13 @@ pub(super) struct Precheck {
 }
 
 #[derive(Deserialize)]
-struct Claims {
-    #[serde(default)]
-    iss: Option<String>,
-    #[serde(default)]
-    aud: Option<ClaimedAudiences>,
-    #[serde(default)]
+struct Claims<'a> {
+    #[serde(borrow)]
+    iss: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    aud: Option<ClaimedAudiences<'a>>,
     exp: Option<f64>,
 }
-
-/// One audience or several (RFC 7519 §4.1.3).
-struct ClaimedAudiences(Vec<String>);
 
 impl Precheck {
     pub(super) fn new(audiences: Audiences, issuers: Vec<String>) -> Self {
@@ -44,12 +42,15 @@ impl Precheck {
     /// Refuses what no verifier could accept: other than a JWT, of another issuer, for other audiences, or expired. A
     /// claim that is missing is left to the verifier.
     pub(super) fn check(&self, token: BearerToken<'_>, now: SystemTime) -> Result<(), Reason> {
-        let claims = claims(token.expose_secret()).ok_or(Reason::Malformed)?;
-        if !self.issuers.is_empty() && !claims.iss.is_some_and(|issuer| self.issuers.contains(&issuer)) {
+        let json = claims_json(token.expose_secret()).ok_or(Reason::Malformed)?;
+        let Object(claims): Object<Claims<'_>> = serde_json::from_slice(&json).map_err(|_| Reason::Malformed)?;
+        if !self.issuers.is_empty()
+            && !claims.iss.is_some_and(|issuer| self.issuers.iter().any(|known| *known == issuer))
+        {
             return Err(Reason::Issuer);
         }
-        if let Some(ClaimedAudiences(claimed)) = claims.aud
-            && self.audiences.intersection(claimed.iter().map(String::as_str)).is_empty()
+        if let Some(claimed) = claims.aud
+            && self.audiences.intersection(claimed.iter()).is_empty()
         {
             return Err(Reason::Audience);
         }
@@ -67,47 +68,14 @@ fn is_before(seconds: f64, time: SystemTime) -> bool {
     seconds < since_epoch.as_secs_f64()
 }
 
-/// `None` unless the token has three parts, none of them empty, and its claims are a JSON object.
-fn claims(token: &str) -> Option<Claims> {
+/// The JSON of the claims; `None` unless the token has three parts, none of them empty.
+fn claims_json(token: &str) -> Option<Vec<u8>> {
     let mut parts = token.split('.');
     let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
     if header.is_empty() || signature.is_empty() || parts.next().is_some() {
         return None;
     }
-    let json = URL_SAFE_NO_PAD.decode(claims).ok()?;
-    // A derived struct would also be read from a list.
-    if json.trim_ascii_start().first() != Some(&b'{') {
-        return None;
-    }
-    serde_json::from_slice(&json).ok()
-}
-
-impl<'de> Deserialize<'de> for ClaimedAudiences {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = ClaimedAudiences;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an audience or a list of audiences")
-            }
-
-            fn visit_str<E>(self, audience: &str) -> Result<Self::Value, E> {
-                Ok(ClaimedAudiences(vec![audience.into()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut audiences = Vec::new();
-                while let Some(audience) = list.next_element()? {
-                    audiences.push(audience);
-                }
-                Ok(ClaimedAudiences(audiences))
-            }
-        }
-
-        deserializer.deserialize_any(OneOrMany)
-    }
+    URL_SAFE_NO_PAD.decode(claims).ok()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod credentials;
 mod embedded_cluster;
 mod extractors;
 mod leaks;
+mod manifests;
 mod scripted;
 mod single_flight;
 mod tower_contract;

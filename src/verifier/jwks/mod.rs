@@ -1,1 +1,156 @@
-//! Offline verification against the issuer's public keys.
+//! Offline verification, by the public keys of the issuer (JWKS, OIDC discovery).
+//!
+//! What it cannot see: a ServiceAccount, Pod or Secret that was deleted. Such a token is accepted until it expires; projected
+//! tokens live for an hour by default. Where that is too long, ask the API server with
+//! [`TokenReviewVerifier`](crate::TokenReviewVerifier).
+
+mod algorithm;
+mod builder;
+mod claims;
+mod compact;
+mod key;
+mod key_set;
+mod loader;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use algorithm::Algorithm;
+pub use builder::{JwksBuilder, JwksConfigError};
+use claims::{Claims, Expected};
+use compact::{Compact, Header};
+use key_set::Found;
+use loader::{Loaded, Loader};
+
+use crate::{
+    audience::Audiences,
+    error::VerifyError,
+    token::BearerToken,
+    verdict::{Reason, Verdict},
+    verifier::Verifier,
+};
+
+/// Verifies tokens by the public keys of their issuer: no call for a token, only one for the keys now and then.
+///
+/// Begin with where the keys come from, then [`build`](JwksBuilder::build):
+///
+/// | constructor | keys from | needs |
+/// |---|---|---|
+/// | [`in_cluster`](Self::in_cluster) | the API server, through a `kube::Client` | feature `token-review`, which brings `kube` |
+/// | [`discover`](Self::discover) | the issuer's discovery document, over HTTPS | feature `http-discovery` |
+/// | [`from_jwks`](Self::from_jwks), [`from_jwks_file`](Self::from_jwks_file) | a JWK Set at hand | an issuer |
+/// | [`from_pem`](Self::from_pem) | public keys in PEM, as kube-apiserver's `--service-account-key-file` | an issuer |
+///
+/// The rules are those of Kubernetes' own ServiceAccount authenticator: the issuer is one of the configured ones, the key is
+/// the one of the token's key id, the algorithm fits the key and is allowed, `exp`, `nbf` and `iat` hold within a leeway, and
+/// `sub` says the same as the private claims. `exp` is required.
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_kube_auth::{Authenticator, BearerToken, JwksVerifier, testing::Cluster, verdict::Verdict};
+///
+/// let cluster = Cluster::start().await?;
+/// cluster.create_service_account("shop", "checkout");
+/// let token = cluster.token("shop", "checkout").audience("orders").issue()?;
+///
+/// let verifier = JwksVerifier::in_cluster(cluster.kube_client()?).build()?;
+/// let auth = Authenticator::builder(verifier).audience("orders").build()?;
+/// assert!(matches!(auth.authenticate(BearerToken::parse(&token)?).await?, Verdict::Accept(_)));
+/// # Ok(()) }
+/// ```
+///
+/// Handles are cheap to clone and share their keys. When the last one is dropped, the background refresh ends.
+#[derive(Clone)]
+pub struct JwksVerifier {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    loader: Loader,
+    rules: Rules,
+}
+
+/// What a token is held against.
+struct Rules {
+    /// Empty where the issuer is learnt with the keys.
+    issuers: Box<[Arc<str>]>,
+    algorithms: Arc<[Algorithm]>,
+    leeway: Duration,
+    legacy_tokens: bool,
+}
+
+/// What verification with the keys at hand has come to.
+enum Attempt {
+    Decided(Verdict),
+    /// The keys at hand have none of the token's key id.
+    UnknownKey,
+}
+
+impl JwksVerifier {
+    /// Loads the keys now. A service that does this when it starts fails early where the keys cannot be had; otherwise the
+    /// first token does it.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`] if the keys cannot be had. The keys that were there before stay.
+    pub async fn refresh(&self) -> Result<(), VerifyError> {
+        self.shared.loader.refresh().await
+    }
+
+    fn attempt(&self, token: BearerToken<'_>, audiences: &Audiences, loaded: &Loaded) -> Attempt {
+        self.try_to_decide(token, audiences, loaded).unwrap_or_else(|reason| Attempt::Decided(Verdict::Reject(reason)))
+    }
+
+    fn try_to_decide(&self, token: BearerToken<'_>, audiences: &Audiences, loaded: &Loaded) -> Result<Attempt, Reason> {
+        let Shared { loader, rules } = &*self.shared;
+        let compact = Compact::parse(token)?;
+        let header = Header::parse(&compact.header, &rules.algorithms)?;
+        let claims = Claims::parse(&compact.claims)?;
+        let expected = Expected {
+            issuers: if rules.issuers.is_empty() { loaded.issuer.as_slice() } else { &rules.issuers },
+            audiences,
+            leeway: rules.leeway,
+            now: loader.clock().wall(),
+            legacy_tokens: rules.legacy_tokens,
+        };
+        claims.check(&expected)?;
+        match loaded.keys.verify(header.key_id.as_deref(), header.algorithm, compact.message, &compact.signature) {
+            Found::Verified => claims.accept(&expected).map(|accepted| Attempt::Decided(Verdict::Accept(accepted))),
+            Found::BadSignature => Err(Reason::Signature),
+            Found::WrongAlgorithm => Err(Reason::Algorithm),
+            Found::UnknownKey => Ok(Attempt::UnknownKey),
+        }
+    }
+}
+
+impl Verifier for JwksVerifier {
+    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+        let loader = &self.shared.loader;
+        let loaded = match loader.loaded() {
+            Some(loaded) => loaded,
+            None => loader.load().await?,
+        };
+        if let Attempt::Decided(verdict) = self.attempt(token, audiences, &loaded) {
+            return Ok(verdict);
+        }
+        // The key may be newer than our set. Only a set that was fetched after this moment can say that it is unknown.
+        let Some(newer) = loader.newer().await? else { return Ok(Verdict::Reject(Reason::UnknownKey)) };
+        match self.attempt(token, audiences, &newer.loaded) {
+            Attempt::Decided(verdict) => Ok(verdict),
+            Attempt::UnknownKey if newer.began_now => Ok(Verdict::Reject(Reason::UnknownKey)),
+            Attempt::UnknownKey => Err(loader.within_cooldown()),
+        }
+    }
+}
+
+impl fmt::Debug for JwksVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwksVerifier")
+            .field("source", self.shared.loader.source())
+            .field("issuers", &self.shared.rules.issuers)
+            .field("algorithms", &self.shared.rules.algorithms)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,183 @@
+//! When keys are fetched, by whom, and what happens to tokens meanwhile.
+
+use super::*;
+
+const COOLDOWN: Duration = Duration::from_secs(10);
+
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_first_token_loads_the_keys_once_for_all_who_wait() {
+    let setup = Arc::new(set_up());
+    let gate = setup.source.close();
+    let token = setup.sign(&setup.claims());
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let (setup, token) = (setup.clone(), token.clone());
+            tokio::spawn(async move { setup.accepts(&token).await })
+        })
+        .collect();
+    settle().await;
+    waiting[0].abort();
+    gate.notify_one();
+    for task in waiting.into_iter().skip(1) {
+        assert!(task.await.unwrap());
+    }
+    assert_eq!(setup.source.fetches(), 1);
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_had_are_our_trouble_and_recovery_needs_no_help() {
+    let setup = set_up();
+    setup.source.fail();
+    let token = setup.sign(&setup.claims());
+    assert_eq!(setup.verify(&token).await.unwrap_err().kind(), VerifyErrorKind::Unavailable);
+    assert_eq!(setup.verify(&token).await.unwrap_err().kind(), VerifyErrorKind::Unavailable);
+    assert_eq!(setup.source.fetches(), 1, "an issuer that is down is not hammered");
+    setup.source.publish(&[&setup.key]);
+    setup.hands.advance(Duration::from_secs(1));
+    assert!(setup.accepts(&token).await);
+}
+
+#[tokio::test]
+async fn an_unknown_key_id_refreshes_at_once_and_the_new_key_verifies() {
+    let setup = set_up();
+    let old = setup.sign(&setup.claims());
+    assert!(setup.accepts(&old).await);
+    setup.hands.advance(COOLDOWN);
+    let new_key = key(testing::Algorithm::Es256);
+    setup.source.publish(&[&setup.key, &new_key]);
+    let new = new_key.sign(&new_key.header(), &setup.claims());
+    assert!(setup.accepts(&new).await && setup.accepts(&old).await);
+    assert_eq!(setup.source.fetches(), 2);
+}
+
+#[tokio::test]
+async fn a_storm_of_unknown_key_ids_costs_one_fetch_per_cooldown_and_is_undecided_in_between() {
+    let setup = set_up();
+    assert!(setup.accepts(&setup.sign(&setup.claims())).await);
+    for round in 1..=3_u32 {
+        setup.hands.advance(COOLDOWN);
+        let mut rejected = 0;
+        for number in 0..1000 {
+            let header = json!({ "alg": "ES256", "kid": format!("made-up-{round}-{number}") });
+            match setup.verify(&setup.key.sign(&header, &setup.claims())).await {
+                Ok(Verdict::Reject(Reason::UnknownKey)) => rejected += 1,
+                Err(error) => assert_eq!(error.kind(), VerifyErrorKind::RateLimited),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((setup.source.fetches(), rejected), (1 + round, 1));
+    }
+    assert!(setup.accepts(&setup.sign(&setup.claims())).await, "known keys are served all along");
+}
+
+#[tokio::test]
+async fn a_rotation_right_after_a_fetch_delays_the_new_key_but_never_refuses_it() {
+    let setup = set_up();
+    assert!(setup.accepts(&setup.sign(&setup.claims())).await);
+    let new_key = key(testing::Algorithm::Es256);
+    setup.source.publish(&[&setup.key, &new_key]);
+    let token = new_key.sign(&new_key.header(), &setup.claims());
+    let error = setup.verify(&token).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_after()), (VerifyErrorKind::RateLimited, Some(COOLDOWN)));
+    setup.hands.advance(COOLDOWN);
+    assert!(setup.accepts(&token).await);
+}
+
+#[tokio::test]
+async fn a_fetch_that_began_before_the_token_came_cannot_say_that_its_key_is_unknown() {
+    let setup = Arc::new(set_up());
+    assert!(setup.accepts(&setup.sign(&setup.claims())).await);
+    setup.hands.advance(COOLDOWN);
+    let gate = setup.source.close();
+    let spawn = |kid: &str| {
+        let (setup, token) = (setup.clone(), setup.key.sign(&json!({ "alg": "ES256", "kid": kid }), &setup.claims()));
+        tokio::spawn(async move { setup.verify(&token).await })
+    };
+    let first = spawn("a");
+    settle().await;
+    let second = spawn("b");
+    settle().await;
+    gate.notify_one();
+    assert_eq!(first.await.unwrap().unwrap(), Verdict::Reject(Reason::UnknownKey));
+    assert_eq!(second.await.unwrap().unwrap_err().kind(), VerifyErrorKind::RateLimited);
+}
+
+#[tokio::test]
+async fn a_failed_refresh_keeps_the_keys() {
+    let setup = set_up();
+    let token = setup.sign(&setup.claims());
+    assert!(setup.accepts(&token).await);
+    setup.source.fail();
+    assert!(setup.verifier.refresh().await.is_err());
+    *setup.source.0.answer.lock().unwrap() = Some("not json".into());
+    assert!(setup.verifier.refresh().await.is_err());
+    assert!(setup.accepts(&token).await);
+}
+
+#[tokio::test]
+async fn known_keys_are_served_while_a_fetch_hangs_and_it_ends_at_its_time_limit() {
+    let setup = Arc::new(set_up());
+    let token = setup.sign(&setup.claims());
+    assert!(setup.accepts(&token).await);
+    let _never_opened = setup.source.close();
+    let verifier = setup.verifier.clone();
+    let refresh = tokio::spawn(async move { verifier.refresh().await });
+    settle().await;
+    assert!(setup.accepts(&token).await);
+    setup.hands.advance(Duration::from_secs(5));
+    assert_eq!(refresh.await.unwrap().unwrap_err().kind(), VerifyErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_removed_key_verifies_no_more_after_the_next_background_refresh() {
+    let setup = set_up();
+    let token = setup.sign(&setup.claims());
+    assert!(setup.accepts(&token).await);
+    settle().await;
+    let new_key = key(testing::Algorithm::Es256);
+    setup.source.publish(&[&new_key]);
+    setup.hands.advance(Duration::from_secs(331));
+    while setup.source.fetches() < 2 {
+        tokio::task::yield_now().await;
+    }
+    settle().await;
+    setup.hands.advance(COOLDOWN);
+    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::UnknownKey));
+}
+
+#[tokio::test]
+async fn a_source_that_panics_is_our_trouble_and_the_next_fetch_works() {
+    let setup = set_up();
+    setup.source.0.panics.store(1, Ordering::SeqCst);
+    let token = setup.sign(&setup.claims());
+    assert_eq!(setup.verify(&token).await.unwrap_err().kind(), VerifyErrorKind::Aborted);
+    setup.hands.advance(Duration::from_secs(1));
+    assert!(setup.accepts(&token).await);
+}
+
+#[tokio::test]
+async fn the_background_refresh_ends_with_the_last_handle() {
+    let setup = set_up();
+    assert!(setup.accepts(&setup.sign(&setup.claims())).await);
+    settle().await;
+    let Setup { hands, source, verifier, .. } = setup;
+    let shared = Arc::downgrade(&verifier.shared);
+    let clone = verifier.clone();
+    drop(verifier);
+    assert!(shared.upgrade().is_some());
+    drop(clone);
+    assert!(shared.upgrade().is_none());
+    settle().await;
+    let fetches = source.fetches();
+    hands.advance(Duration::from_secs(3600));
+    settle().await;
+    assert_eq!(source.fetches(), fetches);
+    assert_eq!(Arc::strong_count(&source.0), 1, "nothing holds the source any more");
+    source.open();
+}

@@ -1,0 +1,42 @@
+//! The manifests of examples/kubernetes are what Kubernetes' own types say: every field of them is known there.
+
+use std::{fs, path::Path};
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Pod, Service, ServiceAccount},
+    rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+#[test]
+fn every_manifest_is_read_without_loss() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes");
+    let mut objects = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        for document in fs::read_to_string(&path).unwrap().split("\n---\n") {
+            let object: Value = serde_saphyr::from_str(document).unwrap();
+            let kind = object["kind"].as_str().unwrap().to_owned();
+            let read_back = match &*kind {
+                "Namespace" => through::<Namespace>(&object),
+                "ServiceAccount" => through::<ServiceAccount>(&object),
+                "Pod" => through::<Pod>(&object),
+                "Service" => through::<Service>(&object),
+                "Deployment" => through::<Deployment>(&object),
+                "ClusterRoleBinding" => through::<ClusterRoleBinding>(&object),
+                "Role" => through::<Role>(&object),
+                "RoleBinding" => through::<RoleBinding>(&object),
+                other => panic!("{} has a {other}: add it here", path.display()),
+            };
+            assert_eq!(object, read_back, "a field of the {kind} in {} is unknown", path.display());
+            objects += 1;
+        }
+    }
+    assert!(objects >= 7, "{objects} objects");
+}
+
+fn through<T: Serialize + DeserializeOwned>(object: &Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(object.clone()).unwrap()).unwrap()
+}
