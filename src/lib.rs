@@ -1,4 +1,42 @@
 //! Tower and axum middleware that authenticates Kubernetes ServiceAccounts.
+//!
+//! A bearer token goes in, a typed [`ServiceAccountIdentity`] comes out in the request's extensions, and axum handlers take it
+//! as an argument.
+//!
+//! ```no_run
+//! # use axum::{Router, routing::get};
+//! # use tower_kube_auth::{Authenticator, ServiceAccountIdentity, TokenReviewVerifier};
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = kube::Client::try_default().await?;
+//! let auth = Authenticator::builder(TokenReviewVerifier::new(client)).audience("my-audience").build()?;
+//! let app: Router = Router::new().route("/", get(whoami)).layer(auth.layer());
+//!
+//! async fn whoami(caller: ServiceAccountIdentity) -> String {
+//!     format!("hello, {}", caller.username())
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! - [`Authenticator`]: the whole way from a token to a decision; its [builder](authenticator::AuthenticatorBuilder) has the options.
+//! - [`server`]: the layer, the extractors, and what is answered to whom.
+//! - `TokenReviewVerifier` and `JwksVerifier`, or a [`Verifier`] of your own, make the decision.
+//! - `testing::Cluster`: an embedded cluster for tests.
+//! - [`inspect`]: looks into a token without verifying it.
+//!
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `token-review` | yes | `TokenReviewVerifier`, and `JwksVerifier::in_cluster`: the `kube` client |
+//! | `jwks` | yes | `JwksVerifier` |
+//! | `axum` | yes | the extractors |
+//! | `rustls-tls` | yes | TLS for the `kube` client by rustls on aws-lc-rs |
+//! | `http-discovery` | no | `JwksVerifier::discover`, for issuers outside of the cluster: `reqwest` |
+//! | `testing` | no | `testing`, the embedded cluster |
+//! | `latest` | no | forwards to `k8s-openapi/latest` |
+//! | `full` | no | all but `latest` |
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(feature = "token-review")]
 mod api_server;
@@ -29,3 +67,7 @@ pub use verifier::Verifier;
 pub use verifier::jwks::JwksVerifier;
 #[cfg(feature = "token-review")]
 pub use verifier::token_review::TokenReviewVerifier;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

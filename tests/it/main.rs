@@ -18,6 +18,7 @@ mod embedded_cluster;
 mod extractors;
 mod leaks;
 mod manifests;
+mod offline;
 mod scripted;
 mod single_flight;
 mod tower_contract;

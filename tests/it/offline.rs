@@ -1,0 +1,176 @@
+//! Offline verification end to end: keys from the API server, and from an issuer over HTTPS.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tower_kube_auth::{
+    Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
+    audience::Audiences,
+    error::VerifyErrorKind,
+    testing::{Algorithm, Cluster, Endpoint, Fault},
+    verdict::{Reason, Verdict},
+};
+
+use crate::scripted::{Service, bearer};
+
+async fn cluster() -> Cluster {
+    crate::leaks::watch();
+    let cluster = Cluster::start().await.unwrap();
+    cluster.create_service_account("shop", "checkout");
+    cluster
+}
+
+fn token(cluster: &Cluster) -> String {
+    cluster.token("shop", "checkout").audience("orders").issue().unwrap()
+}
+
+async fn verify(verifier: &impl Verifier, token: &str) -> Verdict {
+    let audiences = Audiences::new(["orders"]).unwrap();
+    verifier.verify(BearerToken::parse(token).unwrap(), &audiences).await.unwrap()
+}
+
+async fn accepted(verifier: &impl Verifier, token: &str) -> ServiceAccountIdentity {
+    match verify(verifier, token).await {
+        Verdict::Accept(acceptance) => acceptance.identity().clone(),
+        Verdict::Reject(reason) => panic!("{reason}"),
+    }
+}
+
+#[tokio::test]
+async fn both_verifiers_give_the_same_identity() {
+    for release in [tower_kube_auth::testing::Release::V1_20, tower_kube_auth::testing::Release::V1_36] {
+        let cluster = Cluster::builder().release(release).start().await.unwrap();
+        cluster.create_service_account("shop", "checkout");
+        cluster.create_pod_on_node("shop", "checkout-1", "checkout", "worker-1");
+        let review = TokenReviewVerifier::new(cluster.kube_client().unwrap());
+        let offline = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
+        let plain = token(&cluster);
+        let bound = cluster.token("shop", "checkout").audience("orders").audience("x").bound_to_pod("checkout-1");
+        for token in [plain, bound.issue().unwrap()] {
+            assert_eq!(accepted(&review, &token).await, accepted(&offline, &token).await, "{release:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_and_issuer_come_from_the_api_server_and_no_review_is_made() {
+    let cluster = cluster().await;
+    let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
+    let service = Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    for _ in 0..5 {
+        assert_eq!(service.get(&token(&cluster)).await.status, StatusCode::OK);
+    }
+    assert_eq!((cluster.calls(Endpoint::Jwks), cluster.calls(Endpoint::Discovery)), (1, 1));
+    assert_eq!(cluster.calls(Endpoint::TokenReview), 0);
+}
+
+#[tokio::test]
+async fn a_jwks_uri_that_is_advertised_is_never_followed() {
+    crate::leaks::watch();
+    let elsewhere = Cluster::start().await.unwrap();
+    let uri = format!("{}/openid/v1/jwks", elsewhere.url());
+    let cluster = Cluster::builder().jwks_uri(uri).start().await.unwrap();
+    cluster.create_service_account("shop", "checkout");
+    let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
+    accepted(&verifier, &token(&cluster)).await;
+    assert_eq!((cluster.calls(Endpoint::Jwks), elsewhere.calls(Endpoint::All)), (1, 0));
+}
+
+#[tokio::test]
+async fn without_the_right_to_discovery_503_and_the_log_names_the_role() {
+    let cluster = cluster().await;
+    cluster.revoke_issuer_discovery();
+    cluster.create_service_account("shop", "orders");
+    let own = cluster.token("shop", "orders").issue().unwrap();
+    let verifier = JwksVerifier::in_cluster(cluster.client_for(own).unwrap()).build().unwrap();
+    assert_eq!(verifier.refresh().await.unwrap_err().kind(), VerifyErrorKind::Forbidden);
+    let service = Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    assert_eq!(service.refused(bearer(&token(&cluster))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(crate::leaks::logged("system:service-account-issuer-discovery"));
+}
+
+#[tokio::test]
+async fn a_key_that_is_hidden_from_discovery_is_refused_offline_and_accepted_by_review() {
+    let cluster = cluster().await;
+    cluster.hide_from_discovery(&cluster.signing_key());
+    let offline =
+        JwksVerifier::in_cluster(cluster.kube_client().unwrap()).unknown_key_cooldown(Duration::ZERO).build().unwrap();
+    assert_eq!(verify(&offline, &token(&cluster)).await, Verdict::Reject(Reason::UnknownKey));
+    accepted(&TokenReviewVerifier::new(cluster.kube_client().unwrap()), &token(&cluster)).await;
+}
+
+#[tokio::test]
+async fn an_es384_cluster_where_that_is_allowed() {
+    let cluster = Cluster::builder().signing_algorithm(Algorithm::Es384).start().await.unwrap();
+    cluster.create_service_account("shop", "checkout");
+    let by_default = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
+    assert_eq!(verify(&by_default, &token(&cluster)).await, Verdict::Reject(Reason::Algorithm));
+    let allowed = [tower_kube_auth::verifier::jwks::Algorithm::ES384];
+    let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).algorithms(allowed).build().unwrap();
+    accepted(&verifier, &token(&cluster)).await;
+}
+
+/// A cluster whose issuer is its own URL and may be asked by anybody, as a public issuer is.
+async fn public_issuer() -> Cluster {
+    crate::leaks::watch();
+    let cluster = Cluster::builder().issuer_at_own_url().start().await.unwrap();
+    cluster.allow_anonymous_discovery();
+    cluster.create_service_account("shop", "checkout");
+    cluster
+}
+
+#[tokio::test]
+async fn an_issuer_is_discovered_over_https_with_a_ca_of_its_own() {
+    let cluster = public_issuer().await;
+    let verifier = JwksVerifier::discover(cluster.issuer()).root_certificate(cluster.ca_pem()).build().unwrap();
+    assert_eq!(accepted(&verifier, &token(&cluster)).await.issuer(), Some(cluster.issuer()));
+    assert_eq!((cluster.calls(Endpoint::Discovery), cluster.calls(Endpoint::Jwks)), (1, 1));
+}
+
+#[tokio::test]
+async fn an_issuer_of_an_unknown_ca_is_not_asked() {
+    let cluster = public_issuer().await;
+    let verifier = JwksVerifier::discover(cluster.issuer()).build().unwrap();
+    assert_eq!(verifier.refresh().await.unwrap_err().kind(), VerifyErrorKind::Unavailable);
+    assert_eq!(cluster.calls(Endpoint::Discovery), 0);
+}
+
+#[tokio::test]
+async fn a_discovery_document_must_be_for_the_very_issuer_and_its_keys_behind_https() {
+    let cluster = public_issuer().await;
+    let good_keys = format!("{}/openid/v1/jwks", cluster.url());
+    for (issuer, keys, complaint) in [
+        ("https://other.example", &*good_keys, "is for the issuer https://other.example"),
+        (&*format!("{}/", cluster.issuer()), &*good_keys, "is for the issuer"),
+        (cluster.issuer(), "http://127.0.0.1:1/jwks", "not an https URL"),
+        (cluster.issuer(), "keys", "not a URL"),
+    ] {
+        let document = serde_json::json!({ "issuer": issuer, "jwks_uri": keys }).to_string();
+        cluster.set_fault(Endpoint::Discovery, Fault::Body(document));
+        let verifier = JwksVerifier::discover(cluster.issuer()).root_certificate(cluster.ca_pem()).build().unwrap();
+        let error = verifier.refresh().await.unwrap_err();
+        assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse);
+        assert!(error.to_string().contains(complaint), "{error}");
+    }
+    assert_eq!(cluster.calls(Endpoint::Jwks), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_broken_too_long_or_a_redirect_is_an_error() {
+    let cluster = public_issuer().await;
+    for fault in [
+        Fault::BrokenJson,
+        Fault::EmptyBody,
+        Fault::HugeBody,
+        Fault::CutConnection,
+        Fault::Status { code: 302, retry_after: None },
+        Fault::Status { code: 500, retry_after: None },
+    ] {
+        cluster.set_fault(Endpoint::Jwks, fault.clone());
+        let verifier = JwksVerifier::discover(cluster.issuer()).root_certificate(cluster.ca_pem()).build().unwrap();
+        assert!(verifier.refresh().await.is_err(), "{fault:?}");
+        cluster.clear_faults();
+        verifier.refresh().await.unwrap();
+        accepted(&verifier, &token(&cluster)).await;
+    }
+}
