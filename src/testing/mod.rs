@@ -6,7 +6,7 @@
 //! own rules. It shares no code with the verifiers of this crate, so that it can contradict them.
 //!
 //! Tests steer it: they issue good and hostile tokens, delete the Pod that a token is bound to, rotate keys, move the
-//! clock ([`ManualClock`](crate::testing::ManualClock)), make endpoints fail ([`Fault`](crate::testing::Fault)), count
+//! clock ([`ManualClock`]), make endpoints fail ([`Fault`]), count
 //! calls, or take the server down.
 //!
 //! ```

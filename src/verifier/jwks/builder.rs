@@ -2,12 +2,13 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+#[cfg(any(test, feature = "token-review", feature = "http-discovery"))]
+use super::source;
 use super::{
     JwksVerifier, Rules, Shared,
     algorithm::Algorithm,
     key_set::KeySet,
     loader::{Freshness, Loader},
-    source::Source,
 };
 use crate::clock::Clock;
 
@@ -79,6 +80,7 @@ pub struct JwksBuilder {
     algorithms: Vec<Algorithm>,
     leeway: Duration,
     freshness: Freshness,
+    #[cfg(feature = "http-discovery")]
     roots: Vec<Vec<u8>>,
     legacy_tokens: bool,
     clock: Clock,
@@ -108,6 +110,7 @@ impl JwksBuilder {
                 cooldown: Duration::from_secs(10),
                 fetch_timeout: Duration::from_secs(5),
             },
+            #[cfg(feature = "http-discovery")]
             roots: Vec::new(),
             legacy_tokens: false,
             clock: Clock::system(),
@@ -192,23 +195,20 @@ impl JwksBuilder {
     /// [`JwksConfigError`], which names what is wrong and what to do.
     pub fn build(self) -> Result<JwksVerifier, JwksConfigError> {
         self.check()?;
-        let Self { keys, issuers, algorithms, leeway, freshness, roots, legacy_tokens, clock } = self;
-        let algorithms: Arc<[Algorithm]> = algorithms.into();
-        let fetched = |source, clock| Loader::new(source, Arc::clone(&algorithms), freshness, clock);
+        let Self { issuers, leeway, freshness, legacy_tokens, clock, .. } = self;
+        let algorithms: Arc<[Algorithm]> = self.algorithms.into();
         let fixed = |keys, clock| Loader::fixed(keys, Arc::clone(&algorithms), freshness, clock);
-        #[cfg(not(feature = "http-discovery"))]
-        drop(roots);
-        let loader = match keys {
+        let loader = match self.keys {
             #[cfg(feature = "token-review")]
             Keys::Cluster(client) => {
                 let limit = freshness.fetch_timeout;
-                let source = super::source::ClusterSource::new(client, limit, clock.clone(), issuers.is_empty());
-                fetched(Source::Cluster(source), clock)
+                let source = source::ClusterSource::new(client, limit, clock.clone(), issuers.is_empty());
+                Loader::new(source::Source::Cluster(source), Arc::clone(&algorithms), freshness, clock)
             }
             #[cfg(feature = "http-discovery")]
             Keys::Issuer(issuer) => {
-                let source = super::source::IssuerSource::new(issuer, &roots, freshness.fetch_timeout)?;
-                fetched(Source::Issuer(source), clock)
+                let source = source::IssuerSource::new(issuer, &self.roots, freshness.fetch_timeout)?;
+                Loader::new(source::Source::Issuer(source), Arc::clone(&algorithms), freshness, clock)
             }
             Keys::JwkSet(json) => fixed(read_set(json.as_bytes(), &algorithms)?, clock),
             Keys::JwkSetFile(path) => {
@@ -221,7 +221,9 @@ impl JwksBuilder {
                 fixed(keys.map_err(|invalid| JwksConfigError::Keys(invalid.to_string()))?, clock)
             }
             #[cfg(test)]
-            Keys::Scripted(script) => fetched(Source::Scripted(script), clock),
+            Keys::Scripted(script) => {
+                Loader::new(source::Source::Scripted(script), Arc::clone(&algorithms), freshness, clock)
+            }
         };
         let issuers = issuers.into_iter().map(Arc::from).collect();
         let rules = Rules { issuers, algorithms, leeway, legacy_tokens };

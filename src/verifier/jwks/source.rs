@@ -5,7 +5,7 @@ mod cluster;
 #[cfg(feature = "http-discovery")]
 mod issuer;
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 #[cfg(feature = "token-review")]
 pub(super) use cluster::ClusterSource;
@@ -32,6 +32,10 @@ pub(super) enum Source {
 }
 
 impl Source {
+    #[cfg_attr(
+        not(any(test, feature = "token-review", feature = "http-discovery")),
+        expect(unused_variables, reason = "fixed keys are the only ones")
+    )]
     pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<Loaded, VerifyError> {
         match self {
             Self::Fixed => Err(VerifyError::new(VerifyErrorKind::Aborted, "fixed keys are not fetched")),
@@ -65,7 +69,7 @@ impl fmt::Display for Source {
 #[cfg(any(feature = "token-review", feature = "http-discovery"))]
 #[derive(serde::Deserialize)]
 struct DiscoveryDocument {
-    issuer: Arc<str>,
+    issuer: std::sync::Arc<str>,
     #[cfg_attr(not(feature = "http-discovery"), expect(dead_code, reason = "a cluster's is never followed"))]
     jwks_uri: String,
 }
