@@ -68,12 +68,19 @@ fn is_before(seconds: f64, time: SystemTime) -> bool {
     seconds < since_epoch.as_secs_f64()
 }
 
-/// The JSON of the claims; `None` unless the token has three parts, none of them empty.
+/// The JSON of the claims; `None` unless the token has three parts, none of them empty, and each in the one spelling that
+/// base64 knows for its bytes.
+///
+/// The API server reads base64 leniently: it takes any of the spellings that differ in a part's unused last bits. Each would be
+/// another token to the cache, and cost a call of its own.
 fn claims_json(token: &str) -> Option<Vec<u8>> {
     let mut parts = token.split('.');
     let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
     if header.is_empty() || signature.is_empty() || parts.next().is_some() {
         return None;
+    }
+    for other in [header, signature] {
+        URL_SAFE_NO_PAD.decode(other).ok()?;
     }
     URL_SAFE_NO_PAD.decode(claims).ok()
 }
@@ -99,6 +106,17 @@ mod tests {
             ["abc", "a.b", "a.b.c.d", ".e30.x", "e30.e30.", "e30..x", "e30.e3=.x", "e30.W10.x", "e30.bm90anNvbg.x"]
         {
             assert!(BearerToken::parse(token).is_err() || check_token(token) == Err(Reason::Malformed), "{token}");
+        }
+    }
+
+    #[test]
+    fn another_spelling_of_the_same_bytes_is_refused() {
+        let [header, claims, signature] = ["e30", "eyJpc3MiOiJodHRwczovL2lzc3VlciJ9", "c2k"];
+        assert_eq!(check_token(&format!("{header}.{claims}.{signature}")), Ok(()));
+        // The same bytes to whoever ignores the bits that are left over.
+        for (header, signature) in [("e31", signature), (header, "c2l"), (header, "c2k=")] {
+            let token = format!("{header}.{claims}.{signature}");
+            assert!(BearerToken::parse(&token).is_err() || check_token(&token) == Err(Reason::Malformed), "{token}");
         }
     }
 
