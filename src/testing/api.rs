@@ -158,7 +158,7 @@ fn decode(body: &[u8], wanted: &str) -> Result<Value, Status> {
 fn document(state: &State, info: &RequestInfo) -> Answer {
     match info.path.as_str() {
         "/.well-known/openid-configuration" | "/.well-known/openid-configuration/" => {
-            Answer::public("application/json", discovery(state).to_string())
+            Answer::public("application/json", discovery(state))
         }
         "/openid/v1/jwks" | "/openid/v1/jwks/" => Answer::public("application/jwk-set+json", lock(&state.keys).jwks()),
         "/readyz" | "/livez" | "/healthz" => Answer::plain(StatusCode::OK, "ok"),
@@ -175,17 +175,16 @@ fn document(state: &State, info: &RequestInfo) -> Answer {
     }
 }
 
-fn discovery(state: &State) -> Value {
+/// With its members in Kubernetes' order.
+fn discovery(state: &State) -> String {
     let mut algorithms: Vec<_> = lock(&state.keys).published().iter().map(|key| key.algorithm().name()).collect();
     algorithms.sort_unstable();
     algorithms.dedup();
-    json!({
-        "issuer": state.issuer(),
-        "jwks_uri": state.jwks_uri,
-        "response_types_supported": ["id_token"],
-        "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": algorithms,
-    })
+    let (issuer, jwks_uri) = (json!(state.issuer()), json!(state.jwks_uri));
+    format!(
+        r#"{{"issuer":{issuer},"jwks_uri":{jwks_uri},"response_types_supported":["id_token"],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":{}}}"#,
+        json!(algorithms)
+    )
 }
 
 /// A response body that may end before its time.

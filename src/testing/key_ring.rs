@@ -1,6 +1,6 @@
 //! The cluster's keys: which sign, which are published, and how they are rotated one step at a time.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Algorithm, Cluster, ClusterError, SigningKey, state::lock};
 
@@ -38,11 +38,19 @@ impl KeyRing {
         match &self.published_instead {
             Some(raw) => raw.clone(),
             None => {
-                let keys: Vec<Value> = self.published().iter().map(SigningKey::jwk).collect();
-                json!({"keys": keys}).to_string()
+                let keys: Vec<_> = self.published().iter().map(|key| spelled(&key.jwk())).collect();
+                format!(r#"{{"keys":[{}]}}"#, keys.join(","))
             }
         }
     }
+}
+
+/// The key with its members in the order in which Kubernetes' library writes them (go-jose, `rawJSONWebKey`).
+fn spelled(jwk: &Value) -> String {
+    let order = ["use", "kty", "kid", "crv", "alg", "x", "y", "n", "e"];
+    let members: Vec<_> =
+        order.iter().filter_map(|name| jwk.get(name).map(|value| format!("\"{name}\":{value}"))).collect();
+    format!("{{{}}}", members.join(","))
 }
 
 /// Keys and their rotation.
