@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{
     digest,
-    encoding::AsDer as _,
+    encoding::{AsDer, Pkcs8V1Der},
     hmac,
     rand::SystemRandom,
     rsa,
@@ -132,6 +132,18 @@ impl SigningKey {
     #[must_use]
     pub fn public_key_pem(&self) -> String {
         pem("PUBLIC KEY", &self.0.spki)
+    }
+
+    /// The private key as PEM (PKCS #8), such as a real API server reads for `--service-account-signing-key-file`: to
+    /// sign as it does. `None` if the system gives no memory.
+    #[must_use]
+    pub fn private_key_pem(&self) -> Option<String> {
+        let pkcs8 = match &self.0.pair {
+            Pair::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map(|der| der.as_ref().to_vec()),
+            Pair::Ec(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
+            Pair::Ed25519(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
+        };
+        Some(pem("PRIVATE KEY", &pkcs8.ok()?))
     }
 
     /// The public key as the JWK that the API server publishes.
