@@ -85,7 +85,7 @@ impl ClusterBuilder {
     }
 
     /// An issuer. The first one signs; every further call adds one that is accepted too, as in a migration between
-    /// issuers. Defaults to `https://kubernetes.default.svc.cluster.local`.
+    /// issuers; [`Release::V1_20`] accepts one only. Defaults to `https://kubernetes.default.svc.cluster.local`.
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuers.push(issuer.into());
         self
@@ -134,7 +134,7 @@ impl ClusterBuilder {
     /// dropped.
     ///
     /// # Errors
-    /// If no port or no random numbers can be had.
+    /// If no port or no random numbers can be had, or if the release has no such option.
     pub async fn start(self) -> Result<Cluster, ClusterError> {
         let server = Server::bind().map_err(|error| ClusterError::new("cannot listen on loopback", error))?;
         let url = format!("https://{}", server.address());
@@ -143,6 +143,9 @@ impl ClusterBuilder {
             issuers.insert(0, url.clone());
         } else if issuers.is_empty() {
             issuers.push(DEFAULT_ISSUER.to_owned());
+        }
+        if self.release == Release::V1_20 && issuers.len() > 1 {
+            return Err(ClusterError::new("Release::V1_20 has one issuer", "several came with Kubernetes 1.22"));
         }
         let api_audiences = match self.api_audiences {
             none if none.is_empty() => issuers.iter().take(1).cloned().collect(),

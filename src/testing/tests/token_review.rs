@@ -261,6 +261,10 @@ async fn several_issuers_are_accepted_and_the_first_one_signs() {
     assert_eq!(claims["iss"], "https://new");
     claims["iss"] = json!("https://old");
     assert!(is_good(&cluster, &cluster.mint(&claims)));
+
+    let several = Cluster::builder().release(Release::V1_20).issuer("https://new").issuer("https://old");
+    let refused = several.start().await.unwrap_err();
+    assert!(refused.to_string().contains("one issuer"), "{refused}");
 }
 
 #[tokio::test]
