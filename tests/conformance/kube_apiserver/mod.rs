@@ -1,0 +1,137 @@
+//! A real kube-apiserver with an etcd of its own, on free loopback ports in a temporary folder.
+
+mod files;
+mod flags;
+pub(crate) mod process;
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use kube::config::AuthInfo;
+use tokio::time::{sleep, timeout};
+
+pub(crate) use self::flags::Signing;
+use self::{files::Files, process::Process};
+use crate::version::Version;
+
+/// Slow machines compile nothing here, but they do start two servers per core.
+const STARTS_WITHIN: Duration = Duration::from_secs(180);
+/// How often another port is tried.
+const ATTEMPTS: u32 = 3;
+
+pub(crate) struct KubeApiserver {
+    assets: PathBuf,
+    pub(crate) version: Version,
+    pub(crate) signing: Signing,
+    files: Files,
+    etcd_port: u16,
+    port: u16,
+    admin_token: String,
+    // In this order, so that the server goes before its store.
+    server: Option<Process>,
+    etcd: Process,
+}
+
+impl KubeApiserver {
+    /// Starts both from `assets`, and returns when the server is ready.
+    pub(crate) async fn start(assets: &Path, signing: Signing) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let program = assets.join("kube-apiserver");
+        let version = Command::new(&program).arg("--version").output();
+        let version = version.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        let version = Version::parse(&String::from_utf8_lossy(&version.stdout))?;
+        let mut attempt = 1;
+        loop {
+            match Self::try_start(assets, version, signing.clone()).await {
+                Err(error) if attempt == ATTEMPTS => return Err(error),
+                Err(_) => attempt += 1,
+                Ok(started) => return Ok(started),
+            }
+        }
+    }
+
+    async fn try_start(
+        assets: &Path,
+        version: Version,
+        signing: Signing,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let admin_token = format!("admin-{:032x}", fastrand::u128(..));
+        let files = Files::create(&admin_token)?;
+        let etcd_port = flags::free_port()?;
+        let etcd_flags = flags::etcd(&files.path("etcd"), etcd_port);
+        let etcd = Process::start(&assets.join("etcd"), &etcd_flags, files.path("etcd.log"))?;
+        let mut started = Self {
+            assets: assets.to_owned(),
+            version,
+            signing,
+            files,
+            etcd_port,
+            port: flags::free_port()?,
+            admin_token,
+            server: None,
+            etcd,
+        };
+        started.up().await?;
+        Ok(started)
+    }
+
+    /// Kills the server in the middle of whatever it does. The store stays.
+    pub(crate) fn down(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts the server again on the same port, with what `signing` says by now, and waits until it is ready.
+    pub(crate) async fn up(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.server = None;
+        let flags = flags::kube_apiserver(self.version, &self.files, &self.signing, self.etcd_port, self.port)?;
+        let log = self.files.path("kube-apiserver.log");
+        let mut server = Process::start(&self.assets.join("kube-apiserver"), &flags, log)?;
+        let client = kube::Client::try_from(self.config(&self.admin_token))?;
+        let ready = async {
+            while server.is_running() && self.etcd.is_running() {
+                let request = http::Request::get("/readyz").body(Vec::new()).map_err(kube::Error::HttpError);
+                // What answers on the port may be another server that has taken it: then not for our admin.
+                if client.request_text(request?).await.is_ok_and(|answer| answer == "ok") {
+                    return Ok::<_, kube::Error>(true);
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+            Ok(false)
+        };
+        match timeout(STARTS_WITHIN, ready).await {
+            Ok(Ok(true)) => {
+                self.server = Some(server);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(false)) => {
+                let (etcd, server) = (self.etcd.last_words(), server.last_words());
+                Err(format!("kube-apiserver or etcd ended at its start:\n{etcd}\n\n{server}").into())
+            }
+            Err(_) => Err(format!("not ready within {STARTS_WITHIN:?}:\n{}", server.last_words()).into()),
+        }
+    }
+
+    pub(crate) fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.files.ca_pem
+    }
+
+    /// How a client that sends `token` reaches the server.
+    pub(crate) fn config(&self, token: &str) -> kube::Config {
+        let url =
+            http::Uri::builder().scheme("https").authority(format!("127.0.0.1:{}", self.port)).path_and_query("/");
+        let mut config = kube::Config::new(url.build().expect("a URL of a port"));
+        config.root_cert = Some(vec![self.files.ca_der.clone()]);
+        config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+        config.default_retry = false;
+        config.proxy_url = None;
+        config
+    }
+}

@@ -1,0 +1,19 @@
+//! What Kubernetes itself says about a token, with nothing of this crate in between.
+
+use kube::Client;
+use serde_json::{Value, json};
+
+use crate::scene::Outcome;
+
+/// The `status` of a TokenReview.
+pub(crate) async fn raw_review(client: Client, token: &str, audiences: &[&str]) -> Outcome<Value> {
+    let review = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+        "spec": {"token": token, "audiences": audiences},
+    });
+    let request = http::Request::post("/apis/authentication.k8s.io/v1/tokenreviews")
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(review.to_string().into_bytes())?;
+    let mut reviewed: Value = client.request(request).await?;
+    Ok(reviewed["status"].take())
+}

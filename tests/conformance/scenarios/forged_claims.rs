@@ -1,0 +1,135 @@
+//! Tokens that the issuer's own key signs and that are not good all the same.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tower_kube_auth::{
+    inspect::UnverifiedToken,
+    testing::SigningKey,
+    verdict::{Reason, Verdict},
+};
+
+use crate::{
+    scene::{Outcome, Scene},
+    verifiers::{Verifiers, accepted, verify},
+    version::Version,
+};
+
+/// Kubernetes' leeway for a token's times.
+const LEEWAY: u64 = 60;
+
+/// A change to good claims, and what it is called.
+type Case = (&'static str, fn(&mut Value));
+
+pub(super) async fn expiry_is_kept(scene: Scene) -> Outcome {
+    let forge = Forge::new(&scene).await?;
+    let now = seconds();
+    forge.verdicts(|claims| claims["exp"] = (now - LEEWAY - 10).into()).await?.refused("long over", Reason::Expired);
+    forge.verdicts(|claims| claims["exp"] = 0.into()).await?.refused("1970", Reason::Expired);
+    forge.verdicts(|claims| claims["exp"] = (now + 600).into()).await?.accepted();
+    // Kubernetes lets a token without an end pass; a verifier that cannot be told of its end does not.
+    let endless = forge.verdicts(|claims| remove(claims, "exp")).await?;
+    assert_eq!(endless.jwks, Verdict::Reject(Reason::Expired));
+    Ok(())
+}
+
+pub(super) async fn times_to_come_are_not_valid_yet(scene: Scene) -> Outcome {
+    let forge = Forge::new(&scene).await?;
+    let now = seconds();
+    let later = forge.verdicts(|claims| claims["nbf"] = (now + LEEWAY + 100).into()).await?;
+    later.refused("nbf", Reason::NotYetValid);
+    // Offline we do not trust a clock that has not come yet, wherever the API server may.
+    let later = forge.verdicts(|claims| claims["iat"] = (now + LEEWAY + 100).into()).await?;
+    assert_eq!(later.jwks, Verdict::Reject(Reason::NotYetValid));
+    match forge.version.refuses_issue_times_to_come() {
+        Some(true) => assert_eq!(later.review, Verdict::Reject(Reason::Unauthenticated), "iat: by TokenReview"),
+        Some(false) => assert_eq!(accepted(&later.review).name(), "robot", "1.20 does not look at iat"),
+        None => {}
+    }
+    // Clocks differ a little.
+    for claim in ["nbf", "iat"] {
+        forge.verdicts(|claims| claims[claim] = (now + LEEWAY / 2).into()).await?.accepted();
+    }
+    Ok(())
+}
+
+pub(super) async fn claims_that_are_not_a_service_accounts(scene: Scene) -> Outcome {
+    let forge = Forge::new(&scene).await?;
+    forge
+        .verdicts(|claims| claims["iss"] = "https://elsewhere.example".into())
+        .await?
+        .refused("another issuer", Reason::Issuer);
+    // Kubernetes looks at the private claims only. Offline both must say the same: a token whose `sub` is another's is
+    // one that Kubernetes would not have made.
+    let contradictions: [Case; 3] = [
+        ("another subject", |claims| claims["sub"] = "system:serviceaccount:kube-system:admin".into()),
+        ("a user", |claims| claims["sub"] = "kubernetes-admin".into()),
+        ("no subject", |claims| remove(claims, "sub")),
+    ];
+    for (what, change) in contradictions {
+        let verdicts = forge.verdicts(change).await?;
+        assert_eq!(accepted(&verdicts.review).name(), "robot", "{what}: by TokenReview");
+        refused_as_no_service_account(what, &verdicts.jwks);
+    }
+    let cases: [Case; 5] = [
+        ("no private claims", |claims| remove(claims, "kubernetes.io")),
+        ("another namespace", |claims| claims["kubernetes.io"]["namespace"] = "kube-system".into()),
+        ("another name", |claims| claims["kubernetes.io"]["serviceaccount"]["name"] = "other".into()),
+        ("no uid", |claims| remove(&mut claims["kubernetes.io"]["serviceaccount"], "uid")),
+        ("private claims of another kind", |claims| claims["kubernetes.io"] = json!("x")),
+    ];
+    for (what, change) in cases {
+        let verdicts = forge.verdicts(change).await?;
+        assert_eq!(verdicts.review, Verdict::Reject(Reason::Unauthenticated), "{what}: by TokenReview");
+        refused_as_no_service_account(what, &verdicts.jwks);
+    }
+    // What only the API server can know.
+    let uid = forge.token(|claims| claims["kubernetes.io"]["serviceaccount"]["uid"] = "another".into());
+    assert_eq!(verify(&forge.verifiers.review, &uid, "orders").await?, Verdict::Reject(Reason::Unauthenticated));
+    Ok(())
+}
+
+#[track_caller]
+fn refused_as_no_service_account(what: &str, jwks: &Verdict) {
+    let fitting = [Reason::NotAServiceAccount, Reason::Malformed];
+    assert!(matches!(jwks, Verdict::Reject(reason) if fitting.contains(reason)), "{what}: by JWKS: {jwks:?}");
+}
+
+struct Forge {
+    verifiers: Verifiers,
+    key: SigningKey,
+    claims: Value,
+    version: Version,
+}
+
+impl Forge {
+    async fn new(scene: &Scene) -> Outcome<Self> {
+        let verifiers = scene.verifiers().await?;
+        scene.service_account("robot").await?;
+        let token = scene.token("robot", &["orders"]).await?;
+        let claims = Value::Object(UnverifiedToken::decode(&token)?.claims().clone());
+        let forge =
+            Self { verifiers, key: scene.cluster().signing_key().await, claims, version: scene.cluster().version() };
+        // The forged tokens differ from good ones in nothing but what is changed.
+        forge.verdicts(|_| ()).await?.accepted();
+        Ok(forge)
+    }
+
+    fn token(&self, change: impl FnOnce(&mut Value)) -> String {
+        let mut claims = self.claims.clone();
+        change(&mut claims);
+        self.key.sign(&self.key.header(), &claims)
+    }
+
+    async fn verdicts(&self, change: impl FnOnce(&mut Value)) -> Outcome<crate::verifiers::Verdicts> {
+        self.verifiers.verdicts(&self.token(change), "orders").await
+    }
+}
+
+fn remove(object: &mut Value, key: &str) {
+    object.as_object_mut().expect("an object").remove(key).expect("a claim");
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs()
+}

@@ -1,0 +1,104 @@
+//! The scenarios. Each is one function for all clusters; what differs between versions it says by version.
+
+mod audiences;
+mod bearers;
+mod bound_tokens;
+mod deletions;
+mod forged_claims;
+mod forged_tokens;
+mod in_cluster;
+mod issuer_documents;
+mod legacy_tokens;
+mod restarts;
+mod rights;
+mod rotations;
+mod signing;
+mod whitespace;
+
+use std::pin::Pin;
+
+use tower_kube_auth::testing::Algorithm;
+
+use crate::{
+    cluster::Options,
+    scene::{Outcome, Scene},
+};
+
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) needs: Needs,
+    pub(crate) run: fn(Scene) -> Pin<Box<dyn Future<Output = Outcome> + Send>>,
+}
+
+/// What kind of cluster a scenario takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Needs {
+    /// Any; it is left as it was.
+    Shared,
+    /// One whose signing key or static tokens we know; it is left as it was.
+    SharedOfOurs,
+    /// One of its own, to do with as it likes.
+    Own(Options),
+}
+
+/// The issuer of another time, which some scenarios' clusters still accept.
+const SECOND_ISSUER: &str = "https://previous-issuer.example";
+
+macro_rules! scenarios {
+    ($($needs:expr => $room:ident::{$($name:ident),+ $(,)?}),+ $(,)?) => {
+        vec![$($(Scenario {
+            name: concat!(stringify!($room), "::", stringify!($name)),
+            needs: $needs,
+            run: |scene| Box::pin($room::$name(scene)),
+        }),+),+]
+    };
+}
+
+/// All scenarios. Those that start a server come first, because they take longest.
+pub(crate) fn all() -> Vec<Scenario> {
+    let own = Needs::Own(Options::default());
+    let es256 = Needs::Own(Options { algorithm: Algorithm::Es256, ..Options::default() });
+    let second_issuer = Needs::Own(Options { second_issuer: Some(SECOND_ISSUER), ..Options::default() });
+    scenarios![
+        own => restarts::{only_503s_and_recovery_without_help},
+        own => rotations::{old_and_new_tokens_are_accepted_without_a_restart_on_our_side},
+        own => rights::{without_discovery_rights_the_role_is_named},
+        es256 => signing::{es256_tokens_are_verified},
+        second_issuer => signing::{a_second_issuer_is_accepted},
+        Needs::Shared => deletions::{
+            a_token_ends_with_its_pod,
+            a_token_ends_with_its_secret,
+            a_recreated_service_account_is_another_one,
+        },
+        Needs::Shared => audiences::{
+            both_verifiers_accept_and_agree,
+            another_audience_is_refused,
+            two_audiences_in_the_token,
+            the_api_servers_own_audience,
+        },
+        Needs::Shared => bound_tokens::{a_pod_arrives_with_its_uid, a_secret_does_not_arrive},
+        Needs::SharedOfOurs => bound_tokens::{the_node_arrives_from_1_30_on},
+        Needs::Shared => forged_tokens::{
+            garbage_is_refused,
+            another_keys_signature_is_refused,
+            unsigned_tokens_are_refused,
+            a_swapped_payload_is_refused,
+            respelled_signatures_are_refused,
+            json_serialisation_is_refused,
+        },
+        Needs::SharedOfOurs => forged_tokens::{hs256_with_the_public_key_is_refused},
+        Needs::SharedOfOurs => forged_claims::{
+            expiry_is_kept,
+            times_to_come_are_not_valid_yet,
+            claims_that_are_not_a_service_accounts,
+        },
+        Needs::SharedOfOurs => legacy_tokens::{a_secrets_token_is_for_the_api_server_only},
+        Needs::Shared => bearers::{without_a_credential, anonymous_verifiers_are_forbidden},
+        Needs::SharedOfOurs => bearers::{a_user_is_not_a_service_account},
+        Needs::Shared => whitespace::{tokens_with_whitespace_never_reach_the_api_server},
+        Needs::Shared => rights::{without_auth_delegator_the_role_is_named},
+        Needs::Shared => issuer_documents::{discovery, keys},
+        Needs::Shared => in_cluster::{a_projected_volume_is_all_it_takes},
+        // The client side (TokenRequest in all its forms, refreshing) takes its place here: `token_sources::{…}`.
+    ]
+}

@@ -1,0 +1,239 @@
+//! A scenario's own namespace, and how it fills it: only through the Kubernetes API.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use base64::Engine as _;
+use k8s_openapi::{
+    api::{
+        authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+        core::v1::{Namespace, Node, Pod, Secret, ServiceAccount},
+        rbac::v1::ClusterRoleBinding,
+    },
+    serde::{Serialize, de::DeserializeOwned},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use crate::cluster::TestCluster;
+
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// The API server remembers an authenticated token for 10 s, and its watches lag a little.
+pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(20);
+
+pub(crate) struct Scene {
+    cluster: Arc<TestCluster>,
+    namespace: String,
+    admin: Client,
+}
+
+impl Scene {
+    /// A scene in a namespace of its own.
+    pub(crate) async fn new(cluster: Arc<TestCluster>) -> Outcome<Self> {
+        let namespace = format!("conformance-{:08x}", fastrand::u32(..));
+        let admin = cluster.admin();
+        let object = json!({"metadata": {"name": namespace}});
+        Api::<Namespace>::all(admin.clone()).create(&PostParams::default(), &from(object)).await?;
+        Ok(Self { cluster, namespace, admin })
+    }
+
+    pub(crate) fn cluster(&self) -> &Arc<TestCluster> {
+        &self.cluster
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub(crate) fn admin(&self) -> Client {
+        self.admin.clone()
+    }
+
+    pub(crate) fn username(&self, service_account: &str) -> String {
+        format!("system:serviceaccount:{}:{service_account}", self.namespace)
+    }
+
+    fn objects<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.admin(), &self.namespace)
+    }
+
+    async fn create<K>(&self, object: Value) -> Outcome<String>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+    {
+        let created = self.objects::<K>().create(&PostParams::default(), &from(object)).await?;
+        created.meta().uid.clone().ok_or_else(|| "an object without a uid".into())
+    }
+
+    /// Creates a ServiceAccount and returns its uid.
+    pub(crate) async fn service_account(&self, name: &str) -> Outcome<String> {
+        self.create::<ServiceAccount>(json!({"metadata": {"name": name}})).await
+    }
+
+    pub(crate) async fn delete_service_account(&self, name: &str) -> Outcome {
+        self.objects::<ServiceAccount>().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Creates a Pod, as an object, and returns its uid.
+    pub(crate) async fn pod(&self, name: &str, service_account: &str) -> Outcome<String> {
+        self.create::<Pod>(pod(name, service_account)).await
+    }
+
+    /// Creates a Pod that is scheduled to a Node, and returns its uid.
+    pub(crate) async fn pod_on(&self, node: &str, name: &str, service_account: &str) -> Outcome<String> {
+        let mut pod = pod(name, service_account);
+        pod["spec"]["nodeName"] = node.into();
+        self.create::<Pod>(pod).await
+    }
+
+    pub(crate) async fn delete_pod(&self, name: &str) -> Outcome {
+        self.objects::<Pod>().delete(name, &DeleteParams::default().grace_period(0)).await?;
+        Ok(())
+    }
+
+    /// Creates a Node, named after the namespace, and returns its name and uid.
+    pub(crate) async fn node(&self) -> Outcome<(String, String)> {
+        let name = format!("node-of-{}", self.namespace);
+        let nodes: Api<Node> = Api::all(self.admin());
+        let created = nodes.create(&PostParams::default(), &from(json!({"metadata": {"name": name}}))).await?;
+        Ok((name, created.metadata.uid.ok_or("a node without a uid")?))
+    }
+
+    pub(crate) async fn secret(&self, name: &str) -> Outcome<String> {
+        self.create::<Secret>(json!({"metadata": {"name": name}})).await
+    }
+
+    /// Creates the Secret that a legacy token lives in.
+    pub(crate) async fn token_secret(&self, name: &str, account: (&str, &str), token: &str) -> Outcome<String> {
+        let annotations = json!({
+            "kubernetes.io/service-account.name": account.0,
+            "kubernetes.io/service-account.uid": account.1,
+        });
+        let metadata = json!({"name": name, "annotations": annotations});
+        let data = json!({"token": base64::engine::general_purpose::STANDARD.encode(token)});
+        let kind = "kubernetes.io/service-account-token";
+        self.create::<Secret>(json!({"metadata": metadata, "type": kind, "data": data})).await
+    }
+
+    pub(crate) async fn delete_secret(&self, name: &str) -> Outcome {
+        self.objects::<Secret>().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// A token for `audiences`, or for the API server itself.
+    pub(crate) async fn token(&self, service_account: &str, audiences: &[&str]) -> Outcome<String> {
+        self.request_token(service_account, audiences, None).await
+    }
+
+    /// A token that ends with a Pod, Secret or Node.
+    pub(crate) async fn bound_token(
+        &self,
+        service_account: &str,
+        audiences: &[&str],
+        kind: &str,
+        name: &str,
+    ) -> Outcome<String> {
+        let bound = BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some(kind.to_owned()),
+            name: Some(name.to_owned()),
+            uid: None,
+        };
+        self.request_token(service_account, audiences, Some(bound)).await
+    }
+
+    async fn request_token(
+        &self,
+        service_account: &str,
+        audiences: &[&str],
+        bound_object_ref: Option<BoundObjectReference>,
+    ) -> Outcome<String> {
+        let audiences = Some(audiences.iter().map(|audience| (*audience).to_owned()).collect());
+        let spec = TokenRequestSpec {
+            audiences,
+            bound_object_ref,
+            expiration_seconds: Some(3600),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+        let accounts = self.objects::<ServiceAccount>();
+        let granted = accounts.create_token_request(service_account, &PostParams::default(), &request).await?;
+        granted.status.and_then(|status| status.token).ok_or_else(|| "a TokenRequest without a token".into())
+    }
+
+    /// Binds a ServiceAccount to `system:auth-delegator`, and waits until the API server has noticed.
+    pub(crate) async fn grant_auth_delegator(&self, service_account: &str) -> Outcome {
+        let binding = json!({
+            "metadata": {"name": binding_name(&self.namespace, service_account)},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"},
+            "subjects": [{"kind": "ServiceAccount", "name": service_account, "namespace": self.namespace}],
+        });
+        let bindings: Api<ClusterRoleBinding> = Api::all(self.admin());
+        bindings.create(&PostParams::default(), &from(binding)).await?;
+        let username = self.username(service_account);
+        eventually("the ClusterRoleBinding to be noticed", || self.may_review_tokens(&username)).await
+    }
+
+    async fn may_review_tokens(&self, username: &str) -> Outcome<bool> {
+        let spec = SubjectAccessReviewSpec {
+            user: Some(username.to_owned()),
+            resource_attributes: Some(ResourceAttributes {
+                group: Some("authentication.k8s.io".to_owned()),
+                resource: Some("tokenreviews".to_owned()),
+                verb: Some("create".to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let reviews: Api<SubjectAccessReview> = Api::all(self.admin());
+        let reviewed = reviews.create(&PostParams::default(), &review).await?;
+        Ok(reviewed.status.is_some_and(|status| status.allowed))
+    }
+}
+
+/// Waits until `question` is answered with yes; fails with its error, or when that takes too long.
+pub(crate) async fn eventually<F, A>(what: &str, mut question: F) -> Outcome
+where
+    F: FnMut() -> A,
+    A: Future<Output = Outcome<bool>>,
+{
+    let asked = async {
+        while !question().await? {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    };
+    let in_time = tokio::time::timeout(NOTICED_WITHIN, asked).await;
+    in_time.unwrap_or_else(|_| Err(format!("waited {NOTICED_WITHIN:?} in vain for {what}").into()))
+}
+
+/// Removes what a scene has left behind in a cluster that stays.
+pub(crate) async fn clean_up(cluster: &TestCluster, namespace: &str) {
+    let bindings: Api<ClusterRoleBinding> = Api::all(cluster.admin());
+    let _ = bindings.delete(&binding_name(namespace, crate::verifiers::ACCOUNT), &DeleteParams::default()).await;
+    let namespaces: Api<Namespace> = Api::all(cluster.admin());
+    let _ = namespaces.delete(namespace, &DeleteParams::default()).await;
+}
+
+fn binding_name(namespace: &str, service_account: &str) -> String {
+    format!("{namespace}-{service_account}")
+}
+
+fn pod(name: &str, service_account: &str) -> Value {
+    let containers = json!([{"name": "main", "image": "registry.k8s.io/pause:3.10"}]);
+    json!({"metadata": {"name": name}, "spec": {"serviceAccountName": service_account, "containers": containers}})
+}
+
+fn from<K: DeserializeOwned>(object: Value) -> K {
+    serde_json::from_value(object).expect("an object as Kubernetes writes it")
+}

@@ -1,0 +1,82 @@
+//! Both verifiers of this crate, as a service with its own ServiceAccount runs them.
+
+use kube::Client;
+use tower_kube_auth::{
+    BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
+    audience::Audiences,
+    error::VerifyError,
+    verdict::{Reason, Verdict},
+};
+
+use crate::scene::{Outcome, Scene};
+
+/// The ServiceAccount that the verifiers act as.
+pub(crate) const ACCOUNT: &str = "verifier";
+
+pub(crate) struct Verifiers {
+    pub(crate) review: TokenReviewVerifier,
+    pub(crate) jwks: JwksVerifier,
+}
+
+impl Scene {
+    /// Both verifiers, acting as a ServiceAccount with the rights that the documentation asks for, and no others.
+    pub(crate) async fn verifiers(&self) -> Outcome<Verifiers> {
+        self.service_account(ACCOUNT).await?;
+        self.grant_auth_delegator(ACCOUNT).await?;
+        self.verifiers_as(&self.token(ACCOUNT, &[]).await?)
+    }
+
+    /// Both verifiers, with `token` as their own credential.
+    pub(crate) fn verifiers_as(&self, token: &str) -> Outcome<Verifiers> {
+        let client = self.cluster().client_for(token);
+        Ok(Verifiers { review: TokenReviewVerifier::new(client.clone()), jwks: offline(client) })
+    }
+}
+
+/// The offline verifier, with the keys of the cluster of `client`.
+pub(crate) fn offline(client: Client) -> JwksVerifier {
+    JwksVerifier::in_cluster(client).build().expect("a verifier")
+}
+
+/// What both verifiers said about a token.
+#[derive(Debug)]
+pub(crate) struct Verdicts {
+    pub(crate) review: Verdict,
+    pub(crate) jwks: Verdict,
+}
+
+impl Verifiers {
+    pub(crate) async fn verdicts(&self, token: &str, audience: &str) -> Outcome<Verdicts> {
+        let review = verify(&self.review, token, audience).await?;
+        let jwks = verify(&self.jwks, token, audience).await?;
+        Ok(Verdicts { review, jwks })
+    }
+}
+
+impl Verdicts {
+    /// Both accept: the identities, by TokenReview and by JWKS.
+    #[track_caller]
+    pub(crate) fn accepted(&self) -> (&ServiceAccountIdentity, &ServiceAccountIdentity) {
+        (accepted(&self.review), accepted(&self.jwks))
+    }
+
+    /// Both refuse: the API server as it always does, without a reason, and the offline verifier for `reason`.
+    #[track_caller]
+    pub(crate) fn refused(&self, what: &str, reason: Reason) {
+        assert_eq!(self.review, Verdict::Reject(Reason::Unauthenticated), "{what}: by TokenReview");
+        assert_eq!(self.jwks, Verdict::Reject(reason), "{what}: by JWKS");
+    }
+}
+
+#[track_caller]
+pub(crate) fn accepted(verdict: &Verdict) -> &ServiceAccountIdentity {
+    match verdict {
+        Verdict::Accept(acceptance) => acceptance.identity(),
+        Verdict::Reject(reason) => panic!("refused: {reason}"),
+    }
+}
+
+pub(crate) async fn verify(verifier: &impl Verifier, token: &str, audience: &str) -> Result<Verdict, VerifyError> {
+    let audiences = Audiences::new([audience]).expect("an audience");
+    verifier.verify(BearerToken::parse(token).expect("a token in the form of one"), &audiences).await
+}

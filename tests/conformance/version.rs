@@ -1,0 +1,60 @@
+//! Which Kubernetes a cluster is. What differs between versions is stated here, by version.
+
+use std::{error::Error, fmt};
+
+/// A Kubernetes version: `(1, 30)` is 1.30.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(u32, u32);
+
+impl Version {
+    /// From `Kubernetes v1.20.2` or `v1.33.1+k3s1`.
+    pub(crate) fn parse(text: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let mut numbers = text.trim().trim_start_matches("Kubernetes ").trim_start_matches('v').split('.');
+        let mut next = || numbers.next().unwrap_or_default().parse();
+        match (next(), next()) {
+            (Ok(major), Ok(minor)) => Ok(Self(major, minor)),
+            _ => Err(format!("no Kubernetes version: {text:?}").into()),
+        }
+    }
+
+    pub(crate) async fn of(client: &kube::Client) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let request = http::Request::get("/version").body(Vec::new())?;
+        let version: serde_json::Value = client.request(request).await?;
+        Self::parse(version["gitVersion"].as_str().unwrap_or_default())
+    }
+
+    /// Tokens have a `jti`, users a `credential-id`, and the token of a Pod on a node names the node
+    /// (ServiceAccountTokenJTI, ServiceAccountTokenPodNodeInfo: on by default since 1.30).
+    pub(crate) fn identifies_tokens(self) -> bool {
+        self >= (1, 30)
+    }
+
+    /// Whether a token whose `iat` lies in the future is refused: 1.20's go-jose 2.2 does not look at it, that of 1.30
+    /// and later does. In between it was exchanged; which release did is not known here, so that either is right.
+    pub(crate) fn refuses_issue_times_to_come(self) -> Option<bool> {
+        if self >= (1, 30) { Some(true) } else { (self < (1, 21)).then_some(false) }
+    }
+
+    /// `--service-account-issuer` may be given more than once.
+    pub(crate) fn accepts_several_issuers(self) -> bool {
+        self >= (1, 22)
+    }
+}
+
+impl PartialEq<(u32, u32)> for Version {
+    fn eq(&self, other: &(u32, u32)) -> bool {
+        (self.0, self.1) == *other
+    }
+}
+
+impl PartialOrd<(u32, u32)> for Version {
+    fn partial_cmp(&self, other: &(u32, u32)) -> Option<std::cmp::Ordering> {
+        (self.0, self.1).partial_cmp(other)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
