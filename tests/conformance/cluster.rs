@@ -163,6 +163,14 @@ impl TestCluster {
         }
     }
 
+    /// Ends gracefully, where the cluster knows the difference.
+    pub(crate) async fn shut_down(&self) -> Result<(), Failure> {
+        match &self.backing {
+            Backing::KubeApiserver(server) => server.lock().await.shut_down().await,
+            Backing::Embedded(_) | Backing::Existing => self.go_down().await,
+        }
+    }
+
     /// Serves again, at the same address, with the same objects.
     pub(crate) async fn come_up(&self) -> Result<(), Failure> {
         match &self.backing {

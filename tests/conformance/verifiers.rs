@@ -1,5 +1,7 @@
 //! Both verifiers of this crate, as a service with its own ServiceAccount runs them.
 
+use std::time::Duration;
+
 use kube::Client;
 use tower_kube_auth::{
     BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
@@ -12,6 +14,9 @@ use crate::scene::{Outcome, Scene};
 
 /// The ServiceAccount that the verifiers act as.
 pub(crate) const ACCOUNT: &str = "verifier";
+
+/// Long enough to be met with, and short enough to wait for.
+const COOLDOWN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Verifiers {
     pub(crate) review: TokenReviewVerifier,
@@ -35,7 +40,8 @@ impl Scene {
 
 /// The offline verifier, with the keys of the cluster of `client`.
 pub(crate) fn offline(client: Client) -> JwksVerifier {
-    JwksVerifier::in_cluster(client).build().expect("a verifier")
+    let verifier = JwksVerifier::in_cluster(client).unknown_key_cooldown(COOLDOWN);
+    verifier.build().expect("a verifier")
 }
 
 /// What both verifiers said about a token.

@@ -83,6 +83,14 @@ impl KubeApiserver {
         self.server = None;
     }
 
+    /// Has the server end in its own time, with what is under way. The store stays.
+    pub(crate) async fn shut_down(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if let Some(server) = self.server.take() {
+            tokio::task::spawn_blocking(|| server.shut_down()).await??;
+        }
+        Ok(())
+    }
+
     /// Starts the server again on the same port, with what `signing` says by now, and waits until it is ready.
     pub(crate) async fn up(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.server = None;

@@ -2,19 +2,19 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-/// Starts the server, waits for the end of its own input, which is the end of whoever holds the other end of the pipe,
-/// and then kills the server. It ends by itself when the server does.
+/// Starts the server and kills it at the end of its own input, which is the end of whoever holds the other end of the pipe.
+/// A line of input asks the server to end before. It ends by itself when the server does.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
 exec 3<&0 </dev/null
 "$@" 3<&- &
 server=$!
-{ read -r _ <&3; kill -KILL "$server"; } 2>/dev/null &
+{ read -r _ <&3 && kill -TERM "$server" && read -r _ <&3; kill -KILL "$server"; } 2>/dev/null &
 reader=$!
 wait "$server"
 status=$?
@@ -46,6 +46,18 @@ impl Process {
         let mut command = shell(WATCHDOG);
         command.arg(program).args(arguments).stdout(output.try_clone()?).stderr(output);
         Ok(Self { watchdog: command.spawn()?, log })
+    }
+
+    /// Asks the server to end, as an administrator would, and waits until it has.
+    pub(crate) fn shut_down(mut self) -> io::Result<()> {
+        if let Some(input) = &mut self.watchdog.stdin {
+            input.write_all(b"\n")?;
+        }
+        // Not `wait`, which would close the pipe, and so kill.
+        while self.is_running() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Whether the server is still there.

@@ -32,16 +32,19 @@ pub(super) async fn only_503s_and_recovery_without_help(scene: Scene) -> Outcome
     let by_review = Load::start(Service::forgetful(review, "orders"), &[&good, &forged, &elsewhere]);
     let by_jwks = Load::start(Service::forgetful(verifiers.jwks, "orders"), &[&good, &forged, &elsewhere]);
 
-    by_review.until(0, StatusCode::OK).await?;
-    by_jwks.until(0, StatusCode::OK).await?;
-    scene.cluster().go_down().await?;
-    by_review.until(0, StatusCode::SERVICE_UNAVAILABLE).await?;
-    scene.cluster().come_up().await?;
-    by_review.forget();
-    by_jwks.forget();
-    by_review.until(0, StatusCode::OK).await?;
-    by_review.until(1, StatusCode::UNAUTHORIZED).await?;
-    by_jwks.until(0, StatusCode::OK).await?;
+    for gracefully in [false, true] {
+        all_is_well(&by_review).await?;
+        all_is_well(&by_jwks).await?;
+        if gracefully {
+            scene.cluster().shut_down().await?
+        } else {
+            scene.cluster().go_down().await?
+        }
+        by_review.until(0, StatusCode::SERVICE_UNAVAILABLE).await?;
+        scene.cluster().come_up().await?;
+    }
+    all_is_well(&by_review).await?;
+    all_is_well(&by_jwks).await?;
 
     let (review, jwks) = (by_review.end().await?, by_jwks.end().await?);
     let trouble = StatusCode::SERVICE_UNAVAILABLE;
@@ -61,6 +64,14 @@ fn count(seen: &Mutex<(Answers, Answers)>, kind: usize, status: StatusCode) {
     for answers in [all, recent] {
         *answers.entry(kind).or_default().entry(status).or_default() += 1;
     }
+}
+
+/// From now on each caller gets the answer that is right.
+async fn all_is_well(load: &Load) -> Outcome {
+    load.forget();
+    load.until(0, StatusCode::OK).await?;
+    load.until(1, StatusCode::UNAUTHORIZED).await?;
+    load.until(2, StatusCode::UNAUTHORIZED).await
 }
 
 /// How often each caller got each status, over all and since the last look.
