@@ -134,16 +134,19 @@ impl SigningKey {
         pem("PUBLIC KEY", &self.0.spki)
     }
 
-    /// The private key as PEM (PKCS #8), such as a real API server reads for `--service-account-signing-key-file`: to
-    /// sign as it does. `None` if the system gives no memory.
-    #[must_use]
-    pub fn private_key_pem(&self) -> Option<String> {
+    /// The private key as PEM (PKCS #8), such as a real API server reads for `--service-account-signing-key-file`: who has
+    /// it signs as the cluster does.
+    ///
+    /// # Errors
+    /// If the system gives no memory.
+    pub fn private_key_pem(&self) -> Result<String, ClusterError> {
         let pkcs8 = match &self.0.pair {
             Pair::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map(|der| der.as_ref().to_vec()),
             Pair::Ec(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
             Pair::Ed25519(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
         };
-        Some(pem("PRIVATE KEY", &pkcs8.ok()?))
+        let pkcs8 = pkcs8.map_err(|unspecified| ClusterError::new("cannot write a signing key", unspecified))?;
+        Ok(pem("PRIVATE KEY", &pkcs8))
     }
 
     /// The public key as the JWK that the API server publishes.

@@ -45,7 +45,7 @@ impl Files {
 
     /// Writes the private half of `key` and returns the name of its file.
     pub(super) fn write_private(&self, key: &SigningKey) -> io::Result<PathBuf> {
-        let pem = key.private_key_pem().ok_or_else(|| io::Error::other("the key cannot be written"))?;
+        let pem = key.private_key_pem().map_err(io::Error::other)?;
         self.write(&format!("{}.key", key.kid()), &pem)
     }
 
