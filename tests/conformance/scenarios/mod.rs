@@ -1,5 +1,6 @@
 //! The scenarios. Each is one function for all clusters; what differs between versions it says by version.
 
+mod api_answers;
 mod audiences;
 mod bearers;
 mod bound_tokens;
@@ -97,6 +98,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         Needs::SharedOfOurs => bearers::{a_user_is_not_a_service_account},
         Needs::Shared => whitespace::{tokens_with_whitespace_never_reach_the_api_server},
         Needs::Shared => rights::{without_auth_delegator_the_role_is_named},
+        Needs::Shared => api_answers::{
+            a_token_request_says_when_the_token_ends,
+            token_requests_are_refused_as_documented,
+            a_bad_token_is_told_from_a_bad_caller,
+        },
         Needs::Shared => issuer_documents::{discovery, keys},
         Needs::Shared => in_cluster::{a_projected_volume_is_all_it_takes},
         // The client side (TokenRequest in all its forms, refreshing) takes its place here: `token_sources::{…}`.
