@@ -190,6 +190,22 @@ impl fmt::Display for Failure {
 }
 
 impl CallError {
+    /// The status of the answer, where there was one.
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        match &self.failure {
+            Failure::Status { status, .. } => Some(*status),
+            Failure::Transport(_) | Failure::Unanswered => None,
+        }
+    }
+
+    /// The API server's own words, cut to a sane length; empty where there are none.
+    pub(crate) fn status_message(&self) -> &str {
+        match &self.failure {
+            Failure::Status { message, .. } => message,
+            Failure::Transport(_) | Failure::Unanswered => "",
+        }
+    }
+
     pub(crate) fn kind(&self) -> VerifyErrorKind {
         match &self.failure {
             Failure::Transport(_) => VerifyErrorKind::Unavailable,
