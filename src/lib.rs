@@ -43,6 +43,7 @@ mod api_server;
 pub mod audience;
 pub mod authenticator;
 mod cache;
+pub mod client;
 pub mod clock;
 pub mod error;
 pub mod identity;

@@ -53,6 +53,58 @@ pub(crate) struct TokenReviewStatus {
     pub(crate) error: String,
 }
 
+/// `authentication.k8s.io/v1` `TokenRequest`, as sent.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TokenRequest<'a> {
+    pub(crate) api_version: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) spec: TokenRequestSpec<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TokenRequestSpec<'a> {
+    pub(crate) audiences: &'a [Arc<str>],
+    pub(crate) expiration_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bound_object_ref: Option<ObjectRef<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ObjectRef<'a> {
+    pub(crate) api_version: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uid: Option<&'a str>,
+}
+
+/// `authentication.k8s.io/v1` `TokenRequest`, as answered. Has no `Debug`: it holds the token.
+#[derive(Deserialize)]
+pub(crate) struct TokenRequestResponse {
+    #[serde(default)]
+    pub(crate) spec: GrantedSpec,
+    pub(crate) status: TokenRequestStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GrantedSpec {
+    /// What the server made of the wish.
+    #[serde(default)]
+    pub(crate) expiration_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TokenRequestStatus {
+    pub(crate) token: String,
+    /// RFC 3339.
+    pub(crate) expiration_timestamp: String,
+}
+
 /// `v1` `Status`: how the API server words a refusal.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Status {

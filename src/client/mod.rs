@@ -1,0 +1,52 @@
+//! The caller's side: tokens for outgoing requests.
+//!
+//! A ServiceAccount token is safe to send to another service only if it is bound to that service's audience; with any
+//! other, the service could act as its caller elsewhere. So the caller gets one for each audience, keeps it fresh, and
+//! sends it to the origin that it is meant for and nowhere else.
+//!
+//! 1. A [`TokenSource`] gives the token: [`ProjectedToken`] (a file that kubelet keeps fresh; needs no right and no
+//!    API call; the best choice where the Pod's manifest can name the audience), `TokenRequestSource` (asks the API server; for
+//!    audiences that are known at run time only; with the feature `token-review`), [`StaticToken`], or one of your own.
+//! 2. An [`AddTokenLayer`] puts it on the requests of any Tower HTTP client.
+//!
+//! ```
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_kube_auth::{client::{AddTokenLayer, TokenRequestSource}, testing::Cluster};
+//!
+//! # let cluster = Cluster::start().await?;
+//! # cluster.create_service_account("shop", "checkout");
+//! # let kube_client = cluster.admin_client()?;
+//! # let http_client = service_fn(|request: Request<()>| async move {
+//! #     assert!(request.headers()["authorization"].is_sensitive());
+//! #     Ok::<_, std::io::Error>(Response::new(()))
+//! # });
+//! let source = TokenRequestSource::builder(kube_client).audience("orders")
+//!     .namespace("shop").service_account("checkout") // in a Pod: its own, by default
+//!     .build()?;
+//! let client = ServiceBuilder::new().layer(AddTokenLayer::new(source, ["https://orders.shop.svc"])?).service(http_client);
+//!
+//! let request = Request::get("https://orders.shop.svc/v1/orders").body(())?;
+//! assert!(client.oneshot(request).await?.status().is_success());
+//! # Ok(()) }
+//! ```
+
+mod add_token;
+mod error;
+mod keeper;
+mod projected;
+mod source;
+mod static_token;
+mod token;
+#[cfg(feature = "token-review")]
+mod token_request;
+
+pub use add_token::{AddToken, AddTokenLayer, InvalidOrigin, ResponseFuture};
+pub use error::{TokenError, TokenErrorKind};
+pub use projected::ProjectedToken;
+pub use source::TokenSource;
+pub use static_token::StaticToken;
+pub use token::Token;
+#[cfg(feature = "token-review")]
+pub use token_request::{BoundObjectRef, InvalidTokenRequest, TokenRequestBuilder, TokenRequestSource};

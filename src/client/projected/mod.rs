@@ -1,0 +1,140 @@
+//! The token in a file that kubelet keeps fresh.
+
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Token, TokenError, TokenErrorKind, TokenSource,
+    keeper::{Fetch, Fetched, Keeper, schedule},
+};
+use crate::{clock::Clock, inspect::UnverifiedToken};
+
+pub(super) use read::{Read, from_disk, in_background};
+
+/// Where kubelet puts a Pod's own token, `ca.crt` and `namespace`, unless `automountServiceAccountToken` is false.
+pub(super) const STANDARD_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The token in a [projected volume], which kubelet replaces in time.
+///
+/// The file is read when the first token is asked for and then in the background: once a minute, or when half of the token's
+/// remaining life has passed if that is sooner (as client-go's file source, which has the minute). Requests are served
+/// from memory. White space around the token is trimmed; a file that is empty or has no JWT in it is refused.
+///
+/// When the file cannot be read, the last good token is handed out until it expires; reading is tried again after
+/// 1 s, then at growing intervals of up to 10 s. After a 401 ([`forget`](TokenSource::forget)) it is read again at once.
+///
+/// The background task starts with the first call of [`token`](TokenSource::token), which must be inside a Tokio runtime, and ends
+/// when the last clone of the source is dropped.
+///
+/// ```
+/// use tower_kube_auth::{client::{ProjectedToken, TokenSource}, testing::Cluster};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let volume = std::env::temp_dir().join(format!("projected-{}", std::process::id()));
+/// let cluster = Cluster::start().await?;
+/// cluster.create_service_account("shop", "checkout");
+/// let token = cluster.token("shop", "checkout").audience("orders").issue()?;
+/// cluster.write_projected_volume(&volume, &token)?;
+///
+/// let source = ProjectedToken::new(volume.join("token"));
+/// assert_eq!(source.token().await?.expose_secret(), token);
+/// # std::fs::remove_dir_all(volume)?;
+/// # Ok(()) }
+/// ```
+///
+/// [projected volume]: https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#launch-a-pod-using-service-account-token-projection
+#[derive(Clone)]
+pub struct ProjectedToken(Keeper<TokenFile>);
+
+impl ProjectedToken {
+    /// The token in the file `path`: the `path` of the volume's `serviceAccountToken` source below its mount.
+    ///
+    /// Nothing is read before the first token is asked for.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self::with(path.into(), Clock::system(), Arc::new(from_disk))
+    }
+
+    /// Sets the clock of intervals and expiry. Defaults to the system's.
+    ///
+    /// Call it before the first token is asked for; whatever was read is forgotten.
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        let TokenFile { path, read, .. } = self.0.fetcher();
+        Self::with(path.clone(), clock, Arc::clone(read))
+    }
+
+    fn with(path: PathBuf, clock: Clock, read: Arc<Read>) -> Self {
+        Self(Keeper::new(TokenFile { path, read, clock: clock.clone() }, clock))
+    }
+}
+
+impl Default for ProjectedToken {
+    /// The Pod's own token at the standard mount, `/var/run/secrets/kubernetes.io/serviceaccount/token`.
+    ///
+    /// That token is for the API server: any service that gets it can act as this one there. To call other
+    /// services, mount one with an audience (`examples/kubernetes/client-projected-volume.yaml`) and name its path.
+    fn default() -> Self {
+        Self::new(Path::new(STANDARD_MOUNT).join("token"))
+    }
+}
+
+impl TokenSource for ProjectedToken {
+    /// # Errors
+    ///
+    /// If there is no token that is still good: [`Unreadable`](TokenErrorKind::Unreadable),
+    /// [`Malformed`](TokenErrorKind::Malformed) or [`Expired`](TokenErrorKind::Expired), with the file's name;
+    /// [`Aborted`](TokenErrorKind::Aborted) outside of a Tokio runtime.
+    async fn token(&self) -> Result<Token, TokenError> {
+        self.0.token().await
+    }
+
+    fn forget(&self, token: &Token) {
+        self.0.forget(token);
+    }
+}
+
+impl fmt::Debug for ProjectedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ProjectedToken").field(&self.0).finish()
+    }
+}
+
+struct TokenFile {
+    path: PathBuf,
+    read: Arc<Read>,
+    clock: Clock,
+}
+
+impl Fetch for TokenFile {
+    const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+    fn what(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    async fn fetch(&self) -> Result<Fetched, TokenError> {
+        let text = in_background(&self.read, &self.path).await?;
+        let malformed = |source: Box<dyn std::error::Error + Send + Sync>| {
+            let message =
+                format!("{}: this is not a ServiceAccount token: {source}; is it the right file?", self.what());
+            TokenError::with_source(TokenErrorKind::Malformed, message, source)
+        };
+        let claims = UnverifiedToken::decode(&text).map_err(|error| malformed(error.into()))?;
+        let mut token = Token::new(text.as_str()).map_err(|error| malformed(error.into()))?;
+        if let Some(expiry) = claims.expires_at() {
+            token = token.with_expiry(expiry);
+        }
+        let now = self.clock.wall();
+        let life = token.expires_at().map(|expiry| expiry.duration_since(now).unwrap_or_default());
+        Ok(Fetched { token, next: schedule::reread_after(life, fastrand::f64()) })
+    }
+}

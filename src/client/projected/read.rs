@@ -1,0 +1,65 @@
+//! Reading a small text file without blocking the runtime.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read as _},
+    path::Path,
+    sync::Arc,
+};
+
+use zeroize::Zeroizing;
+
+use crate::client::{TokenError, TokenErrorKind};
+use crate::token::BearerToken;
+
+/// How a file is read; tests count.
+pub(in crate::client) type Read = dyn Fn(&Path) -> io::Result<Zeroizing<String>> + Send + Sync;
+
+/// Room for the longest token and a generous end of line.
+const LIMIT: usize = BearerToken::DEFAULT_MAX_LENGTH + 1024;
+
+pub(in crate::client) fn from_disk(path: &Path) -> io::Result<Zeroizing<String>> {
+    let open = || File::open(path);
+    // kubelet swaps `..data` and then removes the old folder: whoever followed the link just before finds nothing there.
+    let file = open().or_else(|error| if error.kind() == ErrorKind::NotFound { open() } else { Err(error) })?;
+    // With room for all of it from the start, so that growing leaves no copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(LIMIT + 1));
+    file.take(LIMIT as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > LIMIT {
+        return Err(io::Error::new(ErrorKind::InvalidData, format!("it is longer than {LIMIT} bytes")));
+    }
+    Ok(text)
+}
+
+/// The trimmed content of the file, read on a thread that may block.
+pub(in crate::client) async fn in_background(read: &Arc<Read>, path: &Path) -> Result<Zeroizing<String>, TokenError> {
+    let (read, file) = (Arc::clone(read), path.to_owned());
+    let outcome = tokio::task::spawn_blocking(move || read(&file)).await.map_err(|error| {
+        let message = format!("{}: reading was ended with its runtime", path.display());
+        TokenError::with_source(TokenErrorKind::Aborted, message, error)
+    })?;
+    let text = outcome.map_err(|error| unreadable(path, error))?;
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        let message =
+            format!("{}: the file is empty; is the volume's serviceAccountToken mounted here?", path.display());
+        return Err(TokenError::new(TokenErrorKind::Malformed, message));
+    }
+    Ok(Zeroizing::new(trimmed.to_owned()))
+}
+
+fn unreadable(path: &Path, error: io::Error) -> TokenError {
+    let (kind, hint) = match error.kind() {
+        ErrorKind::NotFound => (
+            TokenErrorKind::Unreadable,
+            "mount a projected volume with a serviceAccountToken (see examples/kubernetes/client-projected-volume.yaml), \
+             and look for automountServiceAccountToken: false",
+        ),
+        ErrorKind::PermissionDenied => {
+            (TokenErrorKind::Unreadable, "let the container's user read it (securityContext.fsGroup)")
+        }
+        ErrorKind::InvalidData => (TokenErrorKind::Malformed, "this is not a token; is it the right file?"),
+        _ => (TokenErrorKind::Unreadable, "is the volume mounted?"),
+    };
+    TokenError::with_source(kind, format!("{}: cannot be read: {error}; {hint}", path.display()), error)
+}

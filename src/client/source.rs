@@ -1,0 +1,93 @@
+//! Where tokens come from: the trait, and its object-safe form.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use super::{Token, TokenError};
+
+/// Gives the token to send with the next request.
+///
+/// Implement it with a plain `async fn`. It is asked once a request, so it should answer from memory as long as nothing
+/// has changed:
+///
+/// ```
+/// use tower_kube_auth::client::{Token, TokenError, TokenErrorKind, TokenSource};
+///
+/// /// Takes the token from an environment variable, each time.
+/// struct FromEnvironment(&'static str);
+///
+/// impl TokenSource for FromEnvironment {
+///     async fn token(&self) -> Result<Token, TokenError> {
+///         let token = std::env::var(self.0)
+///             .map_err(|error| TokenError::with_source(TokenErrorKind::Unreadable, "set MY_TOKEN", error))?;
+///         Token::new(token).map_err(|error| TokenError::with_source(TokenErrorKind::Malformed, "bad MY_TOKEN", error))
+///     }
+/// }
+/// ```
+///
+/// The future may be dropped at any `await`.
+pub trait TokenSource: Send + Sync + 'static {
+    /// A token that is good now.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`] if there is none. An expired token is never returned in its place.
+    fn token(&self) -> impl Future<Output = Result<Token, TokenError>> + Send;
+
+    /// Says that a server refused `token` (401): if that is the one which is kept, the next request should get another.
+    ///
+    /// Called on the request path, so it must not block. Defaults to doing nothing.
+    fn forget(&self, token: &Token) {
+        let _ = token;
+    }
+}
+
+impl<T: TokenSource> TokenSource for Arc<T> {
+    async fn token(&self) -> Result<Token, TokenError> {
+        T::token(self).await
+    }
+
+    fn forget(&self, token: &Token) {
+        T::forget(self, token);
+    }
+}
+
+/// A source of any type, shared, so that the layer has no type parameter for it.
+#[derive(Clone)]
+pub(super) struct SharedSource(Arc<dyn Erased>);
+
+pub(super) type Getting = Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send>>;
+
+trait Erased: Send + Sync {
+    fn token(self: Arc<Self>) -> Getting;
+    fn forget(&self, token: &Token);
+}
+
+impl<T: TokenSource> Erased for T {
+    fn token(self: Arc<Self>) -> Getting {
+        Box::pin(async move { TokenSource::token(&*self).await })
+    }
+
+    fn forget(&self, token: &Token) {
+        TokenSource::forget(self, token);
+    }
+}
+
+impl SharedSource {
+    pub(super) fn new(source: impl TokenSource) -> Self {
+        Self(Arc::new(source))
+    }
+
+    pub(super) fn token(&self) -> Getting {
+        Arc::clone(&self.0).token()
+    }
+
+    pub(super) fn forget(&self, token: &Token) {
+        self.0.forget(token);
+    }
+}
+
+impl fmt::Debug for SharedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedSource")
+    }
+}
