@@ -1,1 +1,391 @@
+//! The rules of reference/kubernetes.md §3 for TokenRequest, against a fake API server in the same process. What the
+//! embedded cluster and a real one answer is in `tests/`.
 
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{Response, StatusCode};
+use kube::client::Body;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::{
+    audience::InvalidAudiences,
+    client::TokenErrorKind,
+    clock::{Clock, manual::ManualClock},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// An API server that answers each request as told, and keeps what it was asked.
+#[derive(Clone, Default)]
+pub(super) struct FakeApiServer(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    calls: AtomicU32,
+    seen: Mutex<Vec<(String, Value)>>,
+    answer: Mutex<Option<(StatusCode, Value)>>,
+    clock: Mutex<Option<Clock>>,
+}
+
+impl FakeApiServer {
+    pub(super) fn new(clock: &Clock) -> Self {
+        let this = Self::default();
+        *this.0.clock.lock().unwrap() = Some(clock.clone());
+        this
+    }
+
+    pub(super) fn builder(&self) -> TokenRequestBuilder {
+        let this = self.clone();
+        let clock = this.0.clock.lock().unwrap().clone().unwrap();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let this = this.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let asked: Value = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap();
+                let (status, body) = this.answer(head.uri.path(), asked);
+                let body = Body::from(body.to_string().into_bytes());
+                Ok::<_, kube::Error>(Response::builder().status(status).body(body).unwrap())
+            }
+        });
+        TokenRequestSource::builder(kube::Client::new(service, "default")).clock(clock)
+    }
+
+    fn answer(&self, path: &str, asked: Value) -> (StatusCode, Value) {
+        let call = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.seen.lock().unwrap().push((path.to_owned(), asked.clone()));
+        if let Some(answer) = self.0.answer.lock().unwrap().clone() {
+            return answer;
+        }
+        let seconds = asked["spec"]["expirationSeconds"].as_u64().unwrap();
+        let end = self.0.clock.lock().unwrap().as_ref().unwrap().wall() + Duration::from_secs(seconds);
+        (StatusCode::CREATED, granted(&format!("token-{call}"), seconds, end))
+    }
+
+    pub(super) fn answer_with(&self, status: StatusCode, body: Value) {
+        *self.0.answer.lock().unwrap() = Some((status, body));
+    }
+
+    pub(super) fn answer_rightly(&self) {
+        *self.0.answer.lock().unwrap() = None;
+    }
+
+    pub(super) fn calls(&self) -> u32 {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    fn seen(&self) -> Vec<(String, Value)> {
+        self.0.seen.lock().unwrap().clone()
+    }
+}
+
+fn granted(token: &str, seconds: u64, end: SystemTime) -> Value {
+    let end = jiff::Timestamp::try_from(end).unwrap();
+    json!({
+        "kind": "TokenRequest",
+        "spec": { "expirationSeconds": seconds },
+        "status": { "token": token, "expirationTimestamp": end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() },
+    })
+}
+
+fn orders(fake: &FakeApiServer) -> TokenRequestBuilder {
+    fake.builder().namespace("shop").service_account("checkout").audience("orders")
+}
+
+async fn secret(source: &TokenRequestSource) -> String {
+    source.token().await.unwrap().expose_secret().to_owned()
+}
+
+/// Moves the clock and lets every task do what it can.
+async fn advance(hands: &ManualClock, duration: Duration) {
+    hands.advance(duration);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_request_says_what_was_configured() {
+    let fake = FakeApiServer::new(&Clock::system());
+    let source = orders(&fake).audience("stock").expires_in(HOUR * 2).bound_to(BoundObjectRef::pod("p").uid("u"));
+    let source = source.build().unwrap();
+    secret(&source).await;
+    let expected = json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {
+            "audiences": ["orders", "stock"],
+            "expirationSeconds": 7200,
+            "boundObjectRef": { "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u" },
+        },
+    });
+    let path = "/api/v1/namespaces/shop/serviceaccounts/checkout/token".to_owned();
+    assert_eq!(fake.seen(), [(path, expected)]);
+}
+
+#[tokio::test]
+async fn expiration_seconds_below_600_or_above_2_to_the_32_are_refused_before_the_call() {
+    let fake = FakeApiServer::new(&Clock::system());
+    for (seconds, good) in [(0, false), (599, false), (600, true), (1 << 32, true), ((1 << 32) + 1, false)] {
+        let built = orders(&fake).expires_in(Duration::from_secs(seconds)).build();
+        assert_eq!(built.is_ok(), good, "{seconds}");
+        if let Err(error) = built {
+            assert_eq!(error, InvalidTokenRequest::Lifetime(Duration::from_secs(seconds)));
+        }
+    }
+    assert_eq!(fake.calls(), 0);
+}
+
+#[tokio::test]
+async fn without_an_audience_it_is_not_built() {
+    let fake = FakeApiServer::new(&Clock::system());
+    let none = InvalidTokenRequest::Audiences(InvalidAudiences::None);
+    assert_eq!(fake.builder().build().unwrap_err(), none);
+    let empty = InvalidTokenRequest::Audiences(InvalidAudiences::Empty);
+    assert_eq!(fake.builder().audience("").build().unwrap_err(), empty);
+    let both = fake.builder().audience("a").dangerous_api_server_audience().build().unwrap_err();
+    assert_eq!(both, InvalidTokenRequest::ApiServerAndOtherAudiences);
+}
+
+#[tokio::test]
+async fn names_that_would_change_the_path_are_refused() {
+    let fake = FakeApiServer::new(&Clock::system());
+    for bad in ["", "..", "a/b", "A", "a b", "a%2fb", "a?b", "a\u{e9}"] {
+        assert!(orders(&fake).namespace(bad).build().is_err(), "{bad:?}");
+        assert!(orders(&fake).service_account(bad).build().is_err(), "{bad:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_refreshed_at_80_percent_by_one_request_and_none_in_between() {
+    let hands = ManualClock::new();
+    let fake = FakeApiServer::new(&hands.clock());
+    let source = orders(&fake).build().unwrap();
+    for window in 1..=5 {
+        for _ in 0..1000 {
+            assert_eq!(secret(&source).await, format!("token-{window}"));
+        }
+        assert_eq!(fake.calls(), window);
+        advance(&hands, HOUR.mul_f64(0.75)).await;
+        assert_eq!(fake.calls(), window, "not yet");
+        advance(&hands, HOUR.mul_f64(0.051)).await;
+        assert_eq!(fake.calls(), window + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_refreshed_after_24_hours_even_if_it_lives_for_a_year() {
+    let hands = ManualClock::new();
+    let fake = FakeApiServer::new(&hands.clock());
+    let source = orders(&fake).expires_in(HOUR * 24 * 365).build().unwrap();
+    secret(&source).await;
+    advance(&hands, HOUR * 22).await;
+    assert_eq!(fake.calls(), 1);
+    advance(&hands, HOUR * 2).await;
+    assert_eq!(fake.calls(), 2);
+}
+
+/// The API server writes a year into `exp` of the 3607 s token, and the truth into `status.expirationTimestamp`.
+#[tokio::test(start_paused = true)]
+async fn the_trap_of_3607_seconds_life_is_counted_from_the_status_and_not_from_exp() {
+    let hands = ManualClock::new();
+    let fake = FakeApiServer::new(&hands.clock());
+    let source = orders(&fake).expires_in(Duration::from_secs(3607)).build().unwrap();
+    let now = hands.clock().wall();
+    let in_a_year = (now + HOUR * 24 * 365).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let claims = URL_SAFE_NO_PAD.encode(json!({ "exp": in_a_year }).to_string());
+    fake.answer_with(
+        StatusCode::CREATED,
+        granted(&format!("e30.{claims}.c2ln"), 3607, now + Duration::from_secs(3607)),
+    );
+    let token = source.token().await.unwrap();
+    let left = token.expires_at().unwrap().duration_since(now).unwrap();
+    assert!((3606..=3607).contains(&left.as_secs()), "{left:?}");
+    advance(&hands, HOUR.mul_f64(0.81)).await;
+    assert_eq!(fake.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_may_shorten_the_life() {
+    let hands = ManualClock::new();
+    let fake = FakeApiServer::new(&hands.clock());
+    let source = orders(&fake).expires_in(HOUR * 24).build().unwrap();
+    fake.answer_with(StatusCode::CREATED, granted("short", 3600, hands.clock().wall() + HOUR));
+    secret(&source).await;
+    advance(&hands, HOUR.mul_f64(0.81)).await;
+    assert_eq!(fake.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_behind_the_servers_does_not_make_the_life_longer() {
+    let hands = ManualClock::new();
+    let fake = FakeApiServer::new(&hands.clock());
+    let source = orders(&fake).build().unwrap();
+    // By the server's clock it ends in an hour; ours is three hours behind.
+    let end = hands.clock().wall() + HOUR * 4;
+    fake.answer_with(StatusCode::CREATED, granted("token", 3600, end));
+    let token = source.token().await.unwrap();
+    assert!(token.expires_at().unwrap() <= hands.clock().wall() + HOUR);
+    advance(&hands, HOUR.mul_f64(0.81)).await;
+    assert_eq!(fake.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_failure_the_old_token_is_kept_until_it_expires() {
+    let hands = ManualClock::new();
+    let fake = FakeApiServer::new(&hands.clock());
+    let source = orders(&fake).build().unwrap();
+    secret(&source).await;
+    fake.answer_with(StatusCode::FORBIDDEN, json!({}));
+    for _ in 0..59 {
+        advance(&hands, HOUR / 60).await;
+        assert_eq!(secret(&source).await, "token-1");
+    }
+    assert!(fake.calls() <= 16, "{}", fake.calls());
+    advance(&hands, HOUR / 60).await;
+    assert_eq!(source.token().await.unwrap_err().kind(), TokenErrorKind::Forbidden);
+    fake.answer_rightly();
+    advance(&hands, HOUR / 60).await;
+    assert!(secret(&source).await.starts_with("token-"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_403_names_the_missing_right_and_the_manifest_that_grants_it() {
+    let fake = FakeApiServer::new(&Clock::system());
+    let message =
+        "serviceaccounts \"checkout\" is forbidden: User \"x\" cannot create resource \"serviceaccounts/token\"";
+    fake.answer_with(StatusCode::FORBIDDEN, json!({ "kind": "Status", "message": message }));
+    let error = orders(&fake).build().unwrap().token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Forbidden);
+    for part in ["`create`", "`serviceaccounts/token`", "examples/kubernetes/client-token-request.yaml", message] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes/client-token-request.yaml").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_refusal_has_its_kind_and_the_servers_words() {
+    let cases = [
+        (400, TokenErrorKind::Refused, 1),
+        (401, TokenErrorKind::Unauthenticated, 1),
+        (403, TokenErrorKind::Forbidden, 1),
+        (404, TokenErrorKind::Refused, 1),
+        (409, TokenErrorKind::Refused, 1),
+        (422, TokenErrorKind::Refused, 1),
+        (429, TokenErrorKind::RateLimited, 5),
+        (500, TokenErrorKind::Unavailable, 5),
+    ];
+    for (status, kind, calls) in cases {
+        let hands = ManualClock::new();
+        let fake = FakeApiServer::new(&hands.clock());
+        fake.answer_with(StatusCode::from_u16(status).unwrap(), json!({ "message": "the server's words" }));
+        let source = orders(&fake).build().unwrap();
+        let asking = tokio::spawn(async move { source.token().await });
+        while !asking.is_finished() {
+            advance(&hands, Duration::from_millis(100)).await;
+        }
+        let error = asking.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), fake.calls()), (kind, calls), "{status}");
+        assert_eq!(error.to_string().contains("the server's words"), kind == TokenErrorKind::Refused || status == 403);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_usable_token_is_an_error() {
+    let hands = ManualClock::new();
+    let end = hands.clock().wall() + HOUR;
+    let mut no_time = granted("secret-token", 3600, end);
+    no_time["status"]["expirationTimestamp"] = json!("tomorrow");
+    for body in [json!({}), json!([]), json!({ "status": null }), granted("", 1, end), granted("a b", 1, end), no_time]
+    {
+        let fake = FakeApiServer::new(&hands.clock());
+        fake.answer_with(StatusCode::CREATED, body);
+        let error = orders(&fake).build().unwrap().token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+        assert!(!format!("{error:?}").contains("secret-token"));
+    }
+    let fake = FakeApiServer::new(&hands.clock());
+    fake.answer_with(StatusCode::CREATED, granted("late", 3600, hands.clock().wall() - HOUR));
+    let error = orders(&fake).build().unwrap().token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Expired);
+}
+
+/// Our own mount, with these files and no others.
+fn mount(files: &[(&'static str, String)]) -> Arc<crate::client::projected::Read> {
+    let files = files.to_vec();
+    Arc::new(move |path: &Path| {
+        let found = files.iter().find(|(name, _)| path == Path::new("/own").join(name));
+        found.map(|(_, text)| Zeroizing::new(text.clone())).ok_or_else(|| io::ErrorKind::NotFound.into())
+    })
+}
+
+fn own_token(kubernetes: &Value) -> String {
+    let claims = json!({ "kubernetes.io": kubernetes });
+    format!("e30.{}.c2ln\n", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespace_and_name_default_to_our_own_from_our_own_tokens_claims() {
+    let own = own_token(&json!({
+        "namespace": "shop",
+        "serviceaccount": { "name": "checkout", "uid": "s" },
+        "pod": { "name": "checkout-7d9f", "uid": "p" },
+    }));
+    let fake = FakeApiServer::new(&Clock::system());
+    let files = mount(&[("token", own), ("namespace", "elsewhere".to_owned())]);
+    let builder = || fake.builder().audience("orders").own_mount("/own").read(files.clone());
+    secret(&builder().build().unwrap()).await;
+    secret(&builder().service_account("other").build().unwrap()).await;
+    secret(&builder().bound_to_own_pod().build().unwrap()).await;
+    let seen = fake.seen();
+    assert_eq!(seen[0].0, "/api/v1/namespaces/shop/serviceaccounts/checkout/token");
+    assert_eq!(seen[1].0, "/api/v1/namespaces/shop/serviceaccounts/other/token");
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "name": "checkout-7d9f", "uid": "p" });
+    assert_eq!(seen[2].1["spec"]["boundObjectRef"], pod);
+    assert_eq!(seen[0].1["spec"].get("boundObjectRef"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_namespace_file_is_the_fallback() {
+    let fake = FakeApiServer::new(&Clock::system());
+    for files in [
+        mount(&[("namespace", "shop\n".to_owned())]),
+        mount(&[("namespace", "shop".to_owned()), ("token", own_token(&json!({})))]),
+    ] {
+        let builder = fake.builder().audience("orders").own_mount("/own").service_account("checkout").read(files);
+        secret(&builder.build().unwrap()).await;
+    }
+    for (path, _) in fake.seen() {
+        assert_eq!(path, "/api/v1/namespaces/shop/serviceaccounts/checkout/token");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_we_are_must_be_known_or_said() {
+    let fake = FakeApiServer::new(&Clock::system());
+    let evil = own_token(&json!({ "namespace": "../x", "serviceaccount": { "name": "a/b" } }));
+    for (files, hint) in [
+        (mount(&[]), "/own/token"),
+        (mount(&[("namespace", "shop".to_owned())]), "service_account("),
+        (mount(&[("token", own_token(&json!({})))]), "service_account("),
+        (mount(&[("token", "junk".to_owned())]), "three parts"),
+        (mount(&[("token", evil)]), "service_account("),
+    ] {
+        let source = fake.builder().audience("orders").own_mount("/own").read(files).build().unwrap();
+        let error = source.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::UnknownServiceAccount, "{error}");
+        assert!(error.to_string().contains(hint), "{error}");
+    }
+    let no_pod = mount(&[("token", own_token(&json!({ "namespace": "n", "serviceaccount": { "name": "s" } })))]);
+    let source = fake.builder().audience("orders").own_mount("/own").read(no_pod).bound_to_own_pod().build().unwrap();
+    assert!(source.token().await.unwrap_err().to_string().contains("bound_to("));
+    assert_eq!(fake.calls(), 0);
+}
