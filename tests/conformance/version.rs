@@ -35,6 +35,12 @@ impl Version {
         if self >= (1, 30) { Some(true) } else { (self < (1, 21)).then_some(false) }
     }
 
+    /// A token can be bound to a node (ServiceAccountTokenNodeBinding: on by default since 1.31, to be switched on in 1.29
+    /// and 1.30).
+    pub(crate) fn binds_tokens_to_nodes(self) -> Option<bool> {
+        if self >= (1, 31) { Some(true) } else { (self < (1, 29)).then_some(false) }
+    }
+
     /// `--service-account-issuer` may be given more than once.
     pub(crate) fn accepts_several_issuers(self) -> bool {
         self >= (1, 22)

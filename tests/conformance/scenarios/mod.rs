@@ -14,6 +14,8 @@ mod restarts;
 mod rights;
 mod rotations;
 mod signing;
+mod token_bindings;
+mod token_sources;
 mod whitespace;
 
 use std::pin::Pin;
@@ -62,6 +64,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     let second_issuer = Needs::Own(Options { second_issuer: Some(SECOND_ISSUER), ..Options::default() });
     scenarios![
         own => restarts::{only_503s_and_recovery_without_help},
+        own => token_sources::{an_outage_is_sat_out},
         own => rotations::{old_and_new_tokens_are_accepted_without_a_restart_on_our_side},
         own => rights::{without_discovery_rights_the_role_is_named},
         es256 => signing::{es256_tokens_are_verified},
@@ -105,6 +108,20 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Needs::Shared => issuer_documents::{discovery, keys},
         Needs::Shared => in_cluster::{a_projected_volume_is_all_it_takes},
-        // The client side (TokenRequest in all its forms, refreshing) takes its place here: `token_sources::{…}`.
+        Needs::Shared => token_sources::{
+            who_we_are_is_in_our_own_token_and_the_manifests_rights_are_enough,
+            all_requested_audiences_are_in_the_token_and_none_means_the_api_servers,
+            the_life_is_that_of_the_status,
+            the_trap_of_3607_seconds,
+            the_limits_of_the_life_are_the_servers,
+            a_service_account_that_is_not_there_is_named,
+            a_refused_token_is_replaced,
+            a_projected_token_is_sent_as_it_is_in_the_file,
+        },
+        Needs::Shared => token_bindings::{
+            a_token_can_be_bound_to_a_pod_a_secret_and_our_own_pod,
+            what_cannot_be_bound_to_is_refused_with_the_reason,
+        },
+        Needs::SharedOfOurs => token_bindings::{a_node_from_the_version_on_that_can},
     ]
 }
