@@ -79,13 +79,13 @@ impl<'a> Claims<'a> {
     /// The checks that need no key: cheap, so they come first.
     pub(super) fn check(&self, expected: &Expected<'_>) -> Result<(), Reason> {
         let known = expected.issuers.iter().any(|issuer| **issuer == *self.iss);
-        if !(known || expected.legacy_tokens && self.is_legacy()) {
+        if !(known || self.is_legacy(expected)) {
             return Err(Reason::Issuer);
         }
         self.check_times(expected)?;
         match &self.aud {
             Some(claimed) if expected.audiences.intersection(claimed.iter()).is_empty() => Err(Reason::Audience),
-            None if !self.is_legacy() => Err(Reason::Audience),
+            None if !self.is_legacy(expected) => Err(Reason::Audience),
             _ => Ok(()),
         }
     }
@@ -95,8 +95,8 @@ impl<'a> Claims<'a> {
         let expires_at = self.expires_at()?;
         let issuer = expected.issuers.iter().find(|issuer| ***issuer == *self.iss).cloned();
         let issuer = issuer.unwrap_or_else(|| Arc::from(&*self.iss));
-        let legacy = self.is_legacy();
-        let user = if legacy { self.legacy_user() } else { self.bound_user() }.ok_or(Reason::NotAServiceAccount)?;
+        let user = if self.is_legacy(expected) { self.legacy_user() } else { self.bound_user() }
+            .ok_or(Reason::NotAServiceAccount)?;
         // Two statements of who it is must agree.
         if *self.sub != *user.username {
             return Err(Reason::NotAServiceAccount);
@@ -113,15 +113,17 @@ impl<'a> Claims<'a> {
         }
     }
 
-    fn is_legacy(&self) -> bool {
-        self.iss == LEGACY_ISSUER
+    /// Never unless that was asked for: an operator who lists the legacy issuer with others has not asked for tokens without
+    /// audience and expiry.
+    fn is_legacy(&self, expected: &Expected<'_>) -> bool {
+        expected.legacy_tokens && self.iss == LEGACY_ISSUER
     }
 
     /// `exp` is required but of a legacy token, which has none; `nbf` and `iat` count where they are there.
     fn check_times(&self, expected: &Expected<'_>) -> Result<(), Reason> {
         match self.expires_at()? {
             Some(expiry) if expiry.checked_add(expected.leeway).is_none_or(|end| expected.now < end) => {}
-            None if self.is_legacy() => {}
+            None if self.is_legacy(expected) => {}
             _ => return Err(Reason::Expired),
         }
         let latest = expected.now.checked_add(expected.leeway).ok_or(Reason::NotYetValid)?;

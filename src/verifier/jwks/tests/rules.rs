@@ -174,3 +174,23 @@ async fn claims_given_twice_are_refused() {
         assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::Malformed), "{twice}");
     }
 }
+
+#[tokio::test]
+async fn the_legacy_issuer_among_the_configured_ones_relaxes_nothing() {
+    let legacy = json!({
+        "iss": "kubernetes/serviceaccount",
+        "sub": "system:serviceaccount:ns:sa",
+        "kubernetes.io/serviceaccount/namespace": "ns",
+        "kubernetes.io/serviceaccount/service-account.name": "sa",
+        "kubernetes.io/serviceaccount/service-account.uid": "sa-uid",
+    });
+    let setup = set_up_with(testing::Algorithm::Es256, |builder| builder.issuer("kubernetes/serviceaccount"));
+    assert_eq!(setup.reason(&legacy).await, Reason::Expired, "only dangerous_accept_legacy_tokens does");
+    let mut with_expiry = legacy.clone();
+    with_expiry["exp"] = json!(setup.now() + 3600.0);
+    assert_eq!(setup.reason(&with_expiry).await, Reason::Audience);
+    with_expiry["aud"] = json!(["api"]);
+    assert_eq!(setup.reason(&with_expiry).await, Reason::NotAServiceAccount, "flat claims are not read");
+    let bound = setup.with("iss", json!("kubernetes/serviceaccount"));
+    assert!(matches!(setup.verify_claims(&bound).await, Verdict::Accept(_)));
+}
