@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     pin::pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,9 @@ use crate::{
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// A tenth, either way: the replicas of a service do not refresh together.
 const JITTER: f64 = 0.1;
+
+/// Beyond this, which means never, times overflow.
+const LONGEST_PERIOD: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// What a fetch brings.
 pub(super) struct Loaded {
@@ -48,7 +51,7 @@ pub(super) struct Freshness {
 pub(super) struct Loader {
     state: Arc<State>,
     /// Ended with the last handle.
-    background: OnceLock<EndOnDrop>,
+    background: Mutex<Option<EndOnDrop>>,
 }
 
 struct State {
@@ -80,7 +83,7 @@ impl Loader {
     pub(super) fn new(source: Source, algorithms: Arc<[Algorithm]>, freshness: Freshness, clock: Clock) -> Self {
         let (current, fetching) = (ArcSwapOption::empty(), Mutex::default());
         let state = State { source, algorithms, freshness, clock, current, fetching };
-        Self { state: Arc::new(state), background: OnceLock::new() }
+        Self { state: Arc::new(state), background: Mutex::default() }
     }
 
     /// With keys that never change.
@@ -100,7 +103,11 @@ impl Loader {
 
     /// The keys at hand.
     pub(super) fn loaded(&self) -> Option<Arc<Loaded>> {
-        self.state.current.load_full()
+        let loaded = self.state.current.load_full();
+        if loaded.is_some() {
+            self.keep_background();
+        }
+        loaded
     }
 
     /// The keys at hand, or the first ones.
@@ -119,11 +126,8 @@ impl Loader {
         if matches!(self.state.source, Source::Fixed) {
             return Ok(None);
         }
-        if self.state.cooldown_left().is_some() {
-            return Err(self.within_cooldown());
-        }
-        let (outcome, began_now) = self.state.join_fetch()?;
-        self.start_background();
+        let (outcome, began_now) = self.state.join_fetch(self.state.freshness.cooldown)?;
+        self.keep_background();
         waited(outcome).await?;
         let keys = self.loaded();
         Ok(keys.map(|loaded| Newer { loaded, began_now }))
@@ -131,9 +135,7 @@ impl Loader {
 
     /// For a key id that is unknown, but may not be in a moment.
     pub(super) fn within_cooldown(&self) -> VerifyError {
-        let message = "the token's key id is unknown, and the issuer's keys were fetched a moment ago";
-        let pause = self.state.cooldown_left().unwrap_or_default();
-        VerifyError::new(VerifyErrorKind::RateLimited, message).with_retry_after(pause)
+        within_cooldown(self.state.cooldown_left().unwrap_or_default())
     }
 
     /// Fetches, or waits for the fetch that is under way.
@@ -141,14 +143,28 @@ impl Loader {
         if matches!(self.state.source, Source::Fixed) {
             return Ok(());
         }
-        let (outcome, _) = self.state.join_fetch()?;
-        self.start_background();
+        let (outcome, _) = self.state.join_fetch(Duration::ZERO)?;
+        self.keep_background();
         waited(outcome).await
     }
 
-    /// Only now, because a constructor may run outside of a runtime.
-    fn start_background(&self) {
-        self.background.get_or_init(|| EndOnDrop(tokio::spawn(keep_fresh(Arc::downgrade(&self.state)))));
+    #[cfg(test)]
+    pub(super) fn background_has_ended(&self) -> bool {
+        self.background.lock().unwrap().as_ref().is_none_or(|task| task.0.is_finished())
+    }
+
+    /// Starts the background refresh: only now, because a constructor may run outside of a runtime, and again where it
+    /// ended with a runtime of which it was, because without it a key that was removed would verify for good.
+    fn keep_background(&self) {
+        if matches!(self.state.source, Source::Fixed) {
+            return;
+        }
+        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+        if background.as_ref().is_none_or(|task| task.0.is_finished())
+            && let Ok(runtime) = Handle::try_current()
+        {
+            *background = Some(EndOnDrop(runtime.spawn(keep_fresh(Arc::downgrade(&self.state)))));
+        }
     }
 }
 
@@ -159,18 +175,29 @@ impl fmt::Debug for Loader {
 }
 
 impl State {
-    /// A receiver for the outcome of the one fetch that is under way, and whether it has begun just now. It runs in a task of its own, so that a caller that goes
-    /// away ends nothing, and no lock is held while it runs.
-    fn join_fetch(self: &Arc<Self>) -> Result<(watch::Receiver<Option<Outcome>>, bool), VerifyError> {
+    /// A receiver for the outcome of the one fetch that is under way, and whether it has begun just now. It runs in a task of
+    /// its own, so that a caller that goes away ends nothing, and no lock is held while it runs.
+    ///
+    /// An error if the last one ended less than `cooldown` ago.
+    fn join_fetch(
+        self: &Arc<Self>,
+        cooldown: Duration,
+    ) -> Result<(watch::Receiver<Option<Outcome>>, bool), VerifyError> {
         let mut fetching = self.fetching();
         if let Some(outcome) = &fetching.under_way {
             return Ok((outcome.clone(), false));
+        }
+        // Under the lock: of many who find the cooldown over, one fetches.
+        if let Some(left) = fetching.last.as_ref().and_then(|(at, _)| self.left(*at, cooldown)) {
+            return Err(within_cooldown(left));
         }
         let runtime = Handle::try_current().map_err(|_| {
             VerifyError::new(VerifyErrorKind::Aborted, "fetching the issuer's keys needs a Tokio runtime")
         })?;
         let (sender, receiver) = watch::channel(None);
         fetching.under_way = Some(receiver.clone());
+        // A runtime that is being shut down drops the task within `spawn`, and the drop takes the lock.
+        drop(fetching);
         let flight = Flight { state: Arc::clone(self), outcome: sender };
         runtime.spawn(flight.run());
         Ok((receiver, true))
@@ -263,18 +290,25 @@ async fn waited(mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {
     }
 }
 
+fn within_cooldown(left: Duration) -> VerifyError {
+    let message = "the token's key id is unknown, and the issuer's keys were fetched a moment ago";
+    VerifyError::new(VerifyErrorKind::RateLimited, message).with_retry_after(left)
+}
+
 fn aborted() -> VerifyError {
     VerifyError::new(VerifyErrorKind::Aborted, "fetching the issuer's keys was ended before it was done")
 }
 
 async fn keep_fresh(state: Weak<State>) {
     loop {
-        let Some((clock, period)) = state.upgrade().map(|state| (state.clock.clone(), state.freshness.period)) else {
+        let Some((clock, period)) =
+            state.upgrade().map(|state| (state.clock.clone(), state.freshness.period.min(LONGEST_PERIOD)))
+        else {
             return;
         };
         clock.sleep(period.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())).await;
         let Some(state) = state.upgrade() else { return };
-        if let Ok((outcome, _)) = state.join_fetch() {
+        if let Ok((outcome, _)) = state.join_fetch(Duration::ZERO) {
             drop(state);
             // A failure has been logged, and the keys at hand stay.
             let _ = waited(outcome).await;

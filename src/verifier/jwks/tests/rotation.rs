@@ -181,3 +181,55 @@ async fn the_background_refresh_ends_with_the_last_handle() {
     assert_eq!(Arc::strong_count(&source.0), 1, "nothing holds the source any more");
     source.open();
 }
+
+#[test]
+fn a_runtime_that_is_shut_down_ends_the_fetch_and_not_the_thread() {
+    let setup = set_up();
+    let token = setup.sign(&setup.claims());
+    let gone = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let handle = gone.handle().clone();
+    gone.shutdown_background();
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _entered = handle.enter();
+        let audiences = Audiences::new(["api"]).unwrap();
+        let mut verification = std::pin::pin!(setup.verifier.verify(BearerToken::parse(&token).unwrap(), &audiences));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let kind = match verification.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(outcome) => outcome.map_err(|error| error.kind()).map(drop),
+            std::task::Poll::Pending => panic!("nobody will ever wake it"),
+        };
+        done.send(kind).unwrap();
+    });
+    // Without the fix the thread waits for a lock that it holds itself.
+    assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(Err(VerifyErrorKind::Aborted)));
+}
+
+#[test]
+fn the_background_refresh_outlives_the_runtime_that_loaded_the_keys() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let setup = set_up();
+    let token = setup.sign(&setup.claims());
+    runtime().block_on(setup.verifier.refresh()).unwrap();
+    runtime().block_on(async {
+        assert!(setup.accepts(&token).await);
+        settle().await;
+        setup.source.publish(&[&key(testing::Algorithm::Es256)]);
+        setup.hands.advance(Duration::from_secs(331));
+        settle().await;
+        assert_eq!(setup.source.fetches(), 2, "else a removed key verifies for good");
+        setup.hands.advance(COOLDOWN);
+        assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::UnknownKey));
+    });
+}
+
+#[tokio::test]
+async fn never_is_a_refresh_interval() {
+    // Half of them have a jitter that lengthens.
+    for _ in 0..20 {
+        let setup = set_up_with(testing::Algorithm::Es256, |builder| builder.refresh_interval(Duration::MAX));
+        setup.verifier.refresh().await.unwrap();
+        settle().await;
+        assert!(!setup.verifier.shared.loader.background_has_ended());
+    }
+}
