@@ -62,7 +62,7 @@ impl ApiServer {
     }
 
     async fn call(&self, method: Method, path: &str, document: Bytes) -> Result<Bytes, CallError> {
-        let deadline = self.clock.monotonic() + self.timeout;
+        let deadline = self.clock.monotonic().checked_add(self.timeout);
         let mut last = None;
         let attempts = async {
             let mut pause = FIRST_PAUSE;
@@ -91,8 +91,9 @@ impl ApiServer {
         }
     }
 
-    fn leaves_time_for(&self, wait: Duration, deadline: Instant) -> bool {
-        wait <= LONGEST_PAUSE && self.clock.monotonic() + wait < deadline
+    /// Without a deadline, where the time limit is beyond all time, there is.
+    fn leaves_time_for(&self, wait: Duration, deadline: Option<Instant>) -> bool {
+        wait <= LONGEST_PAUSE && deadline.is_none_or(|deadline| self.clock.monotonic() + wait < deadline)
     }
 
     async fn attempt(&self, method: &Method, path: &str, document: Bytes) -> Result<Bytes, Failure> {

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::task::unconstrained;
+
 /// The source of wall-clock and monotonic time. Defaults to the system's clocks.
 ///
 /// With the `testing` feature, `testing::ManualClock` makes one that moves only when it is told to.
@@ -68,7 +70,8 @@ impl Clock {
 
     /// Waits for `future`, but no longer than `limit`: `None` if that has passed first.
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        let (mut future, mut sleep) = (pin!(future), pin!(self.sleep(limit)));
+        // A future that is never idle uses up the task's budget, and tokio's timers would not fire without any.
+        let (mut future, mut sleep) = (pin!(future), pin!(unconstrained(self.sleep(limit))));
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
@@ -168,7 +171,7 @@ pub(crate) mod manual {
         }
 
         pub(super) async fn sleep(&self, duration: Duration) {
-            let deadline = self.moved.borrow().elapsed + duration;
+            let deadline = self.moved.borrow().elapsed.saturating_add(duration);
             let mut moved = self.moved.subscribe();
             // The sender lives as long as `self`, so the wait can only end by the clock being moved.
             let _ = moved.wait_for(|moved| moved.elapsed >= deadline).await;
@@ -178,7 +181,7 @@ pub(crate) mod manual {
 
 #[cfg(test)]
 mod tests {
-    use super::manual::ManualClock;
+    use super::{Clock, manual::ManualClock};
     use std::time::Duration;
 
     #[test]
@@ -205,5 +208,29 @@ mod tests {
         assert!(!sleeper.is_finished());
         hands.advance(Duration::from_secs(1));
         sleeper.await.unwrap();
+    }
+
+    /// What is always ready uses up the budget that tokio gives a task; the time limit must not starve with it.
+    #[tokio::test]
+    async fn a_time_limit_ends_what_is_never_idle() {
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        sender.send(()).unwrap();
+        let busy = async {
+            while let Some(()) = receiver.recv().await {
+                sender.send(()).unwrap();
+            }
+        };
+        let (clock, started) = (Clock::system(), Clock::system().monotonic());
+        let bounded = async {
+            let mut busy = std::pin::pin!(busy);
+            let gives_up = std::future::poll_fn(|cx| {
+                if clock.monotonic().duration_since(started) > Duration::from_secs(5) {
+                    return std::task::Poll::Ready(());
+                }
+                busy.as_mut().poll(cx)
+            });
+            Clock::system().timeout(Duration::from_millis(20), gives_up).await
+        };
+        assert_eq!(bounded.await, None);
     }
 }
