@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::UserInfo;
+use crate::identity::{UserInfo, or_default};
 
 /// `authentication.k8s.io/v1` `TokenReview`, as sent. Has no `Debug`: it holds the token.
 #[derive(Serialize)]
@@ -43,13 +43,13 @@ pub(crate) struct TokenReviewResponse {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct TokenReviewStatus {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) authenticated: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) user: UserInfo,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) audiences: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) error: String,
 }
 

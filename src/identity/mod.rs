@@ -10,7 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
 
 pub(crate) use username::Username;
 
@@ -226,12 +226,16 @@ impl Serialize for ServiceAccountIdentity {
 #[serde(default)]
 pub struct UserInfo {
     /// The username: `system:serviceaccount:<namespace>:<name>` for a ServiceAccount.
+    #[serde(deserialize_with = "or_default")]
     pub username: String,
     /// The uid.
+    #[serde(deserialize_with = "or_default")]
     pub uid: String,
     /// The groups.
+    #[serde(deserialize_with = "or_default")]
     pub groups: Vec<String>,
     /// Anything else, by key.
+    #[serde(deserialize_with = "extra_or_default")]
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
@@ -246,6 +250,21 @@ impl UserInfo {
             extra: BTreeMap::new(),
         }
     }
+}
+
+/// For `#[serde(deserialize_with = "or_default")]`: `null` is nothing, as for Go, which also writes its empty lists so.
+pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Here Go's `omitempty` does not help: an empty list in a map is written as `null`.
+fn extra_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
+    let extra: BTreeMap<_, Option<_>> = or_default(deserializer)?;
+    Ok(extra.into_iter().map(|(key, values)| (key, values.unwrap_or_default())).collect())
 }
 
 fn namespace_group(namespace: &str) -> String {

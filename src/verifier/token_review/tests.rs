@@ -239,3 +239,32 @@ async fn an_answer_beyond_the_size_limit_is_trouble_of_the_server() {
     let error = verify_without_waiting(&fake).await.unwrap_err();
     assert_eq!(error.kind(), VerifyErrorKind::Unavailable);
 }
+
+/// Go writes a nil list as `null`, and within a map nothing omits it.
+#[tokio::test]
+async fn null_is_nothing_and_no_trouble() {
+    let mut user = user();
+    user["extra"]["example.org/empty"] = Value::Null;
+    let status = json!({ "authenticated": true, "audiences": ["api"], "user": user, "error": null });
+    assert!(matches!(review(status, "api").await, Verdict::Accept(_)));
+    let status = json!({ "authenticated": true, "user": user, "audiences": null });
+    assert_eq!(review(status, "api").await, rejected(Reason::Audience));
+    for name in ["username", "uid", "groups"] {
+        let mut user = user.clone();
+        user[name] = Value::Null;
+        let status = json!({ "authenticated": true, "audiences": ["api"], "user": user });
+        assert_eq!(review(status, "api").await, rejected(Reason::NotAServiceAccount), "{name}");
+    }
+    let status = json!({ "authenticated": true, "audiences": ["api"], "user": null });
+    assert_eq!(review(status, "api").await, rejected(Reason::NotAServiceAccount));
+    let status = json!({ "authenticated": null, "user": null, "audiences": null, "error": null });
+    assert_eq!(review(status, "api").await, rejected(Reason::Unauthenticated));
+}
+
+#[tokio::test]
+async fn a_time_limit_beyond_all_time_is_none() {
+    let fake = FakeApiServer::reviewing(&json!({ "authenticated": false }));
+    let verifier = fake.verifier().timeout(Duration::MAX);
+    let verdict = verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await;
+    assert_eq!(verdict.unwrap(), rejected(Reason::Unauthenticated));
+}
