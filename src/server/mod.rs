@@ -33,7 +33,7 @@
 //! | not good here | 401 `invalid_token` |
 //! | undecided | 503 and `Retry-After` |
 //!
-//! Requests whose `content-type` is `application/grpc*` are answered in gRPC's way, 200 with a `grpc-status`: 16
+//! POST requests whose `content-type` is `application/grpc*` are answered in gRPC's way, 200 with a `grpc-status`: 16
 //! (`UNAUTHENTICATED`) or 14 (`UNAVAILABLE`).
 //!
 //! [`ServiceAccountIdentity`]: crate::ServiceAccountIdentity

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use tower_service::Service;
 
 use super::{
@@ -84,7 +84,7 @@ impl<S, R> Authenticate<S, R> {
     where
         R: Refuse<ResBody>,
     {
-        refuse(&self.refusal, &self.authenticator, is_grpc(request.headers()), rejection)
+        refuse(&self.refusal, &self.authenticator, is_grpc(request), rejection)
     }
 }
 
@@ -115,7 +115,7 @@ where
                 ResponseFuture::inner(self.inner.call(request))
             }
             Seen::Undecided(waiting) => {
-                let is_grpc = is_grpc(request.headers());
+                let is_grpc = is_grpc(&request);
                 self.strip(request.headers_mut());
                 // The service that was polled ready is the one to call; its clone, which was not, takes its place here.
                 let clone = self.inner.clone();
@@ -145,8 +145,12 @@ where
 }
 
 /// gRPC and its kin (`application/grpc+proto`, `application/grpc-web`) read the outcome from `grpc-status`.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
+///
+/// They always POST. A refusal of anything else must not have the status 200, which a shared cache may keep for everybody.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content = request.headers().get(header::CONTENT_TYPE);
+    request.method() == Method::POST
+        && content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// `X-Remote-User`, `-Uid`, `-Group` and `-Extra-*` are how an authenticating proxy tells an API server who calls; from a

@@ -150,6 +150,13 @@ async fn grpc_gets_trailers_only() {
 }
 
 #[tokio::test]
+async fn a_content_type_does_not_turn_a_refused_get_into_a_cacheable_200() {
+    let service = Service::new(&Scripted::accepting().authenticator());
+    let answer = service.refused(with_header("content-type", "application/grpc")).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (StatusCode::UNAUTHORIZED, None));
+}
+
+#[tokio::test]
 async fn optional_lets_only_requests_without_a_bearer_token_through() {
     let verifier = Scripted::rejecting(Reason::Signature);
     let layer = verifier.authenticator().layer().optional();
