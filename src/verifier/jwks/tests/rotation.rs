@@ -182,6 +182,14 @@ async fn the_background_refresh_ends_with_the_last_handle() {
     source.open();
 }
 
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 #[test]
 fn a_runtime_that_is_shut_down_ends_the_fetch_and_not_the_thread() {
     let setup = set_up();
@@ -194,11 +202,16 @@ fn a_runtime_that_is_shut_down_ends_the_fetch_and_not_the_thread() {
         let _entered = handle.enter();
         let audiences = Audiences::new(["api"]).unwrap();
         let mut verification = std::pin::pin!(setup.verifier.verify(BearerToken::parse(&token).unwrap(), &audiences));
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        let kind = match verification.as_mut().poll(&mut cx) {
-            std::task::Poll::Ready(outcome) => outcome.map_err(|error| error.kind()).map(drop),
-            std::task::Poll::Pending => panic!("nobody will ever wake it"),
+        // The shutdown goes on meanwhile: the task is refused at once, or taken and then dropped.
+        let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut cx = std::task::Context::from_waker(&waker);
+        let outcome = loop {
+            match verification.as_mut().poll(&mut cx) {
+                std::task::Poll::Ready(outcome) => break outcome,
+                std::task::Poll::Pending => std::thread::park(),
+            }
         };
+        let kind = outcome.map_err(|error| error.kind()).map(drop);
         done.send(kind).unwrap();
     });
     // Without the fix the thread waits for a lock that it holds itself.
