@@ -111,3 +111,31 @@ fn poll_without_panic(verification: &mut Verification, cx: &mut Context<'_>) -> 
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audience::Audiences, verdict::Reason, verifier::Verifier};
+
+    struct NotToBeAsked;
+
+    impl Verifier for NotToBeAsked {
+        async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Outcome {
+            Err(VerifyError::new(VerifyErrorKind::Unavailable, "it was asked"))
+        }
+    }
+
+    #[test]
+    fn what_has_landed_between_the_look_and_the_lead_is_not_verified_again() {
+        let authenticator = Authenticator::builder(NotToBeAsked).audience("api").build().unwrap();
+        let shared = &authenticator.shared;
+        let token = BearerToken::parse("e30.e30.AA").unwrap();
+        let digest = shared.cache.digest(token);
+        let Joined::Leader(leader) = shared.flights.join(digest) else { panic!("nobody else leads") };
+        let verdict = Verdict::Reject(Reason::Signature);
+        shared.cache.insert(digest, &verdict);
+        let Lookup::Decided(outcome) = shared.lead(leader, digest, token) else { panic!("the cache knows") };
+        assert_eq!(outcome.unwrap(), verdict);
+        assert!(matches!(shared.flights.join(digest), Joined::Leader(_)), "the key is free");
+    }
+}

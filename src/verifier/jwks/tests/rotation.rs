@@ -246,3 +246,19 @@ async fn never_is_a_refresh_interval() {
         assert!(!setup.verifier.shared.loader.background_has_ended());
     }
 }
+
+#[tokio::test]
+async fn a_token_that_its_claims_refuse_costs_no_fetch_whatever_its_key_id() {
+    let setup = set_up();
+    setup.verifier.refresh().await.unwrap();
+    setup.hands.advance(COOLDOWN);
+    let header = json!({ "alg": "ES256", "kid": "made-up" });
+    for (claims, reason) in [
+        (setup.with("aud", json!(["x"])), Reason::Audience),
+        (setup.with("iss", json!("https://other")), Reason::Issuer),
+        (setup.with("exp", json!(1)), Reason::Expired),
+    ] {
+        assert_eq!(setup.verify(&setup.key.sign(&header, &claims)).await.unwrap(), Verdict::Reject(reason));
+    }
+    assert_eq!(setup.source.fetches(), 1);
+}
