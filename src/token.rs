@@ -42,17 +42,7 @@ impl<'a> BearerToken<'a> {
     ///
     /// [`MalformedToken`] if it is empty, longer than `max_length`, or not `token68`.
     pub fn parse_bytes(token: &'a [u8], max_length: usize) -> Result<Self, MalformedToken> {
-        if token.is_empty() {
-            return Err(MalformedToken::Empty);
-        }
-        if token.len() > max_length {
-            return Err(MalformedToken::TooLong { limit: max_length });
-        }
-        if !is_token68(token) {
-            return Err(MalformedToken::NotToken68);
-        }
-        // token68 is ASCII, so this cannot fail; the error is there to keep the path free of panics.
-        std::str::from_utf8(token).map(Self).map_err(|_| MalformedToken::NotToken68)
+        PresentedToken::new(token, max_length)?.parse()
     }
 
     /// The token itself. Whoever calls this decides where the secret goes: never into a log, an error or a map key.
@@ -71,6 +61,43 @@ impl<'a> BearerToken<'a> {
 impl fmt::Debug for BearerToken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BearerToken({} bytes, redacted)", self.0.len())
+    }
+}
+
+/// A token as a request presents it: of a length that may be looked at, its alphabet not looked at yet.
+///
+/// There are two things to do with it: to see whether these very bytes were accepted before, so that they need no second
+/// look, and to parse it.
+#[derive(Clone, Copy)]
+pub(crate) struct PresentedToken<'a>(&'a [u8]);
+
+impl<'a> PresentedToken<'a> {
+    #[inline]
+    pub(crate) fn new(token: &'a [u8], max_length: usize) -> Result<Self, MalformedToken> {
+        match token.len() {
+            0 => Err(MalformedToken::Empty),
+            length if length > max_length => Err(MalformedToken::TooLong { limit: max_length }),
+            _ => Ok(Self(token)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn expose_secret(self) -> &'a [u8] {
+        self.0
+    }
+
+    pub(crate) fn parse(self) -> Result<BearerToken<'a>, MalformedToken> {
+        if !is_token68(self.0) {
+            return Err(MalformedToken::NotToken68);
+        }
+        // token68 is ASCII, so this cannot fail; the error is there to keep the path free of panics.
+        std::str::from_utf8(self.0).map(BearerToken).map_err(|_| MalformedToken::NotToken68)
+    }
+}
+
+impl<'a> From<BearerToken<'a>> for PresentedToken<'a> {
+    fn from(token: BearerToken<'a>) -> Self {
+        Self(token.0.as_bytes())
     }
 }
 

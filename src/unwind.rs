@@ -1,4 +1,4 @@
-//! A panic in somebody else's future becomes a value, so that it ends nothing but itself.
+//! A panic in somebody else's code becomes a value, so that it ends nothing but itself.
 
 use std::{
     future::Future,
@@ -7,17 +7,22 @@ use std::{
     task::{Context, Poll},
 };
 
-/// The future panicked, and must not be polled again. The panic hook has printed where.
+/// It panicked; a future must not be polled again. The panic hook has printed where.
 #[derive(Debug)]
 pub(crate) struct Panicked;
+
+/// Calls `function`, and catches its panic.
+pub(crate) fn call_caught<T>(function: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(function)).map_err(|_| Panicked)
+}
 
 /// Polls `future`, and catches its panic.
 pub(crate) fn poll_caught<F>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Panicked>>
 where
     F: Future + ?Sized,
 {
-    match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+    match call_caught(|| future.poll(cx)) {
         Ok(poll) => poll.map(Ok),
-        Err(_) => Poll::Ready(Err(Panicked)),
+        Err(panicked) => Poll::Ready(Err(panicked)),
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     cache::{Digest, Follower, Joined, Leader},
     error::{VerifyError, VerifyErrorKind},
     token::{BearerToken, OwnedBearerToken},
-    unwind::{Panicked, poll_caught},
+    unwind::{Panicked, call_caught, poll_caught},
     verdict::Verdict,
 };
 
@@ -35,11 +35,14 @@ pub(crate) enum Lookup {
 impl Authenticator {
     /// Decides at once where that takes no waiting: from the cache, by looking, or by computing. Whatever must wait goes on in
     /// a task of its own.
-    pub(crate) fn look_up(&self, token: BearerToken<'_>) -> Lookup {
+    pub(crate) fn look_up(&self, token: BearerToken<'_>, digest: Digest) -> Lookup {
         let shared = &self.shared;
-        let digest = shared.cache.digest(token);
         if let Some(verdict) = shared.cache.get(&digest) {
             return Lookup::Decided(Ok(verdict));
+        }
+        if let Some(outcome) = shared.compute(token) {
+            shared.remember(digest, &outcome);
+            return Lookup::Decided(outcome);
         }
         if let Err(reason) = shared.precheck.check(token, shared.clock.wall()) {
             return Lookup::Decided(Ok(Verdict::Reject(reason)));
@@ -52,6 +55,19 @@ impl Authenticator {
 }
 
 impl Shared {
+    /// What the verifier can say without waiting. It takes no place in the limit and no flight: a thread that computes is done
+    /// before it can begin another, and there is nothing to be saved for anybody else.
+    fn compute(&self, token: BearerToken<'_>) -> Option<Outcome> {
+        // Such a verifier looks at the claims by itself, but it does not know of the issuers that are configured here.
+        if self.precheck.has_issuers() && self.precheck.check(token, self.clock.wall()).is_err() {
+            return None;
+        }
+        match call_caught(|| self.verifier.verify_now(token, &self.audiences)) {
+            Ok(verdict) => verdict.map(Ok),
+            Err(panicked) => Some(Err(aborted(&panicked))),
+        }
+    }
+
     fn lead(self: &Arc<Self>, leader: Leader<Outcome>, digest: Digest, token: BearerToken<'_>) -> Lookup {
         // Another flight may have landed between our look into the cache and our becoming the leader.
         if let Some(verdict) = self.cache.get(&digest) {
@@ -85,10 +101,14 @@ impl Shared {
 
     /// Into the cache first, then to the followers: nobody can find neither the entry nor the flight.
     fn land(&self, leader: Leader<Outcome>, digest: Digest, outcome: Outcome) {
-        if let Ok(verdict) = &outcome {
+        self.remember(digest, &outcome);
+        leader.land(outcome);
+    }
+
+    fn remember(&self, digest: Digest, outcome: &Outcome) {
+        if let Ok(verdict) = outcome {
             self.cache.insert(digest, verdict);
         }
-        leader.land(outcome);
     }
 
     async fn verify(self: Arc<Self>, token: OwnedBearerToken) -> Outcome {
@@ -104,12 +124,12 @@ async fn landing(follower: Follower<Outcome>) -> Outcome {
 
 /// Polls; a panic becomes an error, after which the future must not be polled again.
 fn poll_without_panic(verification: &mut Verification, cx: &mut Context<'_>) -> Poll<Outcome> {
-    poll_caught(verification.as_mut(), cx).map(|outcome| {
-        outcome.unwrap_or_else(|Panicked| {
-            tracing::error!("the verifier panicked; the panic hook has printed where");
-            Err(VerifyError::new(VerifyErrorKind::Aborted, "the verifier panicked"))
-        })
-    })
+    poll_caught(verification.as_mut(), cx).map(|outcome| outcome.unwrap_or_else(|panicked| Err(aborted(&panicked))))
+}
+
+fn aborted(Panicked: &Panicked) -> VerifyError {
+    tracing::error!("the verifier panicked; the panic hook has printed where");
+    VerifyError::new(VerifyErrorKind::Aborted, "the verifier panicked")
 }
 
 #[cfg(test)]
@@ -130,7 +150,7 @@ mod tests {
         let authenticator = Authenticator::builder(NotToBeAsked).audience("api").build().unwrap();
         let shared = &authenticator.shared;
         let token = BearerToken::parse("e30.e30.AA").unwrap();
-        let digest = shared.cache.digest(token);
+        let digest = shared.cache.digest(token.expose_secret().as_bytes());
         let Joined::Leader(leader) = shared.flights.join(digest) else { panic!("nobody else leads") };
         let verdict = Verdict::Reject(Reason::Signature);
         shared.cache.insert(digest, &verdict);

@@ -12,13 +12,14 @@ use limit::Limit;
 pub(crate) use lookup::{Lookup, Outcome, Waiting};
 use precheck::Precheck;
 
+pub(crate) use crate::cache::Digest;
 use crate::{
     audience::Audiences,
     cache::{Flights, VerdictCache},
     clock::Clock,
     error::VerifyError,
     identity::ServiceAccountIdentity,
-    token::BearerToken,
+    token::{BearerToken, PresentedToken},
     verdict::Verdict,
     verifier::{SharedVerifier, Verifier},
 };
@@ -78,16 +79,21 @@ impl Authenticator {
     ///
     /// [`VerifyError`] if no decision could be reached. It says nothing about the token, and is not cached.
     pub async fn authenticate(&self, token: BearerToken<'_>) -> Result<Verdict, VerifyError> {
-        match self.look_up(token) {
+        match self.look_up(token, self.digest(token.into())) {
             Lookup::Decided(outcome) => outcome,
             Lookup::Waiting(waiting) => waiting.await,
         }
     }
 
-    /// The identity that was accepted for `token` before, if it is still in the cache.
     #[inline]
-    pub(crate) fn cached(&self, token: BearerToken<'_>) -> Option<ServiceAccountIdentity> {
-        self.shared.cache.accepted(&self.shared.cache.digest(token))
+    pub(crate) fn digest(&self, token: PresentedToken<'_>) -> Digest {
+        self.shared.cache.digest(token.expose_secret())
+    }
+
+    /// The identity that was accepted for the token of this digest before, if it is still in the cache.
+    #[inline]
+    pub(crate) fn cached(&self, digest: &Digest) -> Option<ServiceAccountIdentity> {
+        self.shared.cache.accepted(digest)
     }
 
     /// The audiences that are accepted.

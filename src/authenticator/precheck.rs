@@ -39,6 +39,10 @@ impl Precheck {
         Self { audiences, issuers }
     }
 
+    pub(super) fn has_issuers(&self) -> bool {
+        !self.issuers.is_empty()
+    }
+
     /// Refuses what no verifier could accept: other than a JWT, of another issuer, for other audiences, or expired. A
     /// claim that is missing is left to the verifier.
     pub(super) fn check(&self, token: BearerToken<'_>, now: SystemTime) -> Result<(), Reason> {

@@ -1,5 +1,6 @@
 //! Decisions that were made before: found by a keyed digest of the token, bounded in number and in time.
 
+mod accepted;
 mod digest;
 mod flight;
 mod lifetimes;
@@ -11,10 +12,10 @@ use moka::sync::Cache;
 use crate::{
     clock::Clock,
     identity::ServiceAccountIdentity,
-    token::BearerToken,
     verdict::{Acceptance, Reason, Verdict},
 };
 
+use accepted::AcceptedCache;
 pub(crate) use digest::Digest;
 use digest::{DigestHasher, DigestKey};
 pub(crate) use flight::{Flights, Follower, Joined, Leader};
@@ -25,16 +26,10 @@ pub(crate) use lifetimes::Lifetimes;
 /// The lifetimes are checked here, on every read, against the injected clock; moka's own expiry only frees the memory.
 pub(crate) struct VerdictCache {
     key: DigestKey,
-    accepted: Cache<Digest, Accepted, DigestHasher>,
+    accepted: AcceptedCache,
     rejected: Cache<Digest, Rejected, DigestHasher>,
     lifetimes: Lifetimes,
     clock: Clock,
-}
-
-#[derive(Clone)]
-struct Accepted {
-    identity: ServiceAccountIdentity,
-    fresh_until: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -52,11 +47,10 @@ pub(crate) struct Capacities {
 
 impl VerdictCache {
     pub(crate) fn new(capacities: Capacities, lifetimes: Lifetimes, clock: Clock) -> Result<Self, NoRandomness> {
-        let accepted = Cache::builder().max_capacity(capacities.accepted).time_to_live(lifetimes.longest_accepted());
         let rejected = Cache::builder().max_capacity(capacities.rejected).time_to_live(lifetimes.longest_rejected());
         Ok(Self {
             key: DigestKey::random().ok_or(NoRandomness)?,
-            accepted: accepted.build_with_hasher(DigestHasher::default()),
+            accepted: AcceptedCache::new(capacities.accepted, lifetimes.longest_accepted()),
             rejected: rejected.build_with_hasher(DigestHasher::default()),
             lifetimes,
             clock,
@@ -64,17 +58,14 @@ impl VerdictCache {
     }
 
     #[inline]
-    pub(crate) fn digest(&self, token: BearerToken<'_>) -> Digest {
-        self.key.digest(token.expose_secret().as_bytes())
+    pub(crate) fn digest(&self, token: &[u8]) -> Digest {
+        self.key.digest(token)
     }
 
     /// The identity that was accepted for this token, unless its time is over by either clock.
     #[inline]
     pub(crate) fn accepted(&self, digest: &Digest) -> Option<ServiceAccountIdentity> {
-        let entry = self.accepted.get(digest)?;
-        let fresh = self.clock.monotonic() < entry.fresh_until
-            && entry.identity.expires_at().is_none_or(|expiry| self.clock.wall() < expiry);
-        fresh.then_some(entry.identity)
+        self.accepted.get(digest, &self.clock)
     }
 
     pub(crate) fn get(&self, digest: &Digest) -> Option<Verdict> {
@@ -91,7 +82,7 @@ impl VerdictCache {
             Verdict::Accept(acceptance) => {
                 let identity = acceptance.identity().clone();
                 if let Some(lifetime) = self.lifetimes.accepted(identity.expires_at(), self.clock.wall()) {
-                    self.accepted.insert(digest, Accepted { identity, fresh_until: now + lifetime });
+                    self.accepted.insert(digest, identity, now + lifetime);
                 }
             }
             Verdict::Reject(reason) => {
@@ -122,7 +113,7 @@ mod tests {
     }
 
     fn digest(cache: &VerdictCache, token: &str) -> Digest {
-        cache.digest(BearerToken::parse(token).unwrap())
+        cache.digest(token.as_bytes())
     }
 
     fn accept(identity: IdentityBuilder) -> Verdict {
@@ -201,6 +192,6 @@ mod tests {
         cache.insert(key, &accept(IdentityBuilder::new("ns", "sa")));
         cache.insert(key, &Verdict::Reject(Reason::Signature));
         assert_eq!(cache.get(&key), None);
-        assert_eq!(cache.accepted.iter().count() + cache.rejected.iter().count(), 0);
+        assert_eq!(cache.accepted.len() + cache.rejected.iter().count(), 0);
     }
 }

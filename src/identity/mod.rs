@@ -23,7 +23,7 @@ pub(crate) mod extra_key {
     pub(crate) const NODE_UID: &str = "authentication.kubernetes.io/node-uid";
     pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
-    pub(super) const ALL: [&str; 5] = [POD_NAME, POD_UID, NODE_NAME, NODE_UID, CREDENTIAL_ID];
+    pub(crate) const ALL: [&str; 5] = [POD_NAME, POD_UID, NODE_NAME, NODE_UID, CREDENTIAL_ID];
 }
 
 const ALL_SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
@@ -63,6 +63,15 @@ struct Inner {
 /// A key of `UserInfo.extra` with its values.
 type Extra = (Cow<'static, str>, Box<[Box<str>]>);
 
+/// What a token says besides whose it is.
+#[cfg(feature = "jwks")]
+pub(crate) struct Details {
+    pub(crate) audiences: Vec<Arc<str>>,
+    pub(crate) issuer: Option<Arc<str>>,
+    pub(crate) expires_at: Option<SystemTime>,
+    pub(crate) extra: Vec<(&'static str, Box<str>)>,
+}
+
 /// The Pod or the Node that a token is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct BoundObject<'a> {
@@ -95,6 +104,21 @@ impl ServiceAccountIdentity {
             .collect();
         let uid = user.uid.into();
         Some(Self(Arc::new(Inner { username, uid, groups, audiences: audiences.into(), issuer, extra, expires_at })))
+    }
+
+    /// The identity that [`from_user_info`](Self::from_user_info) would make of what kube-apiserver says about this
+    /// ServiceAccount, without the detour. `None` if the namespace, the name or the uid is none.
+    #[cfg(feature = "jwks")]
+    pub(crate) fn of_service_account(namespace: &str, name: &str, uid: &str, details: Details) -> Option<Self> {
+        let username = Username::new(namespace, name).filter(|_| is_uid(uid))?;
+        let group = Cow::Owned(namespace_group(namespace));
+        let groups = Box::new([Cow::Borrowed(ALL_SERVICE_ACCOUNTS), group, Cow::Borrowed(AUTHENTICATED)]);
+        let Details { audiences, issuer, expires_at, mut extra } = details;
+        // As in the API server's answer, where the keys of a map have an order.
+        extra.sort_unstable_by_key(|(key, _)| *key);
+        let extra = extra.into_iter().map(|(key, value)| (key.into(), Box::from([value]))).collect();
+        let (uid, audiences) = (uid.into(), audiences.into());
+        Some(Self(Arc::new(Inner { username, uid, groups, audiences, issuer, extra, expires_at })))
     }
 
     /// The ServiceAccount's namespace.
@@ -317,6 +341,29 @@ mod tests {
         for uid in ["", " ", "a b", "ü", &"1".repeat(129)] {
             assert!(identity_of(UserInfo::service_account("ns", "name", uid)).is_none(), "{uid:?}");
         }
+    }
+
+    #[test]
+    fn the_short_way_leads_to_the_same_identity() {
+        let extra = [(extra_key::POD_NAME, "p"), (extra_key::NODE_NAME, "n"), (extra_key::CREDENTIAL_ID, "JTI=1")];
+        let short = |namespace, name, uid| {
+            let extra = extra.map(|(key, value)| (key, value.into())).into();
+            let details = Details { audiences: vec!["a".into()], issuer: None, expires_at: None, extra };
+            ServiceAccountIdentity::of_service_account(namespace, name, uid, details)
+        };
+        for (namespace, name, uid) in [
+            ("ns", "name", "1"),
+            ("n:s", "name", "1"),
+            ("ns", "na me", "1"),
+            ("ns", "name", ""),
+            ("", "name", "1"),
+            ("ns", "", "1"),
+        ] {
+            let mut user = UserInfo::service_account(namespace, name, uid);
+            user.extra = extra.map(|(key, value)| (key.into(), vec![value.into()])).into();
+            assert_eq!(short(namespace, name, uid), identity_of(user), "{namespace}/{name}/{uid}");
+        }
+        assert!(short("ns", "name", "1").is_some());
     }
 
     #[test]

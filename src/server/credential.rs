@@ -2,9 +2,10 @@
 
 use http::{HeaderMap, header};
 
-use crate::token::{BearerToken, MalformedToken};
+use crate::token::{MalformedToken, PresentedToken};
 
-/// The bearer token of the `Authorization` header; `None` if there is no such header, or it is of another scheme.
+/// The bearer token of the `Authorization` header; `None` if there is no such header, or it is of another scheme. Its alphabet is
+/// still to be checked, by parsing it.
 ///
 /// Stricter than kube-apiserver, which takes the first of several headers and the second of several words: whatever two
 /// parsers could read in two ways is refused ([RFC 6750 §2.1], [RFC 9110 §11.6.2]).
@@ -12,7 +13,10 @@ use crate::token::{BearerToken, MalformedToken};
 /// [RFC 6750 §2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
 /// [RFC 9110 §11.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-11.6.2
 #[inline]
-pub(super) fn bearer_token(headers: &HeaderMap, max_length: usize) -> Result<Option<BearerToken<'_>>, MalformedToken> {
+pub(super) fn bearer_token(
+    headers: &HeaderMap,
+    max_length: usize,
+) -> Result<Option<PresentedToken<'_>>, MalformedToken> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -26,7 +30,7 @@ pub(super) fn bearer_token(headers: &HeaderMap, max_length: usize) -> Result<Opt
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(None);
     }
-    BearerToken::parse_bytes(rest.get(1..).unwrap_or_default(), max_length).map(Some)
+    PresentedToken::new(rest.get(1..).unwrap_or_default(), max_length).map(Some)
 }
 
 #[cfg(test)]
@@ -38,7 +42,7 @@ mod tests {
     fn read(value: &[u8]) -> Result<Option<String>, MalformedToken> {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
-        let token = bearer_token(&headers, 100)?;
+        let token = bearer_token(&headers, 100)?.map(PresentedToken::parse).transpose()?;
         Ok(token.map(|token| token.expose_secret().to_owned()))
     }
 
@@ -81,7 +85,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer token"));
             headers.append(header::AUTHORIZATION, HeaderValue::from_static(second));
-            assert_eq!(bearer_token(&headers, 100).unwrap_err(), MalformedToken::Duplicate, "{second:?}");
+            assert_eq!(bearer_token(&headers, 100).err(), Some(MalformedToken::Duplicate), "{second:?}");
         }
     }
 }

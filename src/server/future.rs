@@ -29,12 +29,12 @@ pin_project! {
     #[project = Projected]
     enum State<S, R, F, ReqBody, ResBody> {
         Inner { #[pin] future: F },
-        Waiting { waiting: Waiting, then: Option<Then<S, R, ReqBody>> },
+        Waiting { waiting: Waiting, then: Option<Box<Then<S, R, ReqBody>>> },
         Refused { response: Option<Response<ResBody>> },
     }
 }
 
-/// What happens once the decision is there.
+/// What happens once the decision is there. Boxed, so that the future of a hit is not the larger for it.
 struct Then<S, R, ReqBody> {
     ready: S,
     request: Request<ReqBody>,
@@ -60,7 +60,8 @@ where
         authenticator: Authenticator,
         is_grpc: bool,
     ) -> Self {
-        Self { state: State::Waiting { waiting, then: Some(Then { ready, request, refusal, authenticator, is_grpc }) } }
+        let then = Box::new(Then { ready, request, refusal, authenticator, is_grpc });
+        Self { state: State::Waiting { waiting, then: Some(then) } }
     }
 
     pub(super) fn refused(response: Response<ResBody>) -> Self {
@@ -86,7 +87,8 @@ where
                 Projected::Waiting { waiting, then } => {
                     let outcome = ready!(waiting.as_mut().poll(cx));
                     // Taken once: the state changes below.
-                    let Some(mut then) = then.take() else { return Poll::Pending };
+                    let Some(then) = then.take() else { return Poll::Pending };
+                    let mut then = *then;
                     match service::identity(outcome) {
                         Ok(identity) => {
                             then.request.extensions_mut().insert(identity);

@@ -16,8 +16,9 @@ use super::{
     rejection::Rejection,
 };
 use crate::{
-    authenticator::{Authenticator, Lookup, Outcome, Waiting},
+    authenticator::{Authenticator, Digest, Lookup, Outcome, Waiting},
     identity::ServiceAccountIdentity,
+    token::PresentedToken,
     verdict::Verdict,
 };
 
@@ -59,10 +60,22 @@ impl<S, R> Authenticate<S, R> {
             Ok(None) => return Seen::Refused(Rejection::MissingToken),
             Err(malformed) => return Seen::Refused(Rejection::MalformedToken(malformed)),
         };
-        if let Some(identity) = self.authenticator.cached(token) {
+        // What was accepted before was parsed before: the digest is of all its bytes, so these are the same.
+        let digest = self.authenticator.digest(token);
+        if let Some(identity) = self.authenticator.cached(&digest) {
             return Seen::Identity(identity);
         }
-        match self.authenticator.look_up(token) {
+        self.examine(token, digest)
+    }
+
+    /// Everything but a hit.
+    #[cold]
+    fn examine(&self, token: PresentedToken<'_>, digest: Digest) -> Seen {
+        let token = match token.parse() {
+            Ok(token) => token,
+            Err(malformed) => return Seen::Refused(Rejection::MalformedToken(malformed)),
+        };
+        match self.authenticator.look_up(token, digest) {
             Lookup::Decided(outcome) => match identity(outcome) {
                 Ok(identity) => Seen::Identity(identity),
                 Err(rejection) => Seen::Refused(rejection),

@@ -13,11 +13,16 @@ type Verification<'a> = Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>
 
 trait Erased: Send + Sync {
     fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a>;
+    fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict>;
 }
 
 impl<V: Verifier> Erased for V {
     fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a> {
         Box::pin(Verifier::verify(self, token, audiences))
+    }
+
+    fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
+        Verifier::verify_now(self, token, audiences)
     }
 }
 
@@ -28,6 +33,10 @@ impl SharedVerifier {
 
     pub(crate) fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a> {
         self.0.verify(token, audiences)
+    }
+
+    pub(crate) fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
+        self.0.verify_now(token, audiences)
     }
 }
 

@@ -50,10 +50,24 @@ pub trait Verifier: Send + Sync + 'static {
         token: BearerToken<'_>,
         audiences: &Audiences,
     ) -> impl Future<Output = Result<Verdict, VerifyError>> + Send;
+
+    /// Decides about `token` now, if computing is all that takes. It is asked first, and spares a new caller what is there for
+    /// the sake of waiting. `None`, the default, leaves the token to [`verify`](Self::verify).
+    ///
+    /// What is returned here must be what `verify` would return: a verifier that wraps another one and changes its verdicts
+    /// keeps the default, or changes these verdicts too.
+    fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
+        let _ = (token, audiences);
+        None
+    }
 }
 
 impl<V: Verifier> Verifier for Arc<V> {
     async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
         V::verify(self, token, audiences).await
+    }
+
+    fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
+        V::verify_now(self, token, audiences)
     }
 }

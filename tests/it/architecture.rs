@@ -17,12 +17,13 @@ const ROWS: [&[&str]; 7] = [
 ];
 
 /// An outside crate, and the files or folders of `src` where it may be named.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("kube", &["api_server.rs", "verifier/token_review", "verifier/jwks", "client", "testing"]),
     ("jsonwebtoken", &["verifier/jwks"]),
     ("arc_swap", &["verifier/jwks", "client"]),
     ("reqwest", &["verifier/jwks"]),
     ("moka", &["cache"]),
+    ("papaya", &["cache"]),
     ("highway", &["cache"]),
     ("axum_core", &["server/extract.rs", "server/refusal.rs"]),
     ("tower_layer", &["server", "client"]),

@@ -2,15 +2,19 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 
 use crate::{
     audience::{Audiences, ClaimedAudiences},
-    identity::{UserInfo, extra_key},
+    identity::{Details, ServiceAccountIdentity, extra_key},
     json::Object,
     verdict::{Acceptance, Reason},
 };
@@ -29,8 +33,8 @@ pub(super) struct Claims<'a> {
     exp: Option<f64>,
     nbf: Option<f64>,
     iat: Option<f64>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    jti: Option<String>,
+    #[serde(borrow, default)]
+    jti: TextOrNothing<'a>,
     #[serde(borrow, rename = "kubernetes.io")]
     kubernetes: Option<Object<Kubernetes<'a>>>,
     #[serde(borrow, rename = "kubernetes.io/serviceaccount/namespace")]
@@ -95,21 +99,21 @@ impl<'a> Claims<'a> {
         let expires_at = self.expires_at()?;
         let issuer = expected.issuers.iter().find(|issuer| ***issuer == *self.iss).cloned();
         let issuer = issuer.unwrap_or_else(|| Arc::from(&*self.iss));
-        let user = if self.is_legacy(expected) { self.legacy_user() } else { self.bound_user() }
-            .ok_or(Reason::NotAServiceAccount)?;
-        // Two statements of who it is must agree.
-        if *self.sub != *user.username {
-            return Err(Reason::NotAServiceAccount);
-        }
-        match &self.aud {
-            Some(claimed) => {
-                Acceptance::from_user_info(user, expected.audiences, claimed.iter(), Some(issuer), expires_at)
-            }
+        let audiences = match &self.aud {
+            Some(claimed) => expected.audiences.intersection(claimed.iter()),
             // A legacy token has no audience: whoever accepts one accepts it for its own.
-            None => {
-                let own = expected.audiences.required().unwrap_or_default().iter().map(|audience| &**audience);
-                Acceptance::from_user_info(user, expected.audiences, own, Some(issuer), expires_at)
-            }
+            None => expected.audiences.required().unwrap_or_default().to_vec(),
+        };
+        if audiences.is_empty() {
+            return Err(Reason::Audience);
+        }
+        let details = Details { audiences, issuer: Some(issuer), expires_at, extra: self.extra(expected) };
+        let (namespace, name, uid) = self.service_account(expected).ok_or(Reason::NotAServiceAccount)?;
+        let identity = ServiceAccountIdentity::of_service_account(namespace, name, uid, details);
+        // Two statements of who it is must agree.
+        match identity {
+            Some(identity) if identity.username() == self.sub => Ok(Acceptance::new(identity)),
+            _ => Err(Reason::NotAServiceAccount),
         }
     }
 
@@ -139,29 +143,35 @@ impl<'a> Claims<'a> {
         self.exp.map(time).transpose()
     }
 
-    fn bound_user(&self) -> Option<UserInfo> {
+    /// Its namespace, name and uid.
+    fn service_account(&self, expected: &Expected<'_>) -> Option<(&str, &str, &str)> {
+        if self.is_legacy(expected) {
+            let (namespace, name) = (self.legacy_namespace.as_deref()?, self.legacy_name.as_deref()?);
+            return Some((namespace, name, self.legacy_uid.as_deref()?));
+        }
         let Object(kubernetes) = self.kubernetes.as_ref()?;
-        let account = &kubernetes.serviceaccount.0;
-        let mut user = UserInfo::service_account(&kubernetes.namespace, &account.name, account.uid.as_deref()?);
-        let mut extra = |key: &str, value: &str| user.extra.insert(key.into(), vec![value.into()]);
-        for (object, name, uid) in [
-            (&kubernetes.pod, extra_key::POD_NAME, extra_key::POD_UID),
-            (&kubernetes.node, extra_key::NODE_NAME, extra_key::NODE_UID),
-        ] {
-            if let Some(Object(object)) = object {
-                extra(name, &object.name);
-                object.uid.as_deref().map(|value| extra(uid, value));
-            }
-        }
-        if let Some(jti) = &self.jti {
-            extra(extra_key::CREDENTIAL_ID, &format!("JTI={jti}"));
-        }
-        Some(user)
+        let Object(account) = &kubernetes.serviceaccount;
+        Some((&kubernetes.namespace, &account.name, account.uid.as_deref()?))
     }
 
-    fn legacy_user(&self) -> Option<UserInfo> {
-        let (namespace, name) = (self.legacy_namespace.as_deref()?, self.legacy_name.as_deref()?);
-        Some(UserInfo::service_account(namespace, name, self.legacy_uid.as_deref()?))
+    /// What the token is bound to, under the keys that kube-apiserver reports it by.
+    fn extra(&self, expected: &Expected<'_>) -> Vec<(&'static str, Box<str>)> {
+        let mut extra = Vec::with_capacity(extra_key::ALL.len());
+        let kubernetes = self.kubernetes.as_ref().filter(|_| !self.is_legacy(expected));
+        let (Some(Object(kubernetes)), TextOrNothing(jti)) = (kubernetes, &self.jti) else { return extra };
+        if let Some(jti) = jti {
+            extra.push((extra_key::CREDENTIAL_ID, ["JTI=", jti].concat().into()));
+        }
+        for (object, name, uid) in [
+            (&kubernetes.node, extra_key::NODE_NAME, extra_key::NODE_UID),
+            (&kubernetes.pod, extra_key::POD_NAME, extra_key::POD_UID),
+        ] {
+            if let Some(Object(object)) = object {
+                extra.push((name, (*object.name).into()));
+                extra.extend(object.uid.as_deref().map(|value| (uid, value.into())));
+            }
+        }
+        extra
     }
 }
 
@@ -172,15 +182,57 @@ fn time(seconds: f64) -> Result<SystemTime, Reason> {
 }
 
 /// A `jti` that is missing or not a string is no error in Kubernetes, it is just not there.
-fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Lenient {
-        Text(String),
-        Other(IgnoredAny),
+#[derive(Default)]
+struct TextOrNothing<'a>(Option<Cow<'a, str>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for TextOrNothing<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lenient;
+
+        impl<'de> Visitor<'de> for Lenient {
+            type Value = TextOrNothing<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(TextOrNothing(Some(Cow::Borrowed(text))))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(TextOrNothing(Some(Cow::Owned(text.into()))))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                Ok(TextOrNothing(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                Ok(TextOrNothing(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+                Ok(TextOrNothing(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(TextOrNothing(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(TextOrNothing(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                IgnoredAny.visit_seq(list).map(|_| TextOrNothing(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                IgnoredAny.visit_map(map).map(|_| TextOrNothing(None))
+            }
+        }
+
+        deserializer.deserialize_any(Lenient)
     }
-    Ok(match Lenient::deserialize(deserializer)? {
-        Lenient::Text(text) => Some(text),
-        Lenient::Other(_) => None,
-    })
 }

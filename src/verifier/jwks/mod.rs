@@ -143,6 +143,14 @@ impl Verifier for JwksVerifier {
             Attempt::UnknownKey => Err(loader.within_cooldown()),
         }
     }
+
+    /// With a known key nothing is to be waited for.
+    fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
+        match self.attempt(token, audiences, &*self.shared.loader.loaded()?) {
+            Attempt::Decided(verdict) => Some(verdict),
+            Attempt::UnknownKey => None,
+        }
+    }
 }
 
 impl fmt::Debug for JwksVerifier {
