@@ -9,7 +9,11 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 
 use super::{algorithm::Algorithm, key_set::KeySet, source::Source};
 use crate::{
@@ -25,6 +29,10 @@ const JITTER: f64 = 0.1;
 
 /// Beyond this, which means never, times overflow.
 const LONGEST_PERIOD: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// So many tokens with an unknown key id wait for a fetch at once. Each holds a place among the verifications under way, which
+/// made-up key ids must not take from tokens whose key is known.
+const WAITING_FOR_NEWER: usize = 16;
 
 /// What a fetch brings.
 pub(super) struct Loaded {
@@ -52,6 +60,7 @@ pub(super) struct Loader {
     state: Arc<State>,
     /// Ended with the last handle.
     background: Mutex<Option<EndOnDrop>>,
+    places: Semaphore,
 }
 
 struct State {
@@ -83,7 +92,7 @@ impl Loader {
     pub(super) fn new(source: Source, algorithms: Arc<[Algorithm]>, freshness: Freshness, clock: Clock) -> Self {
         let (current, fetching) = (ArcSwapOption::empty(), Mutex::default());
         let state = State { source, algorithms, freshness, clock, current, fetching };
-        Self { state: Arc::new(state), background: Mutex::default() }
+        Self { state: Arc::new(state), background: Mutex::default(), places: Semaphore::new(WAITING_FOR_NEWER) }
     }
 
     /// With keys that never change.
@@ -126,6 +135,7 @@ impl Loader {
         if matches!(self.state.source, Source::Fixed) {
             return Ok(None);
         }
+        let Ok(_place) = self.places.try_acquire() else { return Err(within_cooldown(Duration::from_secs(1))) };
         let (outcome, began_now) = self.state.join_fetch(self.state.freshness.cooldown)?;
         self.keep_background();
         waited(outcome).await?;

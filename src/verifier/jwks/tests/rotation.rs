@@ -262,3 +262,25 @@ async fn a_token_that_its_claims_refuse_costs_no_fetch_whatever_its_key_id() {
     }
     assert_eq!(setup.source.fetches(), 1);
 }
+
+#[tokio::test]
+async fn made_up_key_ids_that_wait_for_a_slow_issuer_keep_no_known_key_waiting() {
+    let setup = set_up();
+    setup.verifier.refresh().await.unwrap();
+    setup.hands.advance(COOLDOWN);
+    let _never_opened = setup.source.close();
+    let builder = crate::Authenticator::builder(setup.verifier.clone()).audience("api").max_in_flight(64);
+    let authenticator = builder.clock(setup.hands.clock()).build().unwrap();
+    for number in 0..200 {
+        let token = setup.key.sign(&json!({ "alg": "ES256", "kid": format!("made-up-{number}") }), &setup.claims());
+        let authenticator = authenticator.clone();
+        tokio::spawn(async move { authenticator.authenticate(BearerToken::parse(&token).unwrap()).await });
+    }
+    settle().await;
+    let good = setup.sign(&setup.claims());
+    let waiting = tokio::spawn(async move { authenticator.authenticate(BearerToken::parse(&good).unwrap()).await });
+    settle().await;
+    setup.hands.advance(Duration::from_secs(1));
+    let outcome = waiting.await.unwrap();
+    assert!(matches!(outcome, Ok(Verdict::Accept(_))), "{outcome:?}");
+}
