@@ -13,6 +13,7 @@
 mod answers;
 mod architecture;
 mod caching;
+mod client_side;
 mod credentials;
 mod embedded_cluster;
 mod extractors;

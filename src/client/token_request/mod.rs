@@ -31,7 +31,8 @@ pub use subject::BoundObjectRef;
 ///
 /// When a request fails, the old token is handed out until it expires, and another request is made after 1 s, then at growing
 /// intervals of up to 30 s. (Within each, 429, 5xx and broken connections are tried again, up to five times in
-/// [10 s](TokenRequestBuilder::timeout).) After a 401 ([`forget`](TokenSource::forget)) a new token is requested at once, but no more
+/// [10 s](TokenRequestBuilder::timeout). `kube::Client` has a retry of its own by default, which multiplies the calls;
+/// `Config::default_retry = false` leaves the matter to this source.) After a 401 ([`forget`](TokenSource::forget)) a new token is requested at once, but no more
 /// often than every 10 s. The task starts with the first call of [`token`](TokenSource::token), which must be inside a
 /// Tokio runtime, and ends when the last clone is dropped.
 ///

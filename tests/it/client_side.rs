@@ -1,0 +1,234 @@
+//! The caller's side end to end: real files, real TLS, a real HTTP client; at TRACE, with no token in the log.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body, http::HeaderMap, routing::get};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tower::{Layer, ServiceExt};
+use tower_kube_auth::{
+    Authenticator, ServiceAccountIdentity, TokenReviewVerifier,
+    client::{AddToken, AddTokenLayer, ProjectedToken, TokenErrorKind, TokenRequestSource, TokenSource},
+    testing::{Cluster, Endpoint, Fault, ManualClock},
+};
+
+const CHECKOUT: &str = "system:serviceaccount:shop:checkout";
+
+async fn cluster(hands: &ManualClock) -> Cluster {
+    crate::leaks::watch();
+    let cluster = Cluster::builder().clock(hands.clock()).start().await.unwrap();
+    cluster.create_service_account("shop", "checkout");
+    cluster
+}
+
+/// A source that acts as `checkout` itself, with the one right that it needs.
+fn token_requests(cluster: &Cluster, hands: &ManualClock) -> TokenRequestSource {
+    cluster.grant_token_request(CHECKOUT, "shop", &["checkout"]);
+    let own = cluster.token("shop", "checkout").expires_in(Duration::from_secs(30 * 86_400)).issue().unwrap();
+    let mut config = cluster.kube_config_for(own);
+    // kube's own retries take real time.
+    config.default_retry = false;
+    let client = kube::Client::try_from(config).unwrap();
+    let builder = TokenRequestSource::builder(client).namespace("shop").service_account("checkout").audience("orders");
+    builder.clock(hands.clock()).build().unwrap()
+}
+
+/// A folder that is gone at the end of the test.
+struct Volume(PathBuf);
+
+impl Volume {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("tower-kube-auth-{}-{:08x}", std::process::id(), fastrand::u32(..))))
+    }
+
+    fn write(&self, cluster: &Cluster) -> String {
+        let token = cluster.token("shop", "checkout").audience("orders").issue().unwrap();
+        cluster.write_projected_volume(&self.0, &token).unwrap();
+        token
+    }
+
+    fn source(&self, hands: &ManualClock) -> ProjectedToken {
+        ProjectedToken::new(self.0.join("token")).clock(hands.clock())
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn serve(app: Router) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+/// Greets callers whose token the cluster vouches for.
+async fn orders(cluster: &Cluster) -> SocketAddr {
+    let verifier = TokenReviewVerifier::new(cluster.kube_client().unwrap());
+    let auth = Authenticator::builder(verifier).audience("orders").cache_ttl(Duration::ZERO).reject_ttl(Duration::ZERO);
+    let hello = async |caller: ServiceAccountIdentity| caller.username().to_owned();
+    serve(Router::new().route("/", get(hello)).layer(auth.build().unwrap().layer())).await
+}
+
+type HttpClient = AddToken<Client<HttpConnector, Body>>;
+
+fn client(source: impl TokenSource, to: SocketAddr) -> HttpClient {
+    let layer = AddTokenLayer::new(source, [format!("http://{to}")]).unwrap();
+    layer.layer(Client::builder(TokioExecutor::new()).build_http())
+}
+
+async fn ask(client: &HttpClient, address: SocketAddr) -> (StatusCode, String) {
+    let request = Request::get(format!("http://{address}/")).body(Body::empty()).unwrap();
+    let response = client.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.into()).unwrap())
+}
+
+#[tokio::test]
+async fn a_thousand_requests_take_one_token_request() {
+    let hands = ManualClock::new();
+    let cluster = cluster(&hands).await;
+    let orders = orders(&cluster).await;
+    let client = client(token_requests(&cluster, &hands), orders);
+    let load: Vec<_> = (0..200)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { ask(&client, orders).await })
+        })
+        .collect();
+    for answer in load {
+        assert_eq!(answer.await.unwrap(), (StatusCode::OK, CHECKOUT.to_owned()));
+    }
+    assert_eq!(cluster.calls(Endpoint::TokenRequest), 1, "for all that came together");
+    let source = token_requests(&cluster, &hands);
+    for _ in 0..1000 {
+        source.token().await.unwrap();
+    }
+    assert_eq!(cluster.calls(Endpoint::TokenRequest), 2, "and no more for those that came later");
+}
+
+#[tokio::test]
+async fn a_401_gets_the_next_request_a_new_token() {
+    let hands = ManualClock::new();
+    let cluster = cluster(&hands).await;
+    let orders = orders(&cluster).await;
+    // Its own credential is not `checkout`'s, so it outlives it.
+    let source = TokenRequestSource::builder(cluster.admin_client().unwrap()).namespace("shop");
+    let source = source.service_account("checkout").audience("orders").clock(hands.clock()).build().unwrap();
+    let client = client(source, orders);
+    assert_eq!(ask(&client, orders).await.0, StatusCode::OK);
+    cluster.delete_service_account("shop", "checkout");
+    cluster.create_service_account("shop", "checkout");
+    assert_eq!(ask(&client, orders).await.0, StatusCode::UNAUTHORIZED, "not sent again by itself");
+    assert_eq!(ask(&client, orders).await.0, StatusCode::OK);
+    assert_eq!(cluster.calls(Endpoint::TokenRequest), 2);
+}
+
+#[tokio::test]
+async fn a_server_at_another_port_never_sees_the_token() {
+    let hands = ManualClock::new();
+    let cluster = cluster(&hands).await;
+    let orders = orders(&cluster).await;
+    let show = async |headers: HeaderMap| headers.contains_key("authorization").to_string();
+    let elsewhere = serve(Router::new().route("/", get(show))).await;
+    let client = client(token_requests(&cluster, &hands), orders);
+    assert_eq!(ask(&client, orders).await.0, StatusCode::OK);
+    assert_eq!(ask(&client, elsewhere).await.1, "false");
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_the_api_servers_answer_there_is_an_error_without_a_token() {
+    let hands = ManualClock::new();
+    let cluster = cluster(&hands).await;
+    let token = cluster.token("shop", "checkout").audience("orders").issue().unwrap();
+    let half = format!("{{\"status\":{{\"token\":\"{token}\"");
+    let wrong = format!("{{\"status\":{{\"token\":\"{token}\",\"expirationTimestamp\":\"{token}\"}}}}");
+    let cases = [
+        (Fault::BrokenJson, TokenErrorKind::InvalidResponse),
+        (Fault::EmptyBody, TokenErrorKind::InvalidResponse),
+        (Fault::Body(half), TokenErrorKind::InvalidResponse),
+        (Fault::Body(wrong), TokenErrorKind::InvalidResponse),
+        (Fault::Status { code: 403, retry_after: None }, TokenErrorKind::Forbidden),
+        (Fault::Status { code: 401, retry_after: None }, TokenErrorKind::Unauthenticated),
+        (Fault::Status { code: 404, retry_after: None }, TokenErrorKind::Refused),
+        (Fault::Status { code: 503, retry_after: Some(60) }, TokenErrorKind::Unavailable),
+    ];
+    for (fault, kind) in cases {
+        cluster.set_fault(Endpoint::TokenRequest, fault.clone());
+        let error = token_requests(&cluster, &hands).token().await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{fault:?}: {error}");
+        assert!(!format!("{error} {error:?}").contains(&token[..20]), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_volume_is_read_again_after_kubelets_symlink_swap() {
+    let hands = ManualClock::new();
+    let cluster = cluster(&hands).await;
+    let volume = Volume::new();
+    let first = volume.write(&cluster);
+    let source = volume.source(&hands);
+    assert_eq!(source.token().await.unwrap().expose_secret(), first);
+    let second = volume.write(&cluster);
+    assert_eq!(source.token().await.unwrap().expose_secret(), first, "from memory");
+    hands.advance(Duration::from_secs(60));
+    while source.token().await.unwrap().expose_secret() == first {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(source.token().await.unwrap().expose_secret(), second);
+}
+
+#[tokio::test]
+async fn no_reader_sees_half_a_swap() {
+    let hands = ManualClock::new();
+    let cluster = cluster(&hands).await;
+    let volume = Volume::new();
+    let token = volume.write(&cluster);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                cluster.write_projected_volume(&volume.0, &token).unwrap();
+            }
+        });
+        // On a thread of its own: a runtime cannot be driven from inside another one.
+        let reader = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let read = || runtime.block_on(volume.source(&hands).token());
+            (0..500).all(|_| read().is_ok_and(|read| read.expose_secret() == token))
+        });
+        let whole = reader.join();
+        stop.store(true, Ordering::Relaxed);
+        assert!(whole.unwrap(), "half a swap was seen");
+    });
+}
+
+#[tokio::test]
+async fn between_refreshes_the_file_system_is_not_touched() {
+    let hands = ManualClock::new();
+    let cluster = cluster(&hands).await;
+    let volume = Volume::new();
+    let token = volume.write(&cluster);
+    let source = Arc::new(volume.source(&hands));
+    source.token().await.unwrap();
+    std::fs::remove_dir_all(&volume.0).unwrap();
+    for _ in 0..10_000 {
+        assert_eq!(source.token().await.unwrap().expose_secret(), token, "there is no file any more");
+    }
+}
