@@ -4,7 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::{error::VerifyError, token::MalformedToken, verdict::Reason};
+use crate::{
+    error::{VerifyError, VerifyErrorKind},
+    token::MalformedToken,
+    verdict::Reason,
+};
 
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Longer than that, nobody who is told so comes back.
@@ -107,6 +111,12 @@ impl Rejection {
     /// Refusals are the callers' affair; trouble of ours is the operator's.
     pub(super) fn log(&self) {
         match self {
+            // Anybody can cause these by sending junk, and so must not be able to fill the log.
+            Self::Unavailable(error)
+                if matches!(error.kind(), VerifyErrorKind::Saturated | VerifyErrorKind::RateLimited) =>
+            {
+                tracing::debug!(kind = error.kind().as_str(), %error, "a bearer token could not be verified");
+            }
             Self::Unavailable(error) => {
                 tracing::warn!(kind = error.kind().as_str(), %error, "a bearer token could not be verified");
             }
@@ -147,7 +157,6 @@ fn retry_after(error: &VerifyError) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::VerifyErrorKind;
 
     fn challenge(rejection: &Rejection) -> String {
         let response = rejection.response(&"the realm".into());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Url, redirect};
+use reqwest::{Certificate, Client, Url, header, redirect};
 
 use super::{read_discovery, read_keys};
 use crate::{
@@ -63,7 +63,9 @@ impl IssuerSource {
     }
 
     async fn get(&self, url: &str) -> Result<Vec<u8>, VerifyError> {
-        let mut response = self.client.get(url).send().await.map_err(|error| unreachable(url, error))?;
+        // From the issuer and not from a cache between: we ask when we need what is new.
+        let request = self.client.get(url).header(header::CACHE_CONTROL, "no-cache");
+        let mut response = request.send().await.map_err(|error| unreachable(url, error))?;
         if !response.status().is_success() {
             let message = format!("{url} answered {}", response.status());
             return Err(VerifyError::new(VerifyErrorKind::Unavailable, message));
