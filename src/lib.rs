@@ -20,6 +20,7 @@
 //! - [`Authenticator`]: the whole way from a token to a decision; its [builder](authenticator::AuthenticatorBuilder) has the options.
 //! - [`server`]: the layer, the extractors, and what is answered to whom.
 //! - `TokenReviewVerifier` and `JwksVerifier`, or a [`Verifier`] of your own, make the decision.
+//! - [`client`]: the caller's side, tokens for outgoing requests.
 //! - `testing::Cluster`: an embedded cluster for tests.
 //! - [`inspect`]: looks into a token without verifying it.
 //!
@@ -27,7 +28,7 @@
 //!
 //! | feature | default | what it brings |
 //! |---|---|---|
-//! | `token-review` | yes | `TokenReviewVerifier`, and `JwksVerifier::in_cluster`: the `kube` client |
+//! | `token-review` | yes | `TokenReviewVerifier`, `JwksVerifier::in_cluster` and `client::TokenRequestSource`: the `kube` client |
 //! | `jwks` | yes | `JwksVerifier` |
 //! | `axum` | yes | the extractors |
 //! | `rustls-tls` | yes | TLS for the `kube` client by rustls on aws-lc-rs |

@@ -10,7 +10,7 @@
 //! 2. An [`AddTokenLayer`] puts it on the requests of any Tower HTTP client.
 //!
 //! ```
-//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //! use http::{Request, Response};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_kube_auth::{client::{AddTokenLayer, TokenRequestSource}, testing::Cluster};
