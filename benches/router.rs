@@ -1,0 +1,81 @@
+//! What the layer adds to a request through a whole axum router, beside the floor and a cache written by hand.
+//!
+//! `cargo bench --bench router`
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a bench reads the clock, prints, and ends where it meets what it did not expect"
+)]
+
+mod setup;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Extension, Router, http::HeaderValue, middleware::from_fn_with_state, routing::get};
+use setup::{
+    by_hand::ByHand,
+    contest::{Contest, Outcome, compare},
+    floor::Floor,
+    requests::{sender, shuffled},
+    tokens::{AUDIENCE, Trusting, unsigned},
+};
+use tower_kube_auth::{Authenticator, ServiceAccountIdentity};
+
+async fn nobody() -> &'static str {
+    "hello"
+}
+
+async fn anybody(_: Extension<Arc<str>>) -> &'static str {
+    "hello"
+}
+
+async fn caller(_: ServiceAccountIdentity) -> &'static str {
+    "hello"
+}
+
+async fn perhaps(_: Option<ServiceAccountIdentity>) -> &'static str {
+    "hello"
+}
+
+fn race(title: &'static str, credentials: &[HeaderValue]) -> Outcome {
+    let auth = Authenticator::builder(Trusting).audience(AUDIENCE).cache_ttl(Duration::from_secs(600)).build();
+    let layer = auth.expect("the options are good").layer();
+    let floor = Floor("system:serviceaccount:shop:checkout".into());
+    let bare = Router::new().route("/", get(nobody));
+    let floor_router = Router::new().route("/", get(anybody)).layer(floor);
+    let by_hand = Router::new().route("/", get(anybody)).layer(from_fn_with_state(ByHand::new(), ByHand::authenticate));
+    let ours = Router::new().route("/", get(caller)).layer(layer.clone());
+    let ours_unread = Router::new().route("/", get(nobody)).layer(layer.clone());
+    let ours_optional = Router::new().route("/", get(perhaps)).layer(layer.optional());
+    Contest::new(title, 20)
+        .timed("bare", sender(bare, credentials))
+        .timed("floor: a layer that inserts an Arc", sender(floor_router, credentials))
+        .timed("ours", sender(ours, credentials))
+        .timed("ours, identity not extracted", sender(ours_unread, credentials))
+        .timed("ours, optional", sender(ours_optional, credentials))
+        .timed("by hand: from_fn and a moka future cache", sender(by_hand, credentials))
+        .run(Duration::from_secs(6))
+}
+
+fn judge(title: &str, outcome: &Outcome, over_floor: f64) {
+    let bare = outcome.nanoseconds("bare");
+    let added = |name| outcome.nanoseconds(name) - bare;
+    let [floor, ours, by_hand] =
+        ["floor: a layer that inserts an Arc", "ours", "by hand: from_fn and a moka future cache"].map(added);
+    println!("{title}: added to the bare router: floor {floor:.0} ns, ours {ours:.0} ns, by hand {by_hand:.0} ns");
+    compare("ours / floor, of what is added", ours / floor, "<=", over_floor);
+    compare("ours / by hand, of what is added", ours / by_hand, "<=", 0.5);
+    println!("   {:<62} {:>8.2}", "ours / bare, of the whole request", (bare + ours) / bare);
+}
+
+fn main() {
+    let one = race("one hot token", &shuffled(1, unsigned));
+    let thousand = race("1 000 tokens", &shuffled(1000, unsigned));
+    judge("one hot token", &one, 2.5);
+    judge("1 000 tokens", &thousand, 3.0);
+}

@@ -1,0 +1,202 @@
+//! What a request costs in allocations, clones and boxes: counted, so that it cannot grow unseen. A binary of its own, because
+//! the counting allocator is for the whole process.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it did not expect is to fail")]
+
+use std::{
+    any::TypeId,
+    convert::Infallible,
+    future::{Ready, ready},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::UNIX_EPOCH,
+};
+
+use allocation_counter::measure;
+use axum::{
+    body::Body,
+    http::{HeaderValue, Request, Response, StatusCode, header},
+};
+use serde_json::{Value, json};
+use tower::{Layer, Service};
+use tower_kube_auth::{
+    Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, Verifier,
+    audience::Audiences,
+    clock::Clock,
+    error::VerifyError,
+    identity::UserInfo,
+    server::{Authenticate, ResponseFuture},
+    testing::{Algorithm, SigningKey},
+    verdict::{Acceptance, Verdict},
+};
+
+const ISSUER: &str = "https://issuer.example";
+
+/// Accepts every token; makes its future in a box, as every verifier's is made.
+struct Accepting;
+
+impl Verifier for Accepting {
+    async fn verify(&self, _: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+        let user = UserInfo::service_account("ns", "sa", "uid");
+        Ok(Verdict::Accept(Acceptance::from_user_info(user, audiences, ["api"], None, None).unwrap()))
+    }
+}
+
+/// The innermost service: counts its clones and its calls.
+#[derive(Default)]
+struct Counting {
+    clones: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Clone for Counting {
+    fn clone(&self) -> Self {
+        self.clones.fetch_add(1, Ordering::SeqCst);
+        Self { clones: self.clones.clone(), calls: self.calls.clone() }
+    }
+}
+
+impl Service<Request<Body>> for Counting {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let known = request.extensions().get::<ServiceAccountIdentity>().is_some();
+        ready(Ok(Response::builder().status(if known { 200 } else { 500 }).body(Body::empty()).unwrap()))
+    }
+}
+
+fn service(verifier: impl Verifier) -> Authenticate<Counting> {
+    Authenticator::builder(verifier).audience("api").build().unwrap().layer().layer(Counting::default())
+}
+
+fn request(token: &str) -> Request<Body> {
+    let credential = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+    Request::get("/").header(header::AUTHORIZATION, credential).body(Body::empty()).unwrap()
+}
+
+fn claims() -> Value {
+    let now = Clock::system().wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    json!({
+        "iss": ISSUER, "sub": "system:serviceaccount:ns:sa", "aud": ["api"], "exp": now + 3600, "iat": now, "nbf": now,
+        "jti": "6b2f7c9e-0000-4000-8000-000000000000",
+        "kubernetes.io": {
+            "namespace": "ns",
+            "serviceaccount": {"name": "sa", "uid": "u"},
+            "pod": {"name": "p", "uid": "u"},
+            "node": {"name": "n", "uid": "u"},
+        },
+    })
+}
+
+/// The allocations of one call that answers at once with this status.
+fn allocations(service: &mut Authenticate<Counting>, request: Request<Body>, status: StatusCode) -> u64 {
+    let mut answered = None;
+    let used = measure(|| {
+        let future = pin!(service.call(request));
+        answered = match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(response)) => Some(response),
+            _ => None,
+        };
+    });
+    assert_eq!(answered.unwrap().status(), status);
+    used.count_total
+}
+
+/// The least that puts an `Arc` into the extensions.
+fn floor() -> u64 {
+    let (mut inner, mut request, identity) = (Counting::default(), request("a.b.c"), Arc::new(1_u64));
+    measure(|| {
+        request.extensions_mut().insert(identity);
+        let Poll::Ready(response) = pin!(inner.call(request)).poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("it waits")
+        };
+        drop(response);
+    })
+    .count_total
+}
+
+#[test]
+fn a_hit_allocates_nothing_beyond_the_insertion_into_the_extensions() {
+    let (mut service, token) = (service(Accepting), "e30.eyJhdWQiOiJhcGkifQ.c2ln");
+    allocations(&mut service, request(token), StatusCode::OK);
+    let floor = floor();
+    assert!(floor > 0, "the counter counts");
+    for _ in 0..100 {
+        let hit = allocations(&mut service, request(token), StatusCode::OK);
+        assert!(hit <= floor, "a hit makes {hit} allocations, the floor {floor}");
+    }
+}
+
+#[test]
+fn a_hit_does_not_clone_the_inner_service() {
+    let (clones, calls) = (Arc::default(), Arc::default());
+    let inner = Counting { clones: Arc::clone(&clones), calls: Arc::clone(&calls) };
+    let layer = Authenticator::builder(Accepting).audience("api").build().unwrap().layer();
+    let mut service = layer.layer(inner);
+    for _ in 0..10 {
+        allocations(&mut service, request("e30.eyJhdWQiOiJhcGkifQ.c2ln"), StatusCode::OK);
+    }
+    assert_eq!((calls.load(Ordering::SeqCst), clones.load(Ordering::SeqCst)), (10, 0));
+}
+
+#[test]
+fn the_future_of_a_hit_is_the_inner_services_own_and_hardly_larger() {
+    type Ours = ResponseFuture<Counting, tower_kube_auth::server::DefaultRefusal, Body, Body>;
+    let type_of_call = |service: &mut Authenticate<Counting>| type_id(&service.call(request("e30.e30.c2ln")));
+    assert_eq!(type_of_call(&mut service(Accepting)), TypeId::of::<Ours>(), "not a box");
+    // One of: the inner future; a box and a boxed future; a response.
+    assert!(size_of::<Ours>() <= size_of::<Ready<Result<Response<Body>, Infallible>>>() + 16);
+}
+
+fn type_id<T: 'static>(_: &T) -> TypeId {
+    TypeId::of::<T>()
+}
+
+#[test]
+fn a_miss_with_a_known_key_makes_a_bounded_number_of_allocations() {
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let tokens: Vec<_> = (0..20).map(|_| key.sign(&key.header(), &claims())).collect();
+    let verifier = JwksVerifier::from_pem(key.public_key_pem()).issuer(ISSUER).build().unwrap();
+    let mut service = service(verifier);
+    let counted: Vec<_> =
+        tokens.iter().map(|token| allocations(&mut service, request(token), StatusCode::OK)).collect();
+    // The first ones set up thread-locals and tables, and now and then moka does what it had put off.
+    let mut sorted = counted.clone();
+    sorted.sort_unstable();
+    assert!(sorted[sorted.len() / 2] <= MISS, "{counted:?}");
+}
+
+/// Decoded parts, audiences, the identity with its strings, the entry and moka's record of it.
+const MISS: u64 = 55;
+
+#[test]
+fn a_refusal_makes_a_bounded_number_of_allocations() {
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let verifier = JwksVerifier::from_pem(key.public_key_pem()).issuer(ISSUER).build().unwrap();
+    let mut service = service(verifier);
+    let none = || Request::get("/").body(Body::empty()).unwrap();
+    let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
+    let forged = stranger.sign(&key.header(), &claims());
+    for _ in 0..3 {
+        allocations(&mut service, none(), StatusCode::UNAUTHORIZED);
+        allocations(&mut service, request(&forged), StatusCode::UNAUTHORIZED);
+    }
+    let anonymous = allocations(&mut service, none(), StatusCode::UNAUTHORIZED);
+    let remembered = allocations(&mut service, request(&forged), StatusCode::UNAUTHORIZED);
+    let malformed = allocations(&mut service, request("two words"), StatusCode::BAD_REQUEST);
+    assert!(anonymous.max(remembered).max(malformed) <= REFUSAL, "{anonymous} {remembered} {malformed}");
+}
+
+/// The header map, the challenge, the body.
+const REFUSAL: u64 = 10;

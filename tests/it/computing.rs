@@ -1,0 +1,105 @@
+//! Verifiers that need only compute: asked first, in place, and held to the same rules.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, UNIX_EPOCH},
+};
+
+use axum::http::StatusCode;
+use serde_json::json;
+use tower_kube_auth::{
+    Authenticator, BearerToken, JwksVerifier, Verifier,
+    audience::Audiences,
+    clock::Clock,
+    error::{VerifyError, VerifyErrorKind},
+    testing::{Algorithm, SigningKey},
+    verdict::{Reason, Verdict},
+};
+
+use crate::scripted::{Service, accept, bearer, token};
+
+/// Knows some tokens at once, leaves the others to a backend, and panics over one.
+#[derive(Clone, Default)]
+struct Computing {
+    now: Arc<AtomicUsize>,
+    later: Arc<AtomicUsize>,
+}
+
+impl Verifier for Computing {
+    async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
+        self.later.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        Ok(accept())
+    }
+
+    fn verify_now(&self, presented: BearerToken<'_>, _: &Audiences) -> Option<Verdict> {
+        self.now.fetch_add(1, Ordering::SeqCst);
+        let is = |name: &str| presented.expose_secret() == token(name);
+        assert!(!is("fatal"), "on purpose");
+        match () {
+            () if is("known") => Some(accept()),
+            () if is("forged") => Some(Verdict::Reject(Reason::Signature)),
+            () => None,
+        }
+    }
+}
+
+impl Computing {
+    fn asked(&self) -> (usize, usize) {
+        (self.now.load(Ordering::SeqCst), self.later.load(Ordering::SeqCst))
+    }
+}
+
+#[tokio::test]
+async fn what_can_be_decided_now_is_and_is_cached_and_the_rest_is_left_to_the_backend() {
+    let verifier = Computing::default();
+    let service = Service::new(&Authenticator::builder(verifier.clone()).audience("api").build().unwrap());
+    for _ in 0..3 {
+        assert_eq!(service.get(&token("known")).await.status, StatusCode::OK);
+        assert_eq!(service.refused(bearer(&token("forged"))).await.status, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(verifier.asked(), (2, 0));
+    assert_eq!(service.get(&token("unknown")).await.status, StatusCode::OK);
+    assert_eq!(service.get(&token("unknown")).await.status, StatusCode::OK);
+    assert_eq!(verifier.asked(), (3, 1));
+}
+
+#[tokio::test]
+async fn a_panic_while_computing_is_an_error_of_ours_and_is_not_cached() {
+    let verifier = Computing::default();
+    let authenticator = Authenticator::builder(verifier.clone()).audience("api").build().unwrap();
+    for calls in 1..=2 {
+        let error = authenticator.authenticate(BearerToken::parse(&token("fatal")).unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), VerifyErrorKind::Aborted);
+        assert_eq!(verifier.asked(), (calls, 0));
+    }
+}
+
+#[tokio::test]
+async fn issuers_that_are_configured_come_first() {
+    let verifier = Computing::default();
+    let builder = Authenticator::builder(verifier.clone()).audience("api").issuer("https://ours.example");
+    let service = Service::new(&builder.build().unwrap());
+    assert_eq!(service.refused(bearer(&token("known"))).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(verifier.asked(), (0, 0), "the token names no issuer");
+}
+
+#[tokio::test]
+async fn a_leeway_beyond_the_pre_checks_own_is_obeyed() {
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let now = Clock::system().wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({
+        "iss": "https://issuer.example", "sub": "system:serviceaccount:ns:sa", "aud": ["api"], "exp": now - 120,
+        "kubernetes.io": {"namespace": "ns", "serviceaccount": {"name": "sa", "uid": "u"}},
+    });
+    let late = key.sign(&key.header(), &claims);
+    for (leeway, expected) in [(300, StatusCode::OK), (60, StatusCode::UNAUTHORIZED)] {
+        let builder = JwksVerifier::from_pem(key.public_key_pem()).issuer("https://issuer.example");
+        let verifier = builder.leeway(Duration::from_secs(leeway)).build().unwrap();
+        let service = Service::new(&Authenticator::builder(verifier).audience("api").build().unwrap());
+        assert_eq!(service.get(&late).await.status, expected, "leeway {leeway} s");
+    }
+}
