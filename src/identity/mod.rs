@@ -1,9 +1,9 @@
 //! Who a verified token belongs to.
 
+mod packed;
 mod username;
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     fmt,
     sync::Arc,
@@ -12,6 +12,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
 
+use packed::{Extra, Groups};
 pub(crate) use username::Username;
 
 /// The extra keys under which kube-apiserver reports what a token is bound to (`k8s.io/apiserver`,
@@ -53,15 +54,12 @@ pub struct ServiceAccountIdentity(Arc<Inner>);
 struct Inner {
     username: Username,
     uid: Box<str>,
-    groups: Box<[Cow<'static, str>]>,
+    groups: Groups,
     audiences: Box<[Arc<str>]>,
     issuer: Option<Arc<str>>,
     extra: Box<[Extra]>,
     expires_at: Option<SystemTime>,
 }
-
-/// A key of `UserInfo.extra` with its values.
-type Extra = (Cow<'static, str>, Box<[Box<str>]>);
 
 /// What a token says besides whose it is.
 #[cfg(feature = "jwks")]
@@ -96,12 +94,8 @@ impl ServiceAccountIdentity {
         {
             return None;
         }
-        let groups = user.groups.into_iter().map(shared_group).collect();
-        let extra = user
-            .extra
-            .into_iter()
-            .map(|(key, values)| (shared_extra_key(key), values.into_iter().map(String::into_boxed_str).collect()))
-            .collect();
+        let groups = Groups::new(user.groups);
+        let extra = user.extra.into_iter().map(|(key, values)| Extra::new(key, values)).collect();
         let uid = user.uid.into();
         Some(Self(Arc::new(Inner { username, uid, groups, audiences: audiences.into(), issuer, extra, expires_at })))
     }
@@ -111,12 +105,11 @@ impl ServiceAccountIdentity {
     #[cfg(feature = "jwks")]
     pub(crate) fn of_service_account(namespace: &str, name: &str, uid: &str, details: Details) -> Option<Self> {
         let username = Username::new(namespace, name).filter(|_| is_uid(uid))?;
-        let group = Cow::Owned(namespace_group(namespace));
-        let groups = Box::new([Cow::Borrowed(ALL_SERVICE_ACCOUNTS), group, Cow::Borrowed(AUTHENTICATED)]);
+        let groups = Groups::Standard(namespace_group(namespace).into());
         let Details { audiences, issuer, expires_at, mut extra } = details;
         // As in the API server's answer, where the keys of a map have an order.
         extra.sort_unstable_by_key(|(key, _)| *key);
-        let extra = extra.into_iter().map(|(key, value)| (key.into(), Box::from([value]))).collect();
+        let extra = extra.into_iter().map(|(key, value)| Extra::one(key, value)).collect();
         let (uid, audiences) = (uid.into(), audiences.into());
         Some(Self(Arc::new(Inner { username, uid, groups, audiences, issuer, extra, expires_at })))
     }
@@ -149,7 +142,7 @@ impl ServiceAccountIdentity {
     /// `system:authenticated`.
     #[must_use]
     pub fn groups(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.0.groups.iter().map(|group| &**group)
+        self.0.groups.iter()
     }
 
     /// Those audiences of the token that this service answers to.
@@ -192,12 +185,12 @@ impl ServiceAccountIdentity {
     /// [`pod`](Self::pod), [`node`](Self::node) and [`credential_id`](Self::credential_id) are read from.
     #[must_use]
     pub fn extra(&self) -> impl ExactSizeIterator<Item = (&str, impl ExactSizeIterator<Item = &str>)> {
-        self.0.extra.iter().map(|(key, values)| (&**key, values.iter().map(|value| &**value)))
+        self.0.extra.iter().map(|extra| (extra.key(), extra.values().iter().map(|value| &**value)))
     }
 
     fn first_extra(&self, wanted: &str) -> Option<&str> {
-        let (_, values) = self.0.extra.iter().find(|(key, _)| key == wanted)?;
-        values.first().map(|value| &**value)
+        let extra = self.0.extra.iter().find(|extra| extra.key() == wanted)?;
+        extra.values().first().map(|value| &**value)
     }
 
     fn bound(&self, name: &str, uid: &str) -> Option<BoundObject<'_>> {
@@ -239,7 +232,7 @@ impl Serialize for ServiceAccountIdentity {
         fields.serialize_field("node", &self.node())?;
         let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
         fields.serialize_field("exp", &self.expires_at().and_then(seconds))?;
-        let extra: BTreeMap<_, _> = self.0.extra.iter().map(|(key, values)| (key, values)).collect();
+        let extra: BTreeMap<_, _> = self.0.extra.iter().map(|extra| (extra.key(), extra.values())).collect();
         fields.serialize_field("extra", &extra)?;
         fields.end()
     }
@@ -298,19 +291,6 @@ fn namespace_group(namespace: &str) -> String {
 /// Kubernetes' uids are UUIDs, but nothing promises it: visible ASCII of a sane length.
 fn is_uid(uid: &str) -> bool {
     (1..=128).contains(&uid.len()) && uid.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// The strings that every identity has in common cost no memory of their own.
-fn shared_group(group: String) -> Cow<'static, str> {
-    match &*group {
-        ALL_SERVICE_ACCOUNTS => Cow::Borrowed(ALL_SERVICE_ACCOUNTS),
-        AUTHENTICATED => Cow::Borrowed(AUTHENTICATED),
-        _ => Cow::Owned(group),
-    }
-}
-
-fn shared_extra_key(key: String) -> Cow<'static, str> {
-    extra_key::ALL.into_iter().find(|known| *known == key).map_or(Cow::Owned(key), Cow::Borrowed)
 }
 
 #[cfg(test)]
