@@ -50,6 +50,7 @@ pub mod error;
 pub mod identity;
 pub mod inspect;
 mod json;
+mod metrics;
 pub mod server;
 mod token;
 mod unwind;

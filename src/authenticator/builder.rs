@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Authenticator, Shared, limit::Limit, precheck::Precheck};
+use super::{Authenticator, Shared, backend::Backend, limit::Limit, precheck::Precheck, tasks::Tasks};
 use crate::{
     audience::{Audiences, InvalidAudiences},
     cache::{Capacities, Flights, Lifetimes, VerdictCache},
@@ -13,6 +13,8 @@ use crate::{
 
 /// Beyond this a revoked token would be served for longer than a projected token lives by default.
 const LONGEST_TTL: Duration = Duration::from_secs(3600);
+/// No outage that nobody looks at lasts longer.
+const LONGEST_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// Where the whole `Authorization` header of HTTP servers ends, generously.
 const LONGEST_TOKEN: usize = 1024 * 1024;
 
@@ -54,7 +56,11 @@ impl AuthenticatorBuilder {
             audiences: Vec::new(),
             any_audience: false,
             issuers: Vec::new(),
-            lifetimes: Lifetimes { accepted: Duration::from_secs(60), rejected: Duration::from_secs(10) },
+            lifetimes: Lifetimes {
+                accepted: Duration::from_secs(60),
+                rejected: Duration::from_secs(10),
+                stale: Duration::ZERO,
+            },
             capacities: Capacities { accepted: 10_000, rejected: 1_000 },
             max_in_flight: 64,
             max_wait: Duration::from_secs(1),
@@ -91,9 +97,24 @@ impl AuthenticatorBuilder {
     /// Sets how long an accepted token is served from the cache, ± 10 %, but never past its `exp`. Zero turns the cache off.
     ///
     /// Defaults to 60 s, as controller-runtime does. This is how long a revocation goes unseen, together with the API
-    /// server's own 10 s.
+    /// server's own 10 s. A token that is in use past 80 % of its time is verified anew in the background, so that regular
+    /// callers never wait.
     pub fn cache_ttl(mut self, ttl: Duration) -> Self {
         self.lifetimes.accepted = ttl;
+        self
+    }
+
+    /// Keeps serving an accepted token for so long after its time is over, while it cannot be verified anew because the verifier is
+    /// in trouble ([`VerifyError`]); never past the token's `exp`. Off by default; at most 24 h.
+    ///
+    /// It trades revocation for availability: during an outage of the API server, a ServiceAccount or Pod that is deleted goes unseen
+    /// for that much longer. A verification goes on being tried, once a second for each token in use, and its answer counts
+    /// at once. The idea, and the name, are those of HTTP caches (`stale-if-error`,
+    /// [RFC 5861 §4](https://www.rfc-editor.org/rfc/rfc5861#section-4)).
+    ///
+    /// [`VerifyError`]: crate::error::VerifyError
+    pub fn serve_stale(mut self, grace: Duration) -> Self {
+        self.lifetimes.stale = grace;
         self
     }
 
@@ -176,17 +197,22 @@ impl AuthenticatorBuilder {
         }
         let cache = VerdictCache::new(self.capacities, self.lifetimes, self.clock.clone())
             .map_err(|_| BuildError::NoRandomness)?;
-        let shared = Shared {
+        let backend = Backend {
             verifier: self.verifier,
-            precheck: Precheck::new(audiences.clone(), self.issuers),
-            audiences,
+            audiences: audiences.clone(),
+            limit: Limit::new(self.max_in_flight, self.max_wait, self.clock.clone()),
+            timeout: self.verification_timeout,
+            counters: Default::default(),
+            clock: self.clock,
+        };
+        let shared = Shared {
             cache,
             flights: Flights::new(),
-            limit: Limit::new(self.max_in_flight, self.max_wait, self.clock.clone()),
-            verification_timeout: self.verification_timeout,
+            precheck: Precheck::new(audiences, self.issuers),
+            backend: Arc::new(backend),
+            tasks: Tasks::default(),
             max_token_length: self.max_token_length,
             realm: self.realm.into(),
-            clock: self.clock,
         };
         Ok(Authenticator { shared: Arc::new(shared) })
     }
@@ -200,14 +226,20 @@ impl AuthenticatorBuilder {
 
     fn check_numbers(&self) -> Result<(), BuildError> {
         let zero = |option, is_zero: bool| if is_zero { Err(BuildError::Zero(option)) } else { Ok(()) };
-        let too_long = |option, ttl| if ttl > LONGEST_TTL { Err(BuildError::TooLong { option, ttl }) } else { Ok(()) };
+        let too_long = |option, ttl, limit| {
+            if ttl > limit { Err(BuildError::TooLong { option, ttl, limit }) } else { Ok(()) }
+        };
         zero("cache_capacity", self.capacities.accepted == 0)?;
         zero("reject_capacity", self.capacities.rejected == 0)?;
         zero("max_in_flight", self.max_in_flight == 0)?;
         zero("verification_timeout", self.verification_timeout.is_zero())?;
         zero("max_token_length", self.max_token_length == 0)?;
-        too_long("cache_ttl", self.lifetimes.accepted)?;
-        too_long("reject_ttl", self.lifetimes.rejected)?;
+        too_long("cache_ttl", self.lifetimes.accepted, LONGEST_TTL)?;
+        too_long("reject_ttl", self.lifetimes.rejected, LONGEST_TTL)?;
+        too_long("serve_stale", self.lifetimes.stale, LONGEST_GRACE)?;
+        if self.lifetimes.accepted.is_zero() && !self.lifetimes.stale.is_zero() {
+            return Err(BuildError::StaleWithoutCache);
+        }
         if self.max_in_flight > tokio::sync::Semaphore::MAX_PERMITS {
             return Err(BuildError::TooLarge("max_in_flight"));
         }
@@ -240,13 +272,17 @@ pub enum BuildError {
     Zero(&'static str),
     /// The named option is beyond any sense.
     TooLarge(&'static str),
-    /// The named TTL is longer than an hour.
+    /// The named time is longer than its limit.
     TooLong {
         /// The option.
         option: &'static str,
         /// Its value.
         ttl: Duration,
+        /// The longest value that it may have.
+        limit: Duration,
     },
+    /// `serve_stale` is given, but `cache_ttl` is zero.
+    StaleWithoutCache,
     /// `max_wait` is not below `verification_timeout`.
     WaitBeyondTimeout,
     /// The realm cannot stand in a quoted string.
@@ -272,9 +308,11 @@ impl fmt::Display for BuildError {
                 write!(f, "{option} is 0, so that no token could ever be verified: give a positive value")
             }
             Self::TooLarge(option) => write!(f, "{option} is larger than can be meant: is it in the wrong unit?"),
-            Self::TooLong { option, ttl } => write!(
-                f,
-                "{option} is {ttl:?}: for that long a revoked token would be served; the limit is {LONGEST_TTL:?}"
+            Self::TooLong { option, ttl, limit } => {
+                write!(f, "{option} is {ttl:?}: for that long a revoked token could be served; the limit is {limit:?}")
+            }
+            Self::StaleWithoutCache => f.write_str(
+                "serve_stale() needs a cache, and cache_ttl is zero: give a positive cache_ttl, or drop serve_stale()",
             ),
             Self::WaitBeyondTimeout => {
                 f.write_str("max_wait must be shorter than verification_timeout, which would end it first")

@@ -1,11 +1,14 @@
 //! A limit on what is under way, with a bounded queue in front of it.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::{
     clock::Clock,
@@ -16,7 +19,8 @@ use crate::{
 const QUEUE_FACTOR: usize = 16;
 
 pub(super) struct Limit {
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    max_in_flight: usize,
     waiting: AtomicUsize,
     queue: usize,
     max_wait: Duration,
@@ -24,9 +28,10 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    pub(super) fn new(permits: usize, max_wait: Duration, clock: Clock) -> Self {
-        let queue = permits.saturating_mul(QUEUE_FACTOR);
-        Self { permits: Semaphore::new(permits), waiting: AtomicUsize::new(0), queue, max_wait, clock }
+    pub(super) fn new(max_in_flight: usize, max_wait: Duration, clock: Clock) -> Self {
+        let queue = max_in_flight.saturating_mul(QUEUE_FACTOR);
+        let permits = Arc::new(Semaphore::new(max_in_flight));
+        Self { permits, max_in_flight, waiting: AtomicUsize::new(0), queue, max_wait, clock }
     }
 
     /// A permit, at once if there is one.
@@ -39,6 +44,20 @@ impl Limit {
             Some(Ok(permit)) => Ok(permit),
             Some(Err(_)) | None => Err(saturated()),
         }
+    }
+
+    /// A permit for what nobody waits for: only while half of them are free, so that it keeps nobody else waiting.
+    pub(super) fn spare(&self) -> Option<OwnedSemaphorePermit> {
+        let is_idle = self.permits.available_permits() > self.max_in_flight / 2;
+        is_idle.then(|| Arc::clone(&self.permits).try_acquire_owned().ok())?
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.max_in_flight.saturating_sub(self.permits.available_permits())
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 }
 
@@ -76,7 +95,7 @@ mod tests {
         let _held = next.unwrap();
         let (late, ()) = tokio::join!(limit.acquire(), async { hands.advance(Duration::from_secs(1)) });
         assert_eq!(late.unwrap_err().kind(), VerifyErrorKind::Saturated);
-        assert_eq!(limit.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(limit.waiting(), 0);
     }
 
     #[tokio::test]
@@ -85,6 +104,19 @@ mod tests {
         let _held = limit.acquire().await.unwrap();
         limit.waiting.store(QUEUE_FACTOR, Ordering::Relaxed);
         assert_eq!(limit.acquire().await.unwrap_err().kind(), VerifyErrorKind::Saturated);
-        assert_eq!(limit.waiting.load(Ordering::Relaxed), QUEUE_FACTOR);
+        assert_eq!(limit.waiting(), QUEUE_FACTOR);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_takes_no_more_than_half() {
+        let limit = Limit::new(4, Duration::from_secs(1), ManualClock::new().clock());
+        let spare = [limit.spare().unwrap(), limit.spare().unwrap()];
+        assert!(limit.spare().is_none());
+        let _others = (limit.acquire().await.unwrap(), limit.acquire().await.unwrap());
+        assert_eq!(limit.in_flight(), 4);
+        drop(spare);
+        assert!(limit.spare().is_none());
+        assert_eq!(limit.in_flight(), 2);
+        assert!(Limit::new(1, Duration::from_secs(1), ManualClock::new().clock()).spare().is_some());
     }
 }

@@ -1,22 +1,27 @@
-//! A token that is not in the cache: one verification, however many wait for it, whoever goes away.
+//! A token that is not in the cache, or not for long: one verification, however many wait for it, whoever goes away.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
-use super::{Authenticator, Shared};
+use super::{
+    Authenticator, Shared,
+    backend::{Backend, Verification, poll_without_panic},
+};
 use crate::{
-    cache::{Digest, Follower, Joined, Leader},
+    cache::{Digest, Follower, Joined, Leader, Moment},
+    clock::Clock,
     error::{VerifyError, VerifyErrorKind},
-    token::{BearerToken, OwnedBearerToken},
-    unwind::{Panicked, call_caught, poll_caught},
-    verdict::Verdict,
+    identity::ServiceAccountIdentity,
+    token::{BearerToken, PresentedToken},
+    verdict::{Acceptance, Verdict},
 };
 
 /// A decision, or what kept us from it.
@@ -25,111 +30,174 @@ pub(crate) type Outcome = Result<Verdict, VerifyError>;
 /// Resolves when the lookup, which runs on its own, has come to its end.
 pub(crate) type Waiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-type Verification = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+/// How long those who wait for a verification wait beyond its own time limit.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) enum Lookup {
     Decided(Outcome),
     Waiting(Waiting),
 }
 
+/// A verification that must be ended by its outcome.
+struct Flight {
+    leader: Leader<Outcome>,
+    digest: Digest,
+    began: Moment,
+}
+
 impl Authenticator {
-    /// Decides at once where that takes no waiting: from the cache, by looking, or by computing. Whatever must wait goes on in
-    /// a task of its own.
+    /// The identity that was accepted for the token before, if it is still in the cache. One that will not be for long is
+    /// verified anew in the background, so that those who call regularly never wait.
+    #[inline]
+    pub(crate) fn cached(&self, token: PresentedToken<'_>, digest: &Digest) -> Option<ServiceAccountIdentity> {
+        let hit = self.shared.cache.accepted(digest)?;
+        if hit.is_due {
+            self.shared.refresh_ahead(token, *digest);
+        }
+        Some(hit.identity)
+    }
+
+    /// Decides about a token that is not [`cached`](Self::cached): at once where that takes no waiting, which is from the
+    /// cache, by looking, or by computing. Whatever must wait goes on in a task of its own.
     pub(crate) fn look_up(&self, token: BearerToken<'_>, digest: Digest) -> Lookup {
         let shared = &self.shared;
-        if let Some(verdict) = shared.cache.get(&digest) {
-            return Lookup::Decided(Ok(verdict));
+        let counters = &shared.backend.counters;
+        if let Some(reason) = shared.cache.rejected(&digest) {
+            counters.rejected_from_cache.increment();
+            return Lookup::Decided(Ok(Verdict::Reject(reason)));
         }
+        if let Some(identity) = shared.cache.stale(&digest, shared.backend.timeout.saturating_add(PATIENCE)) {
+            counters.served_stale.increment();
+            shared.refresh_ahead(token.into(), digest);
+            return Lookup::Decided(Ok(Verdict::Accept(Acceptance::new(identity))));
+        }
+        let began = shared.cache.now();
         if let Some(outcome) = shared.compute(token) {
-            shared.remember(digest, &outcome);
-            return Lookup::Decided(outcome);
+            return Lookup::Decided(shared.settle(digest, outcome, began));
         }
-        if let Err(reason) = shared.precheck.check(token, shared.clock.wall()) {
+        if let Err(reason) = shared.precheck.check(token, shared.backend.clock.wall()) {
+            counters.refused_unverified.increment();
             return Lookup::Decided(Ok(Verdict::Reject(reason)));
         }
         match shared.flights.join(digest) {
-            Joined::Follower(follower) => Lookup::Waiting(Box::pin(landing(follower))),
+            Joined::Follower(follower) => {
+                counters.followed.increment();
+                Lookup::Waiting(shared.landing(follower))
+            }
             Joined::Leader(leader) => shared.lead(leader, digest, token),
         }
     }
 }
 
 impl Shared {
-    /// What the verifier can say without waiting. It takes no place in the limit and no flight: a thread that computes is done
-    /// before it can begin another, and there is nothing to be saved for anybody else.
+    /// There is no flight of what is computed: nothing is to be saved for anybody else.
     fn compute(&self, token: BearerToken<'_>) -> Option<Outcome> {
         // Such a verifier looks at the claims by itself, but it does not know of the issuers that are configured here.
-        if self.precheck.has_issuers() && self.precheck.check(token, self.clock.wall()).is_err() {
+        if self.precheck.has_issuers() && self.precheck.check(token, self.backend.clock.wall()).is_err() {
             return None;
         }
-        match call_caught(|| self.verifier.verify_now(token, &self.audiences)) {
-            Ok(verdict) => verdict.map(Ok),
-            Err(panicked) => Some(Err(aborted(&panicked))),
-        }
+        self.backend.compute(token)
     }
 
     fn lead(self: &Arc<Self>, leader: Leader<Outcome>, digest: Digest, token: BearerToken<'_>) -> Lookup {
+        let began = self.cache.now();
         // Another flight may have landed between our look into the cache and our becoming the leader.
         if let Some(verdict) = self.cache.get(&digest) {
             leader.land(Ok(verdict.clone()));
             return Lookup::Decided(Ok(verdict));
         }
-        let mut verification: Verification = Box::pin(Arc::clone(self).verify(token.to_owned()));
+        let (backend, token) = (Arc::clone(&self.backend), token.to_owned());
+        let mut verification: Verification = Box::pin(async move { backend.verify(&token).await });
+        let flight = Flight { leader, digest, began };
         // Whoever wakes this waker wakes nobody, which is harmless: the task polls again before it waits.
         if let Poll::Ready(outcome) = poll_without_panic(&mut verification, &mut Context::from_waker(Waker::noop())) {
-            self.land(leader, digest, outcome.clone());
-            return Lookup::Decided(outcome);
+            return Lookup::Decided(self.land(flight, outcome));
         }
         let Ok(runtime) = Handle::try_current() else {
             let error = VerifyError::new(VerifyErrorKind::Aborted, "a verification that waits needs a Tokio runtime");
-            leader.land(Err(error.clone()));
-            return Lookup::Decided(Err(error));
+            return Lookup::Decided(self.land(flight, Err(error)));
         };
-        let follower = leader.follower();
-        runtime.spawn(Arc::clone(self).finish(verification, leader, digest).in_current_span());
-        Lookup::Waiting(Box::pin(landing(follower)))
+        let follower = flight.leader.follower();
+        self.spawn(&runtime, verification, flight);
+        Lookup::Waiting(self.landing(follower))
     }
 
-    async fn finish(self: Arc<Self>, mut verification: Verification, leader: Leader<Outcome>, digest: Digest) {
-        let verified = poll_fn(|cx| poll_without_panic(&mut verification, cx));
-        let outcome = self.clock.timeout(self.verification_timeout, verified).await.unwrap_or_else(|| {
-            let message = format!("the verification did not end within {:?}", self.verification_timeout);
-            Err(VerifyError::new(VerifyErrorKind::Timeout, message))
+    /// Verifies an accepted token anew, unless somebody does already or too much else is under way: nobody waits for it.
+    #[cold]
+    fn refresh_ahead(self: &Arc<Self>, token: PresentedToken<'_>, digest: Digest) {
+        if !self.cache.claim_refresh(&digest) {
+            return;
+        }
+        let (Ok(token), Ok(runtime)) = (token.parse(), Handle::try_current()) else { return };
+        let Some(permit) = self.backend.limit.spare() else { return };
+        let Joined::Leader(leader) = self.flights.join(digest) else { return };
+        self.backend.counters.refreshed_ahead.increment();
+        let flight = Flight { leader, digest, began: self.cache.now() };
+        let (backend, token) = (Arc::clone(&self.backend), token.to_owned());
+        let verification = Box::pin(async move {
+            let _permit = permit;
+            match backend.compute(token.borrow()) {
+                Some(outcome) => outcome,
+                None => backend.verify_in_turn(&token).await,
+            }
         });
-        self.land(leader, digest, outcome);
+        self.spawn(&runtime, verification, flight);
+    }
+
+    /// The task keeps no handle alive: it ends with the last one.
+    fn spawn(self: &Arc<Self>, runtime: &Handle, verification: Verification, flight: Flight) {
+        let (shared, backend) = (Arc::downgrade(self), Arc::clone(&self.backend));
+        self.tasks.spawn(runtime, finish(shared, backend, verification, flight).in_current_span());
     }
 
     /// Into the cache first, then to the followers: nobody can find neither the entry nor the flight.
-    fn land(&self, leader: Leader<Outcome>, digest: Digest, outcome: Outcome) {
-        self.remember(digest, &outcome);
-        leader.land(outcome);
+    fn land(&self, flight: Flight, outcome: Outcome) -> Outcome {
+        let outcome = self.settle(flight.digest, outcome, flight.began);
+        flight.leader.land(outcome.clone());
+        outcome
     }
 
-    fn remember(&self, digest: Digest, outcome: &Outcome) {
-        if let Ok(verdict) = outcome {
-            self.cache.insert(digest, verdict);
+    /// Keeps a decision. Where there is none, what was decided before may stand in for it.
+    fn settle(&self, digest: Digest, outcome: Outcome, began: Moment) -> Outcome {
+        self.backend.counters.count(&outcome);
+        let error = match outcome {
+            Ok(verdict) => {
+                self.cache.insert(digest, &verdict, began);
+                return Ok(verdict);
+            }
+            Err(error) => error,
+        };
+        let Some(identity) = self.cache.after_failure(&digest, error.retry_after()) else { return Err(error) };
+        if self.cache.accepted(&digest).is_none() {
+            self.backend.counters.served_stale.increment();
+        }
+        Ok(Verdict::Accept(Acceptance::new(identity)))
+    }
+
+    fn landing(&self, follower: Follower<Outcome>) -> Waiting {
+        let (clock, limit) = (self.backend.clock.clone(), self.backend.timeout.saturating_add(PATIENCE));
+        Box::pin(landing(follower, clock, limit))
+    }
+}
+
+async fn finish(shared: Weak<Shared>, backend: Arc<Backend>, verification: Verification, flight: Flight) {
+    let outcome = backend.within_limit(verification).await;
+    if let Some(shared) = shared.upgrade() {
+        // The leader's own request waits like the others.
+        drop(shared.land(flight, outcome));
+    }
+}
+
+async fn landing(mut follower: Follower<Outcome>, clock: Clock, limit: Duration) -> Outcome {
+    let aborted = || VerifyError::new(VerifyErrorKind::Aborted, "the verification was ended with its runtime");
+    match clock.timeout(limit, follower.outcome()).await {
+        Some(outcome) => outcome.unwrap_or_else(|| Err(aborted())),
+        None => {
+            follower.give_up();
+            let message = "the verification came to no end; is the runtime that it began on still driven?";
+            Err(VerifyError::new(VerifyErrorKind::Timeout, message))
         }
     }
-
-    async fn verify(self: Arc<Self>, token: OwnedBearerToken) -> Outcome {
-        let _permit = self.limit.acquire().await?;
-        self.verifier.verify(token.borrow(), &self.audiences).await
-    }
-}
-
-async fn landing(follower: Follower<Outcome>) -> Outcome {
-    let aborted = || VerifyError::new(VerifyErrorKind::Aborted, "the verification was ended with its runtime");
-    follower.outcome().await.unwrap_or_else(|| Err(aborted()))
-}
-
-/// Polls; a panic becomes an error, after which the future must not be polled again.
-fn poll_without_panic(verification: &mut Verification, cx: &mut Context<'_>) -> Poll<Outcome> {
-    poll_caught(verification.as_mut(), cx).map(|outcome| outcome.unwrap_or_else(|panicked| Err(aborted(&panicked))))
-}
-
-fn aborted(Panicked: &Panicked) -> VerifyError {
-    tracing::error!("the verifier panicked; the panic hook has printed where");
-    VerifyError::new(VerifyErrorKind::Aborted, "the verifier panicked")
 }
 
 #[cfg(test)]
@@ -153,7 +221,7 @@ mod tests {
         let digest = shared.cache.digest(token.expose_secret().as_bytes());
         let Joined::Leader(leader) = shared.flights.join(digest) else { panic!("nobody else leads") };
         let verdict = Verdict::Reject(Reason::Signature);
-        shared.cache.insert(digest, &verdict);
+        shared.cache.insert(digest, &verdict, shared.cache.now());
         let Lookup::Decided(outcome) = shared.lead(leader, digest, token) else { panic!("the cache knows") };
         assert_eq!(outcome.unwrap(), verdict);
         assert!(matches!(shared.flights.join(digest), Joined::Leader(_)), "the key is free");

@@ -1,26 +1,30 @@
 //! From a token to a decision: cache, pre-check, limits and single-flight around a verifier. Usable without Tower.
 
+mod backend;
 mod builder;
+mod invalidate;
 mod limit;
 mod lookup;
+mod metrics;
 mod precheck;
+mod tasks;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
+use backend::Backend;
 pub use builder::{AuthenticatorBuilder, BuildError};
-use limit::Limit;
 pub(crate) use lookup::{Lookup, Outcome, Waiting};
+pub use metrics::Metrics;
 use precheck::Precheck;
+use tasks::Tasks;
 
 pub(crate) use crate::cache::Digest;
 use crate::{
     audience::Audiences,
     cache::{Flights, VerdictCache},
-    clock::Clock,
     error::VerifyError,
-    identity::ServiceAccountIdentity,
     token::{BearerToken, PresentedToken},
-    verdict::Verdict,
+    verdict::{Acceptance, Verdict},
     verifier::{SharedVerifier, Verifier},
 };
 
@@ -53,16 +57,13 @@ pub struct Authenticator {
 }
 
 pub(crate) struct Shared {
-    verifier: SharedVerifier,
-    audiences: Audiences,
-    precheck: Precheck,
     cache: VerdictCache,
     flights: Arc<Flights<Outcome>>,
-    limit: Limit,
-    verification_timeout: Duration,
+    precheck: Precheck,
+    backend: Arc<Backend>,
+    tasks: Tasks,
     max_token_length: usize,
     realm: Arc<str>,
-    clock: Clock,
 }
 
 impl Authenticator {
@@ -73,13 +74,18 @@ impl Authenticator {
 
     /// Decides about `token`: from the cache, or by the verifier.
     ///
-    /// Dropping the future does not end a verification that others wait for too. Must be called within a Tokio runtime.
+    /// Dropping the future does not end a verification that others wait for too; dropping the last handle does. Must be called
+    /// within a Tokio runtime with its timer enabled.
     ///
     /// # Errors
     ///
     /// [`VerifyError`] if no decision could be reached. It says nothing about the token, and is not cached.
     pub async fn authenticate(&self, token: BearerToken<'_>) -> Result<Verdict, VerifyError> {
-        match self.look_up(token, self.digest(token.into())) {
+        let digest = self.digest(token.into());
+        if let Some(identity) = self.cached(token.into(), &digest) {
+            return Ok(Verdict::Accept(Acceptance::new(identity)));
+        }
+        match self.look_up(token, digest) {
             Lookup::Decided(outcome) => outcome,
             Lookup::Waiting(waiting) => waiting.await,
         }
@@ -90,16 +96,10 @@ impl Authenticator {
         self.shared.cache.digest(token.expose_secret())
     }
 
-    /// The identity that was accepted for the token of this digest before, if it is still in the cache.
-    #[inline]
-    pub(crate) fn cached(&self, digest: &Digest) -> Option<ServiceAccountIdentity> {
-        self.shared.cache.accepted(digest)
-    }
-
     /// The audiences that are accepted.
     #[must_use]
     pub fn audiences(&self) -> &Audiences {
-        &self.shared.audiences
+        &self.shared.backend.audiences
     }
 
     #[inline]
@@ -114,6 +114,6 @@ impl Authenticator {
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticator").field("audiences", &self.shared.audiences).finish_non_exhaustive()
+        f.debug_struct("Authenticator").field("audiences", &self.shared.backend.audiences).finish_non_exhaustive()
     }
 }

@@ -6,15 +6,19 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use moka::sync::Cache;
 use papaya::HashMap;
 
-use super::digest::{Digest, DigestHasher};
+use super::{
+    digest::{Digest, DigestHasher},
+    entry::{Entry, Hit, Stamp},
+    lifetimes::Lifetime,
+};
 use crate::{clock::Clock, identity::ServiceAccountIdentity};
 
 /// Every entry has its stamp in moka, or is about to get it there, or has just lost it: the map is never the larger one.
@@ -29,18 +33,6 @@ pub(super) struct AcceptedCache {
     entries: Arc<HashMap<Digest, Entry, DigestHasher>>,
     stamps: Cache<Digest, Stamp, DigestHasher>,
     next_stamp: AtomicU64,
-}
-
-type Stamp = u64;
-
-struct Entry {
-    identity: ServiceAccountIdentity,
-    fresh_until: Instant,
-    /// The identity's own, at hand without a second look into memory.
-    expires_at: Option<SystemTime>,
-    stamp: Stamp,
-    /// The last second, counted down to `fresh_until`, in which moka was told of a use.
-    told: AtomicU32,
 }
 
 impl AcceptedCache {
@@ -58,31 +50,19 @@ impl AcceptedCache {
         Self { entries, stamps, next_stamp: AtomicU64::new(0) }
     }
 
-    /// The identity of an entry, unless its time is over by either clock.
+    /// The entry, unless its time is over by either clock.
     #[inline]
-    pub(super) fn get(&self, digest: &Digest, clock: &Clock) -> Option<ServiceAccountIdentity> {
-        let (identity, tell) = self.look(digest, clock)?;
+    pub(super) fn get(&self, digest: &Digest, clock: &Clock) -> Option<Hit> {
+        let (hit, tell) = self.entries.pin().get(digest)?.hit(clock)?;
         if tell {
             self.tell(digest);
         }
-        Some(identity)
+        Some(hit)
     }
 
-    /// No lock, no allocation and no write but the reference count, save for one word once a second.
-    #[inline]
-    fn look(&self, digest: &Digest, clock: &Clock) -> Option<(ServiceAccountIdentity, bool)> {
-        let entries = self.entries.pin();
-        let entry = entries.get(digest)?;
-        let left = entry.fresh_until.checked_duration_since(clock.monotonic()).filter(|left| !left.is_zero())?;
-        if entry.expires_at.is_some_and(|expiry| expiry <= clock.wall()) {
-            return None;
-        }
-        let second = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
-        let tell = entry.told.load(Ordering::Relaxed) != second;
-        if tell {
-            entry.told.store(second, Ordering::Relaxed);
-        }
-        Some((entry.identity.clone(), tell))
+    /// What `look` makes of the entry, fresh or not.
+    pub(super) fn look<T>(&self, digest: &Digest, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+        self.entries.pin().get(digest).map(look)
     }
 
     /// Lets moka know that the entry is in use. What is used every second counts more than what is used now and then; that is
@@ -92,22 +72,49 @@ impl AcceptedCache {
         let _ = self.stamps.get(digest);
     }
 
-    pub(super) fn insert(&self, digest: Digest, identity: ServiceAccountIdentity, fresh_until: Instant) {
+    pub(super) fn insert(
+        &self,
+        digest: Digest,
+        identity: ServiceAccountIdentity,
+        now: Instant,
+        lifetime: Lifetime,
+    ) -> Stamp {
         let stamp = self.next_stamp.fetch_add(1, Ordering::Relaxed);
         // moka admits a newcomer to a full cache by how often it was asked for, and only its reads count.
         self.tell(&digest);
-        let (expires_at, told) = (identity.expires_at(), AtomicU32::new(u32::MAX));
-        self.entries.pin().insert(digest, Entry { identity, fresh_until, expires_at, stamp, told });
+        self.entries.pin().insert(digest, Entry::new(identity, stamp, now, lifetime));
         self.stamps.insert(digest, stamp);
+        stamp
+    }
+
+    /// Removes an entry from the map at once; its stamp follows.
+    pub(super) fn remove(&self, digest: &Digest) {
+        if self.entries.pin().remove(digest).is_some() {
+            self.stamps.invalidate(digest);
+        }
+    }
+
+    /// The same, for all that are meant.
+    pub(super) fn remove_those(&self, are_meant: impl Fn(&ServiceAccountIdentity) -> bool) {
+        for (digest, entry) in &self.entries.pin() {
+            if are_meant(&entry.identity) {
+                self.remove(digest);
+            }
+        }
+    }
+
+    /// How many entries there are, those included whose time is over but whose room is not needed yet.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 }
 
 #[cfg(test)]
 impl AcceptedCache {
     /// How many entries the map has, once moka has done what it had put off.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn settled_len(&self) -> usize {
         self.stamps.run_pending_tasks();
-        self.entries.len()
+        self.len()
     }
 }
 
@@ -135,12 +142,16 @@ mod tests {
         }
 
         fn insert(&self, name: &str) {
-            let fresh_until = self.hands.clock().monotonic() + MINUTE;
-            self.cache.insert(self.key.digest(name.as_bytes()), self.identity.clone(), fresh_until);
+            let now = self.hands.clock().monotonic();
+            self.cache.insert(self.digest(name), self.identity.clone(), now, Lifetime::up_to(MINUTE));
+        }
+
+        fn digest(&self, name: &str) -> Digest {
+            self.key.digest(name.as_bytes())
         }
 
         fn has(&self, name: &str) -> bool {
-            self.cache.get(&self.key.digest(name.as_bytes()), &self.hands.clock()).is_some()
+            self.cache.get(&self.digest(name), &self.hands.clock()).is_some()
         }
 
         fn agree(&self) -> bool {
@@ -156,7 +167,7 @@ mod tests {
         for number in 0..10_000 {
             fixture.insert(&number.to_string());
         }
-        assert_eq!(fixture.cache.len(), 100);
+        assert_eq!(fixture.cache.settled_len(), 100);
         assert_eq!(fixture.cache.stamps.entry_count(), 100);
         assert!(fixture.agree());
     }
@@ -177,16 +188,31 @@ mod tests {
             fixture.insert("a");
             assert!(fixture.has("a"));
         }
-        assert_eq!(fixture.cache.len(), 1);
+        assert_eq!(fixture.cache.settled_len(), 1);
     }
 
     #[test]
     fn an_entry_of_which_moka_knows_nothing_is_not_there_for_long() {
         let fixture = Fixture::with_capacity(100);
         fixture.insert("a");
-        fixture.cache.stamps.invalidate(&fixture.key.digest(b"a"));
+        fixture.cache.stamps.invalidate(&fixture.digest("a"));
         assert!(!fixture.has("a"));
-        assert_eq!(fixture.cache.len(), 0);
+        assert_eq!(fixture.cache.settled_len(), 0);
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_from_both_and_can_come_again() {
+        let fixture = Fixture::with_capacity(100);
+        ["a", "b", "c"].iter().for_each(|name| fixture.insert(name));
+        fixture.cache.remove(&fixture.digest("a"));
+        assert!(!fixture.has("a") && fixture.has("b"));
+        assert_eq!(fixture.cache.settled_len(), 2);
+        fixture.insert("a");
+        fixture.cache.remove_those(|identity| identity.name() == "other");
+        assert_eq!(fixture.cache.settled_len(), 3);
+        fixture.cache.remove_those(|identity| identity.name() == "sa");
+        assert_eq!(fixture.cache.settled_len(), 0);
+        assert_eq!(fixture.cache.stamps.entry_count(), 0);
     }
 
     #[test]
@@ -202,11 +228,11 @@ mod tests {
             }
             fixture.hands.advance(Duration::from_secs(1));
         }
-        assert!(fixture.cache.len() <= 100);
+        assert!(fixture.cache.settled_len() <= 100);
     }
 
     #[test]
-    fn map_and_moka_agree_after_threads_have_replaced_evicted_and_read_the_same_tokens() {
+    fn map_and_moka_agree_after_threads_have_replaced_evicted_removed_and_read_the_same_tokens() {
         let fixture = Fixture::with_capacity(50);
         thread::scope(|scope| {
             for thread in 0..4 {
@@ -216,12 +242,14 @@ mod tests {
                         let name = (turn * (thread + 3) % 80).to_string();
                         if turn % 3 == 0 || !fixture.has(&name) {
                             fixture.insert(&name);
+                        } else if turn % 7 == 0 {
+                            fixture.cache.remove(&fixture.digest(&name));
                         }
                     }
                 });
             }
         });
-        assert!(fixture.cache.len() <= 50);
+        assert!(fixture.cache.settled_len() <= 50);
         assert!(fixture.agree());
         assert!(fixture.cache.entries.len() as u64 <= fixture.cache.stamps.entry_count());
     }

@@ -28,7 +28,11 @@ pub(crate) struct Leader<T> {
 }
 
 /// Waits for the leader.
-pub(crate) struct Follower<T>(watch::Receiver<Option<T>>);
+pub(crate) struct Follower<T> {
+    flights: Arc<Flights<T>>,
+    digest: Digest,
+    outcome: watch::Receiver<Option<T>>,
+}
 
 impl<T> Flights<T> {
     pub(crate) fn new() -> Arc<Self> {
@@ -38,11 +42,29 @@ impl<T> Flights<T> {
     pub(crate) fn join(self: &Arc<Self>, digest: Digest) -> Joined<T> {
         let mut under_way = self.under_way();
         if let Some(outcome) = under_way.get(&digest) {
-            return Joined::Follower(Follower(outcome.clone()));
+            return Joined::Follower(Follower { flights: Arc::clone(self), digest, outcome: outcome.clone() });
         }
         let (sender, receiver) = watch::channel(None);
         under_way.insert(digest, receiver);
         Joined::Leader(Leader { flights: Arc::clone(self), digest, outcome: sender })
+    }
+
+    /// Lets nobody else follow the flight of this token, which goes on for those who do already.
+    pub(crate) fn detach(&self, digest: &Digest) {
+        self.under_way().remove(digest);
+    }
+
+    /// The same for all flights.
+    pub(crate) fn detach_all(&self) {
+        self.under_way().clear();
+    }
+
+    /// Removes the flight of this outcome, and not its successor's.
+    fn end(&self, digest: &Digest, outcome: &watch::Receiver<Option<T>>) {
+        let mut under_way = self.under_way();
+        if under_way.get(digest).is_some_and(|current| current.same_channel(outcome)) {
+            under_way.remove(digest);
+        }
     }
 
     fn under_way(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<Option<T>>, DigestHasher>> {
@@ -54,7 +76,7 @@ impl<T> Flights<T> {
 impl<T> Leader<T> {
     /// A follower of this leader, for the one who became it but does not want to do the work in person.
     pub(crate) fn follower(&self) -> Follower<T> {
-        Follower(self.outcome.subscribe())
+        Follower { flights: Arc::clone(&self.flights), digest: self.digest, outcome: self.outcome.subscribe() }
     }
 
     /// Tells the outcome to all followers and frees the key.
@@ -65,14 +87,19 @@ impl<T> Leader<T> {
 
 impl<T> Drop for Leader<T> {
     fn drop(&mut self) {
-        self.flights.under_way().remove(&self.digest);
+        self.flights.end(&self.digest, &self.outcome.subscribe());
     }
 }
 
 impl<T: Clone> Follower<T> {
     /// The leader's outcome; `None` if it ended without one.
-    pub(crate) async fn outcome(mut self) -> Option<T> {
-        self.0.wait_for(Option::is_some).await.ok()?.clone()
+    pub(crate) async fn outcome(&mut self) -> Option<T> {
+        self.outcome.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Frees the key of a leader that does not come to an end, because its runtime is not driven any more for instance.
+    pub(crate) fn give_up(self) {
+        self.flights.end(&self.digest, &self.outcome);
     }
 }
 
@@ -100,7 +127,7 @@ mod tests {
     async fn followers_get_the_leaders_outcome_and_the_key_is_free_again() {
         let flights = Flights::new();
         let leader = lead(&flights, "a");
-        let (first, second) = (follow(&flights, "a"), follow(&flights, "a"));
+        let (mut first, mut second) = (follow(&flights, "a"), follow(&flights, "a"));
         let other = lead(&flights, "b");
         leader.land(7);
         assert_eq!((first.outcome().await, second.outcome().await), (Some(7), Some(7)));
@@ -113,8 +140,8 @@ mod tests {
     async fn a_leader_that_ends_without_an_outcome_frees_the_key_and_its_followers() {
         let flights = Flights::new();
         let leader = lead(&flights, "a");
-        let follower = follow(&flights, "a");
-        let waiting = tokio::spawn(follower.outcome());
+        let mut follower = follow(&flights, "a");
+        let waiting = tokio::spawn(async move { follower.outcome().await });
         tokio::task::yield_now().await;
         drop(leader);
         assert_eq!(waiting.await.unwrap(), None);
@@ -125,9 +152,37 @@ mod tests {
     async fn a_follower_that_goes_away_changes_nothing() {
         let flights = Flights::new();
         let leader = lead(&flights, "a");
-        let (gone, stays) = (follow(&flights, "a"), follow(&flights, "a"));
+        let (gone, mut stays) = (follow(&flights, "a"), follow(&flights, "a"));
         drop(gone);
         leader.land(1);
         assert_eq!(stays.outcome().await, Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_detached_flight_lands_for_its_own_followers_and_leaves_its_successor_alone() {
+        let flights = Flights::new();
+        let old = lead(&flights, "a");
+        let mut follower = follow(&flights, "a");
+        flights.detach(&digest("a"));
+        let new = lead(&flights, "a");
+        old.land(1);
+        assert_eq!(follower.outcome().await, Some(1));
+        let mut later = follow(&flights, "a");
+        flights.detach_all();
+        new.land(2);
+        assert_eq!(later.outcome().await, Some(2));
+        assert!(flights.under_way().is_empty());
+    }
+
+    #[test]
+    fn a_follower_that_gives_up_frees_the_key_of_its_own_leader_only() {
+        let flights = Flights::new();
+        let stuck = lead(&flights, "a");
+        let (first, second) = (follow(&flights, "a"), follow(&flights, "a"));
+        first.give_up();
+        let _next = lead(&flights, "a");
+        second.give_up();
+        drop(stuck);
+        follow(&flights, "a");
     }
 }

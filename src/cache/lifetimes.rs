@@ -2,37 +2,61 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::identity::ServiceAccountIdentity;
+
 /// A tenth, either way: entries that were made together do not expire together.
 const JITTER: f64 = 0.1;
+/// Past so much of its time an accepted token is verified anew ahead of its end.
+const REFRESH_AFTER: f64 = 0.8;
 
 /// The configured lifetimes; zero keeps nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetimes {
     pub(crate) accepted: Duration,
     pub(crate) rejected: Duration,
+    /// For how long after its time an accepted token may still be served while it cannot be verified anew.
+    pub(crate) stale: Duration,
+}
+
+/// The lifetime of an accepted token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lifetime {
+    pub(super) fresh: Duration,
+    /// As long as `fresh` where a refresh gains nothing.
+    pub(super) refresh_after: Duration,
 }
 
 impl Lifetimes {
-    /// The lifetime of an accepted token: jittered, and never past its `exp`. `None` if it may not be kept.
-    pub(crate) fn accepted(&self, expires_at: Option<SystemTime>, now: SystemTime) -> Option<Duration> {
-        let lifetime = jittered(self.accepted);
-        let left = match expires_at {
-            Some(expiry) => lifetime.min(expiry.duration_since(now).unwrap_or_default()),
-            None => lifetime,
-        };
-        (!left.is_zero()).then_some(left)
+    /// Jittered, and never past the token's `exp`. `None` if it may not be kept.
+    pub(super) fn accepted(&self, identity: &ServiceAccountIdentity, now: SystemTime) -> Option<Lifetime> {
+        let ttl = jittered(self.accepted);
+        let left = identity.expires_at().map_or(ttl, |expiry| expiry.duration_since(now).unwrap_or_default());
+        let lifetime = if left < ttl { Lifetime::up_to(left) } else { Lifetime::refreshed(ttl) };
+        (!lifetime.fresh.is_zero()).then_some(lifetime)
     }
 
-    pub(crate) fn rejected(&self) -> Option<Duration> {
+    pub(super) fn rejected(&self) -> Option<Duration> {
         (!self.rejected.is_zero()).then(|| jittered(self.rejected))
     }
 
-    pub(crate) fn longest_accepted(&self) -> Duration {
-        self.accepted.mul_f64(1.0 + JITTER)
+    /// The longest time that an accepted token may be kept for.
+    pub(super) fn longest_accepted(&self) -> Duration {
+        self.accepted.mul_f64(1.0 + JITTER).saturating_add(self.stale)
     }
 
-    pub(crate) fn longest_rejected(&self) -> Duration {
+    pub(super) fn longest_rejected(&self) -> Duration {
         self.rejected.mul_f64(1.0 + JITTER)
+    }
+}
+
+impl Lifetime {
+    fn refreshed(ttl: Duration) -> Self {
+        Self { fresh: ttl, refresh_after: ttl.mul_f64(REFRESH_AFTER) }
+    }
+
+    /// Ends with `exp`, say, which no refresh would change.
+    pub(super) fn up_to(end: Duration) -> Self {
+        Self { fresh: end, refresh_after: end }
     }
 }
 
@@ -45,26 +69,33 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::testing::IdentityBuilder;
+
+    const LIFETIMES: Lifetimes =
+        Lifetimes { accepted: Duration::from_secs(60), rejected: Duration::ZERO, stale: Duration::from_secs(600) };
 
     #[test]
     fn jitter_stays_within_a_tenth_and_spreads() {
-        let lifetimes = Lifetimes { accepted: Duration::from_secs(60), rejected: Duration::from_secs(10) };
-        let drawn: Vec<_> = (0..1000).filter_map(|_| lifetimes.accepted(None, UNIX_EPOCH)).collect();
+        let identity = IdentityBuilder::new("ns", "sa").build();
+        let drawn: Vec<_> = (0..1000).filter_map(|_| LIFETIMES.accepted(&identity, UNIX_EPOCH)).collect();
         assert_eq!(drawn.len(), 1000);
-        assert!(drawn.iter().all(|life| (54..=66).contains(&life.as_secs()) && *life <= lifetimes.longest_accepted()));
-        assert!(drawn.iter().min().unwrap().as_secs() < 57 && drawn.iter().max().unwrap().as_secs() > 62);
+        assert!(drawn.iter().all(|life| (54..=66).contains(&life.fresh.as_secs())));
+        assert!(drawn.iter().all(|life| life.fresh + LIFETIMES.stale <= LIFETIMES.longest_accepted()));
+        assert!(drawn.iter().all(|life| life.refresh_after == life.fresh.mul_f64(0.8)));
+        let seconds = || drawn.iter().map(|life| life.fresh.as_secs());
+        assert!(seconds().min().unwrap() < 57 && seconds().max().unwrap() > 62);
     }
 
     #[test]
-    fn exp_is_the_end_whatever_the_jitter() {
-        let lifetimes = Lifetimes { accepted: Duration::from_secs(60), rejected: Duration::ZERO };
+    fn exp_is_the_end_whatever_the_jitter_and_is_not_refreshed() {
         let now = UNIX_EPOCH + Duration::from_secs(1000);
+        let until = |expiry| LIFETIMES.accepted(&IdentityBuilder::new("ns", "sa").expires_at(expiry).build(), now);
         for _ in 0..100 {
-            let life = lifetimes.accepted(Some(now + Duration::from_secs(50)), now);
-            assert_eq!(life, Some(Duration::from_secs(50)));
+            let fifty = Duration::from_secs(50);
+            assert_eq!(until(now + fifty), Some(Lifetime { fresh: fifty, refresh_after: fifty }));
         }
-        assert_eq!(lifetimes.accepted(Some(now), now), None);
-        assert_eq!(lifetimes.accepted(Some(UNIX_EPOCH), now), None);
-        assert_eq!(lifetimes.rejected(), None);
+        assert_eq!(until(now), None);
+        assert_eq!(until(UNIX_EPOCH), None);
+        assert_eq!(LIFETIMES.rejected(), None);
     }
 }

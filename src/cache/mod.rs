@@ -2,10 +2,12 @@
 
 mod accepted;
 mod digest;
+mod entry;
 mod flight;
+mod invalidations;
 mod lifetimes;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 
@@ -18,8 +20,18 @@ use crate::{
 use accepted::AcceptedCache;
 pub(crate) use digest::Digest;
 use digest::{DigestHasher, DigestKey};
+pub(crate) use entry::Hit;
 pub(crate) use flight::{Flights, Follower, Joined, Leader};
+use invalidations::Invalidations;
+pub(crate) use invalidations::{Invalidation, Moment};
+use lifetimes::Lifetime;
 pub(crate) use lifetimes::Lifetimes;
+
+/// For so long an API server answers from a cache of its own about tokens that it has verified (10 s), and a second more: what
+/// it says soon after an invalidation may be what it knew before.
+const API_SERVER_TTL: Duration = Duration::from_secs(11);
+/// The longest pause after a failed attempt to verify an accepted token anew, whatever the verifier asks for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Two caches, so that a flood of junk can never evict an accepted caller.
 ///
@@ -29,6 +41,7 @@ pub(crate) struct VerdictCache {
     accepted: AcceptedCache,
     rejected: Cache<Digest, Rejected, DigestHasher>,
     lifetimes: Lifetimes,
+    invalidations: Invalidations,
     clock: Clock,
 }
 
@@ -53,6 +66,7 @@ impl VerdictCache {
             accepted: AcceptedCache::new(capacities.accepted, lifetimes.longest_accepted()),
             rejected: rejected.build_with_hasher(DigestHasher::default()),
             lifetimes,
+            invalidations: Invalidations::default(),
             clock,
         })
     }
@@ -64,33 +78,108 @@ impl VerdictCache {
 
     /// The identity that was accepted for this token, unless its time is over by either clock.
     #[inline]
-    pub(crate) fn accepted(&self, digest: &Digest) -> Option<ServiceAccountIdentity> {
+    pub(crate) fn accepted(&self, digest: &Digest) -> Option<Hit> {
         self.accepted.get(digest, &self.clock)
     }
 
-    pub(crate) fn get(&self, digest: &Digest) -> Option<Verdict> {
-        if let Some(identity) = self.accepted(digest) {
-            return Some(Verdict::Accept(Acceptance::new(identity)));
-        }
+    pub(crate) fn rejected(&self, digest: &Digest) -> Option<Reason> {
         let entry = self.rejected.get(digest)?;
-        (self.clock.monotonic() < entry.fresh_until).then_some(Verdict::Reject(entry.reason))
+        (self.clock.monotonic() < entry.fresh_until).then_some(entry.reason)
     }
 
-    pub(crate) fn insert(&self, digest: Digest, verdict: &Verdict) {
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Verdict> {
+        if let Some(hit) = self.accepted(digest) {
+            return Some(Verdict::Accept(Acceptance::new(hit.identity)));
+        }
+        self.rejected(digest).map(Verdict::Reject)
+    }
+
+    /// Whether the caller is the one to verify an accepted token anew in the background.
+    pub(crate) fn claim_refresh(&self, digest: &Digest) -> bool {
         let now = self.clock.monotonic();
+        self.accepted.look(digest, |entry| entry.claim_attempt(now)).unwrap_or(false)
+    }
+
+    /// An accepted token could not be verified anew: what may be served nonetheless.
+    pub(crate) fn after_failure(&self, digest: &Digest, pause: Option<Duration>) -> Option<ServiceAccountIdentity> {
+        let (now, pause) = (self.clock.monotonic(), pause.unwrap_or_default().min(LONGEST_PAUSE));
+        self.accepted.look(digest, |entry| {
+            entry.note_failure(now, pause);
+            entry.within(self.lifetimes.stale, &self.clock)
+        })?
+    }
+
+    /// The identity of an accepted token whose time is over, where that may be served and an attempt to verify it anew has
+    /// failed within `recent`.
+    pub(crate) fn stale(&self, digest: &Digest, recent: Duration) -> Option<ServiceAccountIdentity> {
+        if self.lifetimes.stale.is_zero() {
+            return None;
+        }
+        let now = self.clock.monotonic();
+        self.accepted.look(digest, |entry| {
+            entry.has_failed_within(recent, now).then(|| entry.within(self.lifetimes.stale, &self.clock))?
+        })?
+    }
+
+    /// To be taken before a verification begins, and given to [`insert`](Self::insert).
+    pub(crate) fn now(&self) -> Moment {
+        self.invalidations.now()
+    }
+
+    /// Keeps a verdict, unless its token was invalidated since the verification `began`.
+    pub(crate) fn insert(&self, digest: Digest, verdict: &Verdict, began: Moment) {
         match verdict {
-            Verdict::Accept(acceptance) => {
-                let identity = acceptance.identity().clone();
-                if let Some(lifetime) = self.lifetimes.accepted(identity.expires_at(), self.clock.wall()) {
-                    self.accepted.insert(digest, identity, now + lifetime);
-                }
-            }
+            Verdict::Accept(acceptance) => self.insert_accepted(digest, acceptance.identity(), began),
             Verdict::Reject(reason) => {
+                self.accepted.remove(&digest);
                 if let Some(lifetime) = self.lifetimes.rejected() {
-                    self.rejected.insert(digest, Rejected { reason: *reason, fresh_until: now + lifetime });
+                    let fresh_until = self.clock.monotonic() + lifetime;
+                    self.rejected.insert(digest, Rejected { reason: *reason, fresh_until });
+                    if self.invalidations.any_since(began, &digest, None) {
+                        self.rejected.invalidate(&digest);
+                    }
                 }
             }
         }
+    }
+
+    fn insert_accepted(&self, digest: Digest, identity: &ServiceAccountIdentity, began: Moment) {
+        let now = self.clock.monotonic();
+        let Some(mut lifetime) = self.lifetimes.accepted(identity, self.clock.wall()) else { return };
+        if let Some(at) = self.invalidations.last_of(&digest, identity) {
+            let unsettled = API_SERVER_TTL.saturating_sub(now.saturating_duration_since(at));
+            if !unsettled.is_zero() && unsettled < lifetime.fresh {
+                lifetime = Lifetime::up_to(unsettled);
+            }
+        }
+        self.accepted.insert(digest, identity.clone(), now, lifetime);
+        // An invalidation that is not seen here comes later, and finds the entry.
+        if self.invalidations.any_since(began, &digest, Some(identity)) {
+            self.accepted.remove(&digest);
+        }
+    }
+
+    /// Forgets decisions, and those to come of verifications that have begun.
+    pub(crate) fn invalidate(&self, invalidation: &Invalidation) {
+        self.invalidations.push(self.clock.monotonic(), invalidation.clone());
+        match invalidation {
+            Invalidation::Token(digest) => {
+                self.accepted.remove(digest);
+                self.rejected.invalidate(digest);
+            }
+            Invalidation::ServiceAccount(_) | Invalidation::Pod(_) => {
+                self.accepted.remove_those(|identity| invalidation.names(identity));
+            }
+            Invalidation::All => {
+                self.accepted.remove_those(|_| true);
+                self.rejected.invalidate_all();
+            }
+        }
+    }
+
+    /// How many accepted and how many rejected tokens there are, about.
+    pub(crate) fn len(&self) -> (u64, u64) {
+        (self.accepted.len() as u64, self.rejected.entry_count())
     }
 }
 
@@ -108,12 +197,16 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn cache(hands: &ManualClock) -> VerdictCache {
-        let lifetimes = Lifetimes { accepted: MINUTE, rejected: MINUTE / 6 };
+        let lifetimes = Lifetimes { accepted: MINUTE, rejected: MINUTE / 6, stale: Duration::ZERO };
         VerdictCache::new(Capacities { accepted: 100, rejected: 10 }, lifetimes, hands.clock()).unwrap()
     }
 
     fn digest(cache: &VerdictCache, token: &str) -> Digest {
         cache.digest(token.as_bytes())
+    }
+
+    fn insert(cache: &VerdictCache, key: Digest, verdict: &Verdict) {
+        cache.insert(key, verdict, cache.now());
     }
 
     fn accept(identity: IdentityBuilder) -> Verdict {
@@ -125,7 +218,7 @@ mod tests {
         let hands = ManualClock::new();
         let cache = cache(&hands);
         let key = digest(&cache, "a");
-        cache.insert(key, &accept(IdentityBuilder::new("ns", "sa")));
+        insert(&cache, key, &accept(IdentityBuilder::new("ns", "sa")));
         hands.advance(MINUTE * 9 / 10 - Duration::from_millis(1));
         assert!(cache.accepted(&key).is_some());
         hands.advance(MINUTE * 2 / 10 + Duration::from_millis(2));
@@ -138,7 +231,7 @@ mod tests {
         let cache = cache(&hands);
         let key = digest(&cache, "a");
         let expiry = hands.clock().wall() + Duration::from_secs(20);
-        cache.insert(key, &accept(IdentityBuilder::new("ns", "sa").expires_at(expiry)));
+        insert(&cache, key, &accept(IdentityBuilder::new("ns", "sa").expires_at(expiry)));
         hands.advance(Duration::from_millis(19_999));
         assert!(cache.accepted(&key).is_some());
         hands.advance(Duration::from_millis(1));
@@ -151,8 +244,8 @@ mod tests {
         let cache = cache(&hands);
         let (short, long) = (digest(&cache, "a"), digest(&cache, "b"));
         let expiry = hands.clock().wall() + MINUTE * 30;
-        cache.insert(short, &accept(IdentityBuilder::new("ns", "sa").expires_at(expiry)));
-        cache.insert(long, &accept(IdentityBuilder::new("ns", "sa").expires_at(expiry)));
+        insert(&cache, short, &accept(IdentityBuilder::new("ns", "sa").expires_at(expiry)));
+        insert(&cache, long, &accept(IdentityBuilder::new("ns", "sa").expires_at(expiry)));
         hands.jump_forward(MINUTE * 60);
         assert!(cache.accepted(&short).is_none());
         hands.jump_back(MINUTE * 120);
@@ -166,9 +259,9 @@ mod tests {
         let hands = ManualClock::new();
         let cache = cache(&hands);
         let good = digest(&cache, "good");
-        cache.insert(good, &accept(IdentityBuilder::new("ns", "sa")));
+        insert(&cache, good, &accept(IdentityBuilder::new("ns", "sa")));
         for junk in 0..10_000 {
-            cache.insert(digest(&cache, &format!("junk{junk}")), &Verdict::Reject(Reason::Signature));
+            insert(&cache, digest(&cache, &format!("junk{junk}")), &Verdict::Reject(Reason::Signature));
         }
         cache.rejected.run_pending_tasks();
         assert!(cache.rejected.entry_count() <= 10, "bounded");
@@ -177,7 +270,7 @@ mod tests {
         let last = digest(&cache, "last");
         cache.rejected.invalidate_all();
         cache.rejected.run_pending_tasks();
-        cache.insert(last, &Verdict::Reject(Reason::Signature));
+        insert(&cache, last, &Verdict::Reject(Reason::Signature));
         assert_eq!(cache.get(&last), Some(Verdict::Reject(Reason::Signature)));
         hands.advance(MINUTE / 5);
         assert_eq!(cache.get(&last), None);
@@ -186,11 +279,11 @@ mod tests {
     #[test]
     fn a_ttl_of_zero_keeps_nothing() {
         let hands = ManualClock::new();
-        let lifetimes = Lifetimes { accepted: Duration::ZERO, rejected: Duration::ZERO };
+        let lifetimes = Lifetimes { accepted: Duration::ZERO, rejected: Duration::ZERO, stale: Duration::ZERO };
         let cache = VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, hands.clock()).unwrap();
         let key = digest(&cache, "a");
-        cache.insert(key, &accept(IdentityBuilder::new("ns", "sa")));
-        cache.insert(key, &Verdict::Reject(Reason::Signature));
+        insert(&cache, key, &accept(IdentityBuilder::new("ns", "sa")));
+        insert(&cache, key, &Verdict::Reject(Reason::Signature));
         assert_eq!(cache.get(&key), None);
         assert_eq!(cache.accepted.len() + cache.rejected.iter().count(), 0);
     }

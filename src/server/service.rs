@@ -62,7 +62,7 @@ impl<S, R> Authenticate<S, R> {
         };
         // What was accepted before was parsed before: the digest is of all its bytes, so these are the same.
         let digest = self.authenticator.digest(token);
-        if let Some(identity) = self.authenticator.cached(&digest) {
+        if let Some(identity) = self.authenticator.cached(token, &digest) {
             return Seen::Identity(identity);
         }
         self.examine(token, digest)

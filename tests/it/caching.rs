@@ -158,8 +158,18 @@ fn every_bad_combination_fails_in_build_and_says_what_to_do() {
         (with().max_wait(MINUTE).build(), BuildError::WaitBeyondTimeout, "shorter"),
         (
             with().cache_ttl(MINUTE * 61).build(),
-            BuildError::TooLong { option: "cache_ttl", ttl: MINUTE * 61 },
+            BuildError::TooLong { option: "cache_ttl", ttl: MINUTE * 61, limit: MINUTE * 60 },
             "revoked",
+        ),
+        (
+            with().serve_stale(MINUTE * 60 * 25).build(),
+            BuildError::TooLong { option: "serve_stale", ttl: MINUTE * 60 * 25, limit: MINUTE * 60 * 24 },
+            "revoked",
+        ),
+        (
+            with().cache_ttl(Duration::ZERO).serve_stale(MINUTE).build(),
+            BuildError::StaleWithoutCache,
+            "positive cache_ttl",
         ),
         (with().realm("a\"b").build(), BuildError::Realm("a\"b".into()), "visible ASCII"),
         (with().realm("").build(), BuildError::Realm(String::new()), "visible ASCII"),

@@ -12,7 +12,10 @@ use axum::http::{StatusCode, header};
 use tokio::sync::{Notify, Semaphore};
 use tower_kube_auth::{BearerToken, error::VerifyErrorKind, testing::ManualClock};
 
-use crate::scripted::{Scripted, Service, accept, token};
+use crate::{
+    scripted::{Scripted, Service, accept, bearer, token},
+    switch::{Mood, Switch, settle, until},
+};
 
 /// Accepts, but only when the gate is opened.
 fn gated() -> (Scripted, Arc<Semaphore>, Arc<Notify>) {
@@ -214,4 +217,30 @@ fn a_runtime_that_shuts_down_in_the_middle_of_a_lookup_panics_nowhere_and_frees_
         false
     });
     assert!(accepted);
+}
+
+/// A runtime that lives on without being driven never comes to the end of what was begun on it.
+#[tokio::test]
+async fn who_follows_a_leader_whose_runtime_stands_still_gets_503_in_time_and_the_next_one_leads() {
+    let switch = Switch::new(Mood::Hangs);
+    let authenticator = switch.builder().build().unwrap();
+    let service = Service::new(&authenticator);
+    let still = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = service.clone();
+    let driven_once = tokio::task::spawn_blocking(move || {
+        let _ = still.block_on(async { tokio::time::timeout(Duration::ZERO, first.get(&token("a"))).await });
+        still
+    });
+    let still = driven_once.await.unwrap();
+    assert_eq!(switch.calls(), 1);
+    let follower = tokio::spawn(async move { service.refused(bearer(&token("a"))).await });
+    until(|| authenticator.metrics().followed == 1).await;
+    settle().await;
+    switch.advance(16.0);
+    let refused = follower.await.unwrap();
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.header(header::RETRY_AFTER), Some("1"));
+    switch.set(Mood::Accepts);
+    assert_eq!(Service::new(&authenticator).get(&token("a")).await.status, StatusCode::OK);
+    still.shutdown_background();
 }
