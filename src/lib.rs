@@ -51,6 +51,7 @@ pub mod identity;
 pub mod inspect;
 mod json;
 mod metrics;
+mod schedule;
 pub mod server;
 mod token;
 mod unwind;

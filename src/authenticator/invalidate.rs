@@ -1,7 +1,7 @@
 //! Forgetting decisions before their time.
 
 use super::Authenticator;
-use crate::{cache::Invalidation, token::BearerToken};
+use crate::{cache::Invalidation, schedule, token::BearerToken};
 
 /// # Invalidation
 ///
@@ -60,6 +60,7 @@ impl Authenticator {
     /// Whose token a verification under way is about is not known, so that nobody may follow any of them.
     fn forget(&self, invalidation: &Invalidation) {
         self.shared.cache.invalidate(invalidation);
+        schedule::point();
         self.shared.flights.detach_all();
     }
 }

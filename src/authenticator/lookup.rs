@@ -20,6 +20,7 @@ use crate::{
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     identity::ServiceAccountIdentity,
+    schedule,
     token::{BearerToken, PresentedToken},
     verdict::{Acceptance, Verdict},
 };
@@ -79,6 +80,7 @@ impl Authenticator {
             counters.refused_unverified.increment();
             return Lookup::Decided(Ok(Verdict::Reject(reason)));
         }
+        schedule::point();
         match shared.flights.join(digest) {
             Joined::Follower(follower) => {
                 counters.followed.increment();
@@ -100,12 +102,14 @@ impl Shared {
     }
 
     fn lead(self: &Arc<Self>, leader: Leader<Outcome>, digest: Digest, token: BearerToken<'_>) -> Lookup {
+        schedule::point();
         let began = self.cache.now();
         // Another flight may have landed between our look into the cache and our becoming the leader.
         if let Some(verdict) = self.cache.get(&digest) {
             leader.land(Ok(verdict.clone()));
             return Lookup::Decided(Ok(verdict));
         }
+        schedule::point();
         let (backend, token) = (Arc::clone(&self.backend), token.to_owned());
         let mut verification: Verification = Box::pin(async move { backend.verify(&token).await });
         let flight = Flight { leader, digest, began };
@@ -153,6 +157,7 @@ impl Shared {
     /// Into the cache first, then to the followers: nobody can find neither the entry nor the flight.
     fn land(&self, flight: Flight, outcome: Outcome) -> Outcome {
         let outcome = self.settle(flight.digest, outcome, flight.began);
+        schedule::point();
         flight.leader.land(outcome.clone());
         outcome
     }

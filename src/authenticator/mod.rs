@@ -7,6 +7,8 @@ mod limit;
 mod lookup;
 mod metrics;
 mod precheck;
+#[cfg(test)]
+mod schedules;
 mod tasks;
 
 use std::{fmt, sync::Arc};

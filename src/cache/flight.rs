@@ -104,6 +104,13 @@ impl<T: Clone> Follower<T> {
 }
 
 #[cfg(test)]
+impl<T> Flights<T> {
+    pub(crate) fn is_free(&self, digest: &Digest) -> bool {
+        !self.under_way().contains_key(digest)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::cache::digest::DigestKey;

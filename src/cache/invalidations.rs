@@ -2,10 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{PoisonError, RwLock, RwLockReadGuard},
     time::Instant,
 };
 
@@ -29,9 +26,12 @@ pub(crate) enum Invalidation {
 pub(crate) struct Moment(u64);
 
 #[derive(Default)]
-pub(super) struct Invalidations {
-    count: AtomicU64,
-    latest: Mutex<VecDeque<(Instant, Invalidation)>>,
+pub(super) struct Invalidations(RwLock<Log>);
+
+#[derive(Default)]
+pub(super) struct Log {
+    count: u64,
+    latest: VecDeque<(Instant, Invalidation)>,
 }
 
 impl Invalidation {
@@ -54,41 +54,37 @@ impl Invalidation {
 }
 
 impl Invalidations {
-    pub(super) fn now(&self) -> Moment {
-        Moment(self.count.load(Ordering::SeqCst))
+    /// The log as it stands. It stands still until this is dropped, and with it every invalidation: what is kept meanwhile is there
+    /// to be found by the next one.
+    pub(super) fn so_far(&self) -> RwLockReadGuard<'_, Log> {
+        // Nothing that can panic writes to it.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn push(&self, at: Instant, invalidation: Invalidation) {
-        let mut latest = self.latest();
-        if latest.len() == REMEMBERED {
-            latest.pop_front();
+        let mut log = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if log.latest.len() == REMEMBERED {
+            log.latest.pop_front();
         }
-        latest.push_back((at, invalidation));
-        // Under the lock, so that the count and the list tell the same.
-        self.count.fetch_add(1, Ordering::SeqCst);
+        log.latest.push_back((at, invalidation));
+        log.count += 1;
+    }
+}
+
+impl Log {
+    pub(super) fn now(&self) -> Moment {
+        Moment(self.count)
     }
 
     /// Whether this token was invalidated after `since`.
     pub(super) fn any_since(&self, since: Moment, digest: &Digest, identity: Option<&ServiceAccountIdentity>) -> bool {
-        if self.now() == since {
-            return false;
-        }
-        let latest = self.latest();
-        let newer = usize::try_from(self.now().0.wrapping_sub(since.0)).unwrap_or(usize::MAX);
-        newer > latest.len() || latest.iter().rev().take(newer).any(|(_, one)| one.is_of(digest, identity))
+        let newer = usize::try_from(self.count - since.0).unwrap_or(usize::MAX);
+        newer > self.latest.len() || self.latest.iter().rev().take(newer).any(|(_, one)| one.is_of(digest, identity))
     }
 
     /// When this token was invalidated last, as far as is remembered.
     pub(super) fn last_of(&self, digest: &Digest, identity: &ServiceAccountIdentity) -> Option<Instant> {
-        if self.now() == Moment(0) {
-            return None;
-        }
-        self.latest().iter().rev().find(|(_, one)| one.is_of(digest, Some(identity))).map(|(at, _)| *at)
-    }
-
-    fn latest(&self) -> MutexGuard<'_, VecDeque<(Instant, Invalidation)>> {
-        // Nothing that can panic runs under the lock.
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.latest.iter().rev().find(|(_, one)| one.is_of(digest, Some(identity))).map(|(at, _)| *at)
     }
 }
 
@@ -111,26 +107,26 @@ mod tests {
             (Invalidation::Pod("sa-uid".into()), false, false),
             (Invalidation::All, true, true),
         ] {
-            let before = invalidations.now();
+            let before = invalidations.so_far().now();
             let is_of_nobody = matches!(invalidation, Invalidation::ServiceAccount(_) | Invalidation::Pod(_));
             invalidations.push(at, invalidation);
-            assert_eq!(invalidations.any_since(before, &mine, Some(&identity)), of_mine);
-            assert_eq!(invalidations.any_since(before, &other, Some(&identity)), of_other);
-            assert_eq!(invalidations.any_since(before, &mine, None), of_mine && !is_of_nobody);
-            assert!(!invalidations.any_since(invalidations.now(), &mine, Some(&identity)));
+            assert_eq!(invalidations.so_far().any_since(before, &mine, Some(&identity)), of_mine);
+            assert_eq!(invalidations.so_far().any_since(before, &other, Some(&identity)), of_other);
+            assert_eq!(invalidations.so_far().any_since(before, &mine, None), of_mine && !is_of_nobody);
+            assert!(!invalidations.so_far().any_since(invalidations.so_far().now(), &mine, Some(&identity)));
         }
     }
 
     #[test]
     fn what_is_no_longer_remembered_counts_as_about_everybody() {
         let (invalidations, key) = (Invalidations::default(), DigestKey::random().unwrap());
-        let (before, at) = (invalidations.now(), Clock::system().monotonic());
+        let (before, at) = (invalidations.so_far().now(), Clock::system().monotonic());
         for number in 0..REMEMBERED {
             invalidations.push(at, Invalidation::Pod(number.to_string().into()));
         }
-        assert!(!invalidations.any_since(before, &key.digest(b"a"), None));
+        assert!(!invalidations.so_far().any_since(before, &key.digest(b"a"), None));
         invalidations.push(at, Invalidation::Pod("one more".into()));
-        assert!(invalidations.any_since(before, &key.digest(b"a"), None));
-        assert_eq!(invalidations.latest().len(), REMEMBERED);
+        assert!(invalidations.so_far().any_since(before, &key.digest(b"a"), None));
+        assert_eq!(invalidations.so_far().latest.len(), REMEMBERED);
     }
 }

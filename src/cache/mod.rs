@@ -14,6 +14,7 @@ use moka::sync::Cache;
 use crate::{
     clock::Clock,
     identity::ServiceAccountIdentity,
+    schedule,
     verdict::{Acceptance, Reason, Verdict},
 };
 
@@ -123,45 +124,46 @@ impl VerdictCache {
 
     /// To be taken before a verification begins, and given to [`insert`](Self::insert).
     pub(crate) fn now(&self) -> Moment {
-        self.invalidations.now()
+        self.invalidations.so_far().now()
     }
 
     /// Keeps a verdict, unless its token was invalidated since the verification `began`.
     pub(crate) fn insert(&self, digest: Digest, verdict: &Verdict, began: Moment) {
         match verdict {
             Verdict::Accept(acceptance) => self.insert_accepted(digest, acceptance.identity(), began),
-            Verdict::Reject(reason) => {
-                self.accepted.remove(&digest);
-                if let Some(lifetime) = self.lifetimes.rejected() {
-                    let fresh_until = self.clock.monotonic() + lifetime;
-                    self.rejected.insert(digest, Rejected { reason: *reason, fresh_until });
-                    if self.invalidations.any_since(began, &digest, None) {
-                        self.rejected.invalidate(&digest);
-                    }
-                }
-            }
+            Verdict::Reject(reason) => self.insert_rejected(digest, *reason, began),
         }
     }
 
     fn insert_accepted(&self, digest: Digest, identity: &ServiceAccountIdentity, began: Moment) {
         let now = self.clock.monotonic();
         let Some(mut lifetime) = self.lifetimes.accepted(identity, self.clock.wall()) else { return };
-        if let Some(at) = self.invalidations.last_of(&digest, identity) {
+        let log = self.invalidations.so_far();
+        if log.any_since(began, &digest, Some(identity)) {
+            return;
+        }
+        if let Some(at) = log.last_of(&digest, identity) {
             let unsettled = API_SERVER_TTL.saturating_sub(now.saturating_duration_since(at));
             if !unsettled.is_zero() && unsettled < lifetime.fresh {
                 lifetime = Lifetime::up_to(unsettled);
             }
         }
         self.accepted.insert(digest, identity.clone(), now, lifetime);
-        // An invalidation that is not seen here comes later, and finds the entry.
-        if self.invalidations.any_since(began, &digest, Some(identity)) {
-            self.accepted.remove(&digest);
+    }
+
+    fn insert_rejected(&self, digest: Digest, reason: Reason, began: Moment) {
+        self.accepted.remove(&digest);
+        let Some(lifetime) = self.lifetimes.rejected() else { return };
+        let log = self.invalidations.so_far();
+        if !log.any_since(began, &digest, None) {
+            self.rejected.insert(digest, Rejected { reason, fresh_until: self.clock.monotonic() + lifetime });
         }
     }
 
     /// Forgets decisions, and those to come of verifications that have begun.
     pub(crate) fn invalidate(&self, invalidation: &Invalidation) {
         self.invalidations.push(self.clock.monotonic(), invalidation.clone());
+        schedule::point();
         match invalidation {
             Invalidation::Token(digest) => {
                 self.accepted.remove(digest);
