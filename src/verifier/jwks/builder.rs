@@ -152,8 +152,12 @@ impl JwksBuilder {
         self
     }
 
-    /// Sets how long after a fetch no unknown key id leads to another one. Defaults to 10 s, so that a flood of made-up key
-    /// ids costs the issuer six fetches a minute. Meanwhile a token with an unknown key id is undecided (503), not refused.
+    /// Sets how long after a fetch that a token caused no other token causes one. Defaults to 10 s, so that a flood of made-up
+    /// key ids costs the issuer six fetches a minute. The first load, the background refresh and
+    /// [`refresh`](JwksVerifier::refresh) do not count.
+    ///
+    /// Meanwhile a token with another unknown key id is undecided (503), not refused. The key ids that the fetch was for, and
+    /// did not bring, are refused.
     pub fn unknown_key_cooldown(mut self, pause: Duration) -> Self {
         self.freshness.cooldown = pause;
         self

@@ -76,6 +76,10 @@ impl KeySet {
         self.keys.len()
     }
 
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+    }
+
     /// Checks a signature: with a key id by the keys of that id only, without by all (`pkg/serviceaccount/jwt.go` does the
     /// same).
     pub(super) fn verify(&self, id: Option<&str>, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Found {

@@ -11,6 +11,7 @@ mod compact;
 mod key;
 mod key_set;
 mod loader;
+mod metrics;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use claims::{Claims, Expected};
 use compact::{Compact, Header};
 use key_set::Found;
 use loader::{Loaded, Loader};
+pub use metrics::Metrics;
 
 use crate::{
     audience::Audiences,
@@ -84,8 +86,8 @@ struct Rules {
 /// What verification with the keys at hand has come to.
 enum Attempt {
     Decided(Verdict),
-    /// The keys at hand have none of the token's key id.
-    UnknownKey,
+    /// The keys at hand have none of this key id, which is the token's.
+    UnknownKey(Box<str>),
 }
 
 impl JwksVerifier {
@@ -97,6 +99,24 @@ impl JwksVerifier {
     /// [`VerifyError`] if the keys cannot be had. The keys that were there before stay.
     pub async fn refresh(&self) -> Result<(), VerifyError> {
         self.shared.loader.refresh().await
+    }
+
+    /// What was counted since it was built. All handles share the counters.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{JwksVerifier, testing::Cluster};
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// let verifier = JwksVerifier::in_cluster(cluster.kube_client()?).build()?;
+    /// verifier.refresh().await?;
+    /// let metrics = verifier.metrics();
+    /// assert_eq!((metrics.fetches, metrics.failed_fetches, metrics.keys), (1, 0, 1));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.shared.loader.metrics()
     }
 
     fn attempt(&self, token: BearerToken<'_>, audiences: &Audiences, loaded: &Loaded) -> Attempt {
@@ -120,7 +140,7 @@ impl JwksVerifier {
             Found::Verified => claims.accept(&expected).map(|accepted| Attempt::Decided(Verdict::Accept(accepted))),
             Found::BadSignature => Err(Reason::Signature),
             Found::WrongAlgorithm => Err(Reason::Algorithm),
-            Found::UnknownKey => Ok(Attempt::UnknownKey),
+            Found::UnknownKey => Ok(Attempt::UnknownKey(header.key_id.unwrap_or_default().into())),
         }
     }
 }
@@ -128,27 +148,43 @@ impl JwksVerifier {
 impl Verifier for JwksVerifier {
     async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
         let loader = &self.shared.loader;
-        let loaded = match loader.loaded() {
-            Some(loaded) => loaded,
-            None => loader.load().await?,
+        let (mut at_hand, arrival) = match loader.at_hand() {
+            Some(at_hand) => (at_hand, None),
+            None => {
+                let arrival = loader.arrival();
+                (loader.load().await?, Some(arrival))
+            }
         };
-        if let Attempt::Decided(verdict) = self.attempt(token, audiences, &loaded) {
-            return Ok(verdict);
+        let mut key_id = match self.attempt(token, audiences, &at_hand.loaded) {
+            Attempt::Decided(verdict) => return Ok(verdict),
+            Attempt::UnknownKey(key_id) => key_id,
+        };
+        loader.counters().unknown_keys.increment();
+        // The key may be newer than our set. Only a set that was fetched after the token came can say that it is unknown.
+        let arrival = arrival.unwrap_or_else(|| loader.arrival());
+        while !at_hand.are_newer_than(arrival) {
+            at_hand = match loader.newer(&key_id, arrival).await? {
+                Some(newer) => newer,
+                None => return Ok(Verdict::Reject(Reason::UnknownKey)),
+            };
+            key_id = match self.attempt(token, audiences, &at_hand.loaded) {
+                Attempt::Decided(verdict) => return Ok(verdict),
+                Attempt::UnknownKey(key_id) => key_id,
+            };
         }
-        // The key may be newer than our set. Only a set that was fetched after this moment can say that it is unknown.
-        let Some(newer) = loader.newer().await? else { return Ok(Verdict::Reject(Reason::UnknownKey)) };
-        match self.attempt(token, audiences, &newer.loaded) {
-            Attempt::Decided(verdict) => Ok(verdict),
-            Attempt::UnknownKey if newer.began_now => Ok(Verdict::Reject(Reason::UnknownKey)),
-            Attempt::UnknownKey => Err(loader.within_cooldown()),
-        }
+        Ok(Verdict::Reject(Reason::UnknownKey))
     }
 
-    /// With a known key nothing is to be waited for.
+    /// With a known key nothing is to be waited for, and neither with one that was looked for in vain a moment ago.
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
-        match self.attempt(token, audiences, &*self.shared.loader.loaded()?) {
+        let loader = &self.shared.loader;
+        match self.attempt(token, audiences, &loader.at_hand()?.loaded) {
             Attempt::Decided(verdict) => Some(verdict),
-            Attempt::UnknownKey => None,
+            Attempt::UnknownKey(key_id) if loader.lacks(&key_id) => {
+                loader.counters().unknown_keys.increment();
+                Some(Verdict::Reject(Reason::UnknownKey))
+            }
+            Attempt::UnknownKey(_) => None,
         }
     }
 }

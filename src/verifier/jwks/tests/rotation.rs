@@ -4,7 +4,7 @@ use super::*;
 
 const COOLDOWN: Duration = Duration::from_secs(10);
 
-async fn settle() {
+pub(super) async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
@@ -74,38 +74,6 @@ async fn a_storm_of_unknown_key_ids_costs_one_fetch_per_cooldown_and_is_undecide
         assert_eq!((setup.source.fetches(), rejected), (1 + round, 1));
     }
     assert!(setup.accepts(&setup.sign(&setup.claims())).await, "known keys are served all along");
-}
-
-#[tokio::test]
-async fn a_rotation_right_after_a_fetch_delays_the_new_key_but_never_refuses_it() {
-    let setup = set_up();
-    assert!(setup.accepts(&setup.sign(&setup.claims())).await);
-    let new_key = key(testing::Algorithm::Es256);
-    setup.source.publish(&[&setup.key, &new_key]);
-    let token = new_key.sign(&new_key.header(), &setup.claims());
-    let error = setup.verify(&token).await.unwrap_err();
-    assert_eq!((error.kind(), error.retry_after()), (VerifyErrorKind::RateLimited, Some(COOLDOWN)));
-    setup.hands.advance(COOLDOWN);
-    assert!(setup.accepts(&token).await);
-}
-
-#[tokio::test]
-async fn a_fetch_that_began_before_the_token_came_cannot_say_that_its_key_is_unknown() {
-    let setup = Arc::new(set_up());
-    assert!(setup.accepts(&setup.sign(&setup.claims())).await);
-    setup.hands.advance(COOLDOWN);
-    let gate = setup.source.close();
-    let spawn = |kid: &str| {
-        let (setup, token) = (setup.clone(), setup.key.sign(&json!({ "alg": "ES256", "kid": kid }), &setup.claims()));
-        tokio::spawn(async move { setup.verify(&token).await })
-    };
-    let first = spawn("a");
-    settle().await;
-    let second = spawn("b");
-    settle().await;
-    gate.notify_one();
-    assert_eq!(first.await.unwrap().unwrap(), Verdict::Reject(Reason::UnknownKey));
-    assert_eq!(second.await.unwrap().unwrap_err().kind(), VerifyErrorKind::RateLimited);
 }
 
 #[tokio::test]
@@ -233,6 +201,33 @@ fn the_background_refresh_outlives_the_runtime_that_loaded_the_keys() {
         assert_eq!(setup.source.fetches(), 2, "else a removed key verifies for good");
         setup.hands.advance(COOLDOWN);
         assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::UnknownKey));
+    });
+}
+
+#[test]
+fn keys_that_have_aged_while_no_runtime_ran_are_refreshed_when_they_are_due() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let setup = set_up();
+    let token = setup.sign(&setup.claims());
+    runtime().block_on(setup.verifier.refresh()).unwrap();
+    setup.hands.advance(Duration::from_secs(200));
+    runtime().block_on(async {
+        assert!(setup.accepts(&token).await);
+        settle().await;
+        assert_eq!(setup.source.fetches(), 1, "the earliest is at 270 s");
+        setup.hands.advance(Duration::from_secs(131));
+        settle().await;
+        assert_eq!(setup.source.fetches(), 2);
+    });
+    setup.hands.advance(Duration::from_secs(3600));
+    setup.source.fail();
+    runtime().block_on(async {
+        assert!(setup.accepts(&setup.sign(&setup.claims())).await);
+        settle().await;
+        assert_eq!(setup.source.fetches(), 3, "at once");
+        setup.hands.advance(Duration::from_secs(269));
+        settle().await;
+        assert_eq!(setup.source.fetches(), 3, "after a failure a whole period passes");
     });
 }
 
