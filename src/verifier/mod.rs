@@ -1,14 +1,18 @@
-//! Who decides about a token: the [`Verifier`] trait and the two verifiers of this crate.
+//! Who decides about a token: the [`Verifier`] trait, the two verifiers of this crate, and how two are combined.
 
 mod erased;
 #[cfg(feature = "jwks")]
 pub mod jwks;
+mod screened;
+#[cfg(test)]
+mod scripted;
 #[cfg(feature = "token-review")]
 pub mod token_review;
 
 use std::{future::Future, sync::Arc};
 
 pub(crate) use erased::SharedVerifier;
+pub use screened::Screened;
 
 use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict::Verdict};
 
@@ -59,6 +63,47 @@ pub trait Verifier: Send + Sync + 'static {
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         let _ = (token, audiences);
         None
+    }
+
+    /// Puts a `screen` before this verifier: a token that it refuses is refused, and this verifier is not asked. Whatever it
+    /// accepts, or cannot decide, this verifier decides; an identity is never the screen's.
+    ///
+    /// It is for [`TokenReviewVerifier`](crate::TokenReviewVerifier) behind [`JwksVerifier`](crate::JwksVerifier): junk costs
+    /// a little computing and never reaches the API server, while deletions are seen as without the screen. While the keys
+    /// cannot be had, and for a key id that may be newer than they are, the API server is asked.
+    ///
+    /// The price: what the screen's rules refuse is refused, though the API server might know better. With `JwksVerifier` these
+    /// are tokens of keys that are hidden from discovery (external signers), of issuers that it was not told of, and the legacy
+    /// tokens of Secrets, unless it accepts those.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{
+    ///     Authenticator, BearerToken, JwksVerifier, TokenReviewVerifier, Verifier,
+    ///     testing::{Cluster, Endpoint},
+    /// };
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// cluster.create_service_account("shop", "checkout");
+    /// let token = cluster.token("shop", "checkout").audience("orders").issue()?;
+    ///
+    /// let client = cluster.kube_client()?;
+    /// let verifier = TokenReviewVerifier::new(client.clone()).screened_by(JwksVerifier::in_cluster(client).build()?);
+    /// let auth = Authenticator::builder(verifier).audience("orders").build()?;
+    ///
+    /// let forged = format!("{}c2lnbmF0dXJl", &token[..=token.rfind('.').unwrap()]);
+    /// auth.authenticate(BearerToken::parse(&forged)?).await?;
+    /// assert_eq!(cluster.calls(Endpoint::TokenReview), 0);
+    /// auth.authenticate(BearerToken::parse(&token)?).await?;
+    /// assert_eq!(cluster.calls(Endpoint::TokenReview), 1);
+    /// # Ok(()) }
+    /// ```
+    fn screened_by<S>(self, screen: S) -> Screened<Self, S>
+    where
+        Self: Sized,
+        S: Verifier,
+    {
+        Screened::new(self, screen)
     }
 }
 

@@ -1,0 +1,81 @@
+//! A verifier that does what its test says.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::Verifier;
+use crate::{
+    audience::Audiences,
+    error::{VerifyError, VerifyErrorKind},
+    identity::UserInfo,
+    token::BearerToken,
+    verdict::{Acceptance, Reason, Verdict},
+};
+
+#[derive(Clone)]
+pub(super) struct Scripted(Arc<Script>);
+
+struct Script {
+    outcome: Mutex<Result<Verdict, VerifyError>>,
+    now: Mutex<Option<Verdict>>,
+    calls: AtomicUsize,
+}
+
+impl Scripted {
+    pub(super) fn new(outcome: Result<Verdict, VerifyError>) -> Self {
+        let script = Script { outcome: Mutex::new(outcome), now: Mutex::default(), calls: AtomicUsize::new(0) };
+        Self(Arc::new(script))
+    }
+
+    pub(super) fn accepting(name: &str) -> Self {
+        Self::new(Ok(accept(name)))
+    }
+
+    pub(super) fn rejecting(reason: Reason) -> Self {
+        Self::new(Ok(Verdict::Reject(reason)))
+    }
+
+    pub(super) fn failing(kind: VerifyErrorKind) -> Self {
+        Self::new(Err(error(kind)))
+    }
+
+    /// What `verify_now` gives.
+    pub(super) fn computing(self, verdict: Option<Verdict>) -> Self {
+        *self.0.now.lock().unwrap() = verdict;
+        self
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+}
+
+impl Verifier for Scripted {
+    async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        self.0.outcome.lock().unwrap().clone()
+    }
+
+    fn verify_now(&self, _: BearerToken<'_>, _: &Audiences) -> Option<Verdict> {
+        self.0.now.lock().unwrap().clone()
+    }
+}
+
+pub(super) fn error(kind: VerifyErrorKind) -> VerifyError {
+    VerifyError::new(kind, kind.as_str())
+}
+
+pub(super) fn audiences() -> Audiences {
+    Audiences::new(["api"]).unwrap()
+}
+
+pub(super) fn token() -> BearerToken<'static> {
+    BearerToken::parse("e30.e30.AA").unwrap()
+}
+
+pub(super) fn accept(name: &str) -> Verdict {
+    let user = UserInfo::service_account("ns", name, "uid-1");
+    Verdict::Accept(Acceptance::from_user_info(user, &audiences(), ["api"], None, None).unwrap())
+}
