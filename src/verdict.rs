@@ -28,6 +28,11 @@ impl Acceptance {
         Self { identity }
     }
 
+    /// The same acceptance, by a fallback.
+    pub(crate) fn by_fallback(self) -> Self {
+        Self { identity: self.identity.by_fallback() }
+    }
+
     /// For implementers of [`Verifier`](crate::verifier::Verifier): states that *you have verified* the token and that
     /// Kubernetes names its bearer `user`.
     ///

@@ -50,7 +50,7 @@ const AUTHENTICATED: &str = "system:authenticated";
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServiceAccountIdentity(Arc<Inner>);
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Inner {
     username: Username,
     uid: Box<str>,
@@ -59,6 +59,7 @@ struct Inner {
     issuer: Option<Arc<str>>,
     extra: Box<[Extra]>,
     expires_at: Option<SystemTime>,
+    is_from_fallback: bool,
 }
 
 /// What a token says besides whose it is.
@@ -97,7 +98,9 @@ impl ServiceAccountIdentity {
         let groups = Groups::new(user.groups);
         let extra = user.extra.into_iter().map(|(key, values)| Extra::new(key, values)).collect();
         let uid = user.uid.into();
-        Some(Self(Arc::new(Inner { username, uid, groups, audiences: audiences.into(), issuer, extra, expires_at })))
+        let audiences = audiences.into();
+        let is_from_fallback = false;
+        Some(Self(Arc::new(Inner { username, uid, groups, audiences, issuer, extra, expires_at, is_from_fallback })))
     }
 
     /// The identity that [`from_user_info`](Self::from_user_info) would make of what kube-apiserver says about this
@@ -111,7 +114,14 @@ impl ServiceAccountIdentity {
         extra.sort_unstable_by_key(|(key, _)| *key);
         let extra = extra.into_iter().map(|(key, value)| Extra::one(key, value)).collect();
         let (uid, audiences) = (uid.into(), audiences.into());
-        Some(Self(Arc::new(Inner { username, uid, groups, audiences, issuer, extra, expires_at })))
+        let is_from_fallback = false;
+        Some(Self(Arc::new(Inner { username, uid, groups, audiences, issuer, extra, expires_at, is_from_fallback })))
+    }
+
+    /// The same identity, as a fallback has found it.
+    pub(crate) fn by_fallback(mut self) -> Self {
+        Arc::make_mut(&mut self.0).is_from_fallback = true;
+        self
     }
 
     /// The ServiceAccount's namespace.
@@ -188,6 +198,16 @@ impl ServiceAccountIdentity {
         self.0.extra.iter().map(|extra| (extra.key(), extra.values().iter().map(|value| &**value)))
     }
 
+    /// Whether the token was accepted by a fallback, because the verifier proper was unavailable
+    /// ([`or_when_unavailable`](crate::Verifier::or_when_unavailable)).
+    ///
+    /// The token is authentic then, but where the fallback works offline, a deletion of the ServiceAccount, Pod or Secret may have
+    /// been missed. A handler may want to put off what cannot be undone. Serialised as `fromFallback`, only where it is true.
+    #[must_use]
+    pub fn is_from_fallback(&self) -> bool {
+        self.0.is_from_fallback
+    }
+
     fn first_extra(&self, wanted: &str) -> Option<&str> {
         let extra = self.0.extra.iter().find(|extra| extra.key() == wanted)?;
         extra.values().first().map(|value| &**value)
@@ -214,13 +234,15 @@ impl fmt::Debug for ServiceAccountIdentity {
             .field("issuer", &self.issuer())
             .field("extra", &self.0.extra)
             .field("expires_at", &self.expires_at())
+            .field("is_from_fallback", &self.is_from_fallback())
             .finish()
     }
 }
 
 impl Serialize for ServiceAccountIdentity {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("ServiceAccountIdentity", 11)?;
+        let length = if self.is_from_fallback() { 12 } else { 11 };
+        let mut fields = serializer.serialize_struct("ServiceAccountIdentity", length)?;
         fields.serialize_field("username", self.username())?;
         fields.serialize_field("namespace", self.namespace())?;
         fields.serialize_field("name", self.name())?;
@@ -234,6 +256,9 @@ impl Serialize for ServiceAccountIdentity {
         fields.serialize_field("exp", &self.expires_at().and_then(seconds))?;
         let extra: BTreeMap<_, _> = self.0.extra.iter().map(|extra| (extra.key(), extra.values())).collect();
         fields.serialize_field("extra", &extra)?;
+        if self.is_from_fallback() {
+            fields.serialize_field("fromFallback", &true)?;
+        }
         fields.end()
     }
 }
@@ -344,6 +369,19 @@ mod tests {
             assert_eq!(short(namespace, name, uid), identity_of(user), "{namespace}/{name}/{uid}");
         }
         assert!(short("ns", "name", "1").is_some());
+    }
+
+    #[test]
+    fn an_identity_of_a_fallback_says_so_and_its_original_does_not() {
+        let original = identity_of(UserInfo::service_account("ns", "name", "1")).unwrap();
+        let marked = original.clone().by_fallback();
+        assert!(marked.is_from_fallback() && !original.is_from_fallback());
+        assert_ne!(marked, original);
+        assert!(format!("{marked:?}").contains("is_from_fallback: true"));
+        let json = |identity| serde_json::to_value(identity).unwrap();
+        let (mut marked, original) = (json(&marked), json(&original));
+        assert_eq!(marked.as_object_mut().unwrap().remove("fromFallback"), Some(true.into()));
+        assert_eq!(marked, original);
     }
 
     #[test]

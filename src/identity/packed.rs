@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use super::{ALL_SERVICE_ACCOUNTS, AUTHENTICATED, extra_key};
 
 /// The groups of a ServiceAccount: nearly always the three that kube-apiserver gives, of which only one is its own.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Groups {
     /// All ServiceAccounts, this one's namespace, all who are authenticated.
     Standard(Box<str>),
@@ -51,6 +51,7 @@ impl Serialize for Groups {
 }
 
 /// A key of `UserInfo.extra` with its values: nearly always a known key with one value.
+#[derive(Clone)]
 pub(super) enum Extra {
     /// The position of the key in [`extra_key::ALL`], and the value.
     Known(u8, Box<str>),

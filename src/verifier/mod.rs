@@ -1,6 +1,7 @@
 //! Who decides about a token: the [`Verifier`] trait, the two verifiers of this crate, and how two are combined.
 
 mod erased;
+mod fallback;
 #[cfg(feature = "jwks")]
 pub mod jwks;
 mod screened;
@@ -12,6 +13,7 @@ pub mod token_review;
 use std::{future::Future, sync::Arc};
 
 pub(crate) use erased::SharedVerifier;
+pub use fallback::OrWhenUnavailable;
 pub use screened::Screened;
 
 use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict::Verdict};
@@ -104,6 +106,59 @@ pub trait Verifier: Send + Sync + 'static {
         S: Verifier,
     {
         Screened::new(self, screen)
+    }
+
+    /// Lets `fallback` decide while this verifier is unavailable: it could not be reached, did not answer in time, or asked for
+    /// a pause. Nothing else counts: if our own rights are missing, say, all tokens stay undecided (503), so that a mistake in
+    /// the configuration does not mean working offline for good.
+    ///
+    /// It is for [`TokenReviewVerifier`](crate::TokenReviewVerifier) with [`JwksVerifier`](crate::JwksVerifier), whose keys are
+    /// best loaded when the service starts ([`refresh`](crate::JwksVerifier::refresh)): during an outage of the API server they
+    /// cannot be had.
+    ///
+    /// - An acceptance by the fallback is marked:
+    ///   [`is_from_fallback`](crate::ServiceAccountIdentity::is_from_fallback). A deletion may have been missed. It is kept for
+    ///   at most 10 s, so that a revocation is seen that soon after the outage, if not by then through `exp`.
+    /// - A refusal by the fallback counts where it states a fact about the token, such as a bad signature. Whether a key, an
+    ///   issuer or an algorithm is known depends on what the fallback was told, so there this verifier's error stands: an outage
+    ///   refuses nobody. For the same reason the fallback needs the same leeway as this verifier, or more.
+    /// - This verifier needs a time limit of its own, below the authenticator's
+    ///   [`verification_timeout`](crate::authenticator::AuthenticatorBuilder::verification_timeout), which ends the fallback too.
+    ///   `TokenReviewVerifier` has one.
+    /// - After a failure this verifier is left alone for as long as its error asks, between 1 s and 30 s, so that not every caller
+    ///   waits for its time limit. Then one caller tries it, while the others go on with the fallback. A success ends the outage
+    ///   for all.
+    ///
+    /// Combine both with [`screened_by`](Self::screened_by): `review.screened_by(jwks.clone()).or_when_unavailable(jwks)`.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{
+    ///     Authenticator, BearerToken, JwksVerifier, TokenReviewVerifier, Verifier,
+    ///     testing::Cluster, verdict::Verdict,
+    /// };
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// cluster.create_service_account("shop", "checkout");
+    /// let token = cluster.token("shop", "checkout").audience("orders").issue()?;
+    ///
+    /// let client = cluster.kube_client()?;
+    /// let jwks = JwksVerifier::in_cluster(client.clone()).build()?;
+    /// jwks.refresh().await?;
+    /// let verifier = TokenReviewVerifier::new(client).or_when_unavailable(jwks);
+    /// let auth = Authenticator::builder(verifier).audience("orders").build()?;
+    ///
+    /// cluster.go_down().await?;
+    /// let verdict = auth.authenticate(BearerToken::parse(&token)?).await?;
+    /// assert!(matches!(verdict, Verdict::Accept(accepted) if accepted.identity().is_from_fallback()));
+    /// # Ok(()) }
+    /// ```
+    fn or_when_unavailable<F>(self, fallback: F) -> OrWhenUnavailable<Self, F>
+    where
+        Self: Sized,
+        F: Verifier,
+    {
+        OrWhenUnavailable::new(self, fallback)
     }
 }
 

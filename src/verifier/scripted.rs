@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use tokio::sync::Semaphore;
+
 use super::Verifier;
 use crate::{
     audience::Audiences,
@@ -21,11 +23,17 @@ struct Script {
     outcome: Mutex<Result<Verdict, VerifyError>>,
     now: Mutex<Option<Verdict>>,
     calls: AtomicUsize,
+    gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
 impl Scripted {
     pub(super) fn new(outcome: Result<Verdict, VerifyError>) -> Self {
-        let script = Script { outcome: Mutex::new(outcome), now: Mutex::default(), calls: AtomicUsize::new(0) };
+        let script = Script {
+            outcome: Mutex::new(outcome),
+            now: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            gate: Mutex::default(),
+        };
         Self(Arc::new(script))
     }
 
@@ -47,6 +55,15 @@ impl Scripted {
         self
     }
 
+    pub(super) fn set(&self, outcome: Result<Verdict, VerifyError>) {
+        *self.0.outcome.lock().unwrap() = outcome;
+    }
+
+    /// Verifications wait from now on, each for a permit.
+    pub(super) fn close(&self) -> Arc<Semaphore> {
+        self.0.gate.lock().unwrap().insert(Arc::new(Semaphore::new(0))).clone()
+    }
+
     pub(super) fn calls(&self) -> usize {
         self.0.calls.load(Ordering::SeqCst)
     }
@@ -55,6 +72,10 @@ impl Scripted {
 impl Verifier for Scripted {
     async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let gate = self.0.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
         self.0.outcome.lock().unwrap().clone()
     }
 

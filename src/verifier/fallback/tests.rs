@@ -1,0 +1,353 @@
+//! A verifier and a fallback that do what the test says.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    clock::manual::ManualClock,
+    verifier::scripted::{Scripted, accept, audiences, error, token},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DOWN: VerifyErrorKind = VerifyErrorKind::Unavailable;
+const OUTAGES: [VerifyErrorKind; 3] =
+    [VerifyErrorKind::Unavailable, VerifyErrorKind::Timeout, VerifyErrorKind::RateLimited];
+const OTHER_TROUBLE: [VerifyErrorKind; 5] = [
+    VerifyErrorKind::Forbidden,
+    VerifyErrorKind::Unauthenticated,
+    VerifyErrorKind::InvalidResponse,
+    VerifyErrorKind::Saturated,
+    VerifyErrorKind::Aborted,
+];
+const FACTS: [Reason; 8] = [
+    Reason::Malformed,
+    Reason::Signature,
+    Reason::Audience,
+    Reason::Expired,
+    Reason::NotYetValid,
+    Reason::NotAServiceAccount,
+    Reason::Unauthenticated,
+    Reason::Denied,
+];
+const OPINIONS: [Reason; 3] = [Reason::UnknownKey, Reason::Issuer, Reason::Algorithm];
+
+struct Setup {
+    hands: ManualClock,
+    verifier: Scripted,
+    fallback: Scripted,
+    both: OrWhenUnavailable<Scripted, Scripted>,
+}
+
+type Brief = Result<Verdict, VerifyErrorKind>;
+
+fn set_up(verifier: Scripted, fallback: Scripted) -> Setup {
+    let hands = ManualClock::new();
+    let both = verifier.clone().or_when_unavailable(fallback.clone()).clock(hands.clock());
+    Setup { hands, verifier, fallback, both }
+}
+
+/// The verifier is down, and the pause has begun.
+async fn in_an_outage() -> Setup {
+    let setup = set_up(Scripted::failing(DOWN), Scripted::accepting("sa"));
+    assert_eq!(setup.verify().await, Ok(marked()));
+    assert_eq!(setup.asked(), (1, 1));
+    setup
+}
+
+impl Setup {
+    async fn verify(&self) -> Brief {
+        self.both.verify(token(), &audiences()).await.map_err(|error| error.kind())
+    }
+
+    fn verify_now(&self) -> Option<Verdict> {
+        self.both.verify_now(token(), &audiences())
+    }
+
+    fn spawn(&self) -> tokio::task::JoinHandle<Brief> {
+        let both = self.both.clone();
+        tokio::spawn(async move { both.verify(token(), &audiences()).await.map_err(|error| error.kind()) })
+    }
+
+    fn asked(&self) -> (usize, usize) {
+        (self.verifier.calls(), self.fallback.calls())
+    }
+}
+
+fn marked() -> Verdict {
+    let Verdict::Accept(acceptance) = accept("sa") else { unreachable!() };
+    Verdict::Accept(acceptance.by_fallback())
+}
+
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn while_the_verifier_works_the_fallback_is_not_asked_and_nothing_is_marked() {
+    for verdict in [accept("sa"), Verdict::Reject(Reason::Unauthenticated), Verdict::Reject(Reason::UnknownKey)] {
+        let setup = set_up(Scripted::new(Ok(verdict.clone())), Scripted::accepting("other"));
+        assert_eq!(setup.verify().await, Ok(verdict));
+        assert_eq!(setup.asked(), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn an_outage_lets_the_fallback_decide_and_marks_what_it_accepts() {
+    for kind in OUTAGES {
+        let setup = set_up(Scripted::failing(kind), Scripted::accepting("sa"));
+        assert_eq!(setup.verify().await, Ok(marked()), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn other_trouble_stays_an_error_and_the_fallback_is_not_asked() {
+    for kind in OTHER_TROUBLE {
+        let setup = set_up(Scripted::failing(kind), Scripted::accepting("sa").computing(Some(accept("sa"))));
+        for _ in 0..3 {
+            assert_eq!(setup.verify_now(), None);
+            assert_eq!(setup.verify().await, Err(kind));
+        }
+        assert_eq!(setup.asked(), (3, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_fact_about_the_token_is_a_refusal_and_an_unknown_key_issuer_or_algorithm_is_not() {
+    for reason in FACTS {
+        let setup = set_up(Scripted::failing(DOWN), Scripted::rejecting(reason));
+        assert_eq!(setup.verify().await, Ok(Verdict::Reject(reason)), "when it fails");
+        assert_eq!(setup.verify().await, Ok(Verdict::Reject(reason)), "in the pause");
+        assert_eq!(setup.asked(), (1, 2));
+    }
+    for reason in OPINIONS {
+        let setup = set_up(Scripted::failing(DOWN), Scripted::rejecting(reason));
+        assert_eq!(setup.verify().await, Err(DOWN));
+        assert_eq!(setup.verify().await, Err(DOWN));
+        assert_eq!(setup.asked(), (2, 2), "what the fallback does not know the verifier is asked, in the pause too");
+    }
+}
+
+#[tokio::test]
+async fn if_the_fallback_is_in_trouble_too_the_verifiers_error_stands() {
+    let fallback = Scripted::failing(VerifyErrorKind::Forbidden);
+    let setup = set_up(Scripted::new(Err(error(DOWN).with_retry_after(7 * SECOND))), fallback);
+    for _ in 0..2 {
+        let error = setup.both.verify(token(), &audiences()).await.unwrap_err();
+        assert_eq!((error.kind(), error.retry_after()), (DOWN, Some(7 * SECOND)));
+    }
+}
+
+#[tokio::test]
+async fn in_the_pause_only_the_fallback_is_asked_and_after_it_a_success_ends_the_outage() {
+    let setup = in_an_outage().await;
+    setup.verifier.set(Ok(accept("sa")));
+    for _ in 0..3 {
+        assert_eq!(setup.verify().await, Ok(marked()));
+    }
+    assert_eq!(setup.asked(), (1, 4));
+    setup.hands.advance(SECOND);
+    for _ in 0..3 {
+        assert_eq!(setup.verify().await, Ok(accept("sa")));
+    }
+    assert_eq!(setup.asked(), (4, 4));
+}
+
+#[tokio::test]
+async fn the_pause_is_as_long_as_the_error_asks_between_a_second_and_half_a_minute() {
+    for (asked, seconds) in [(None, 1), (Some(0), 1), (Some(7), 7), (Some(3600), 30)] {
+        let trouble = asked.map_or(error(DOWN), |asked| error(DOWN).with_retry_after(asked * SECOND));
+        let setup = set_up(Scripted::new(Err(trouble)), Scripted::accepting("sa"));
+        setup.verify().await.unwrap();
+        setup.hands.advance(seconds * SECOND - Duration::from_millis(1));
+        setup.verify().await.unwrap();
+        assert_eq!(setup.verifier.calls(), 1, "{asked:?}");
+        setup.hands.advance(Duration::from_millis(1));
+        setup.verify().await.unwrap();
+        assert_eq!(setup.verifier.calls(), 2, "{asked:?}");
+        setup.hands.advance(seconds * SECOND - Duration::from_millis(1));
+        setup.verify().await.unwrap();
+        assert_eq!(setup.verifier.calls(), 2, "a probe that fails begins the next pause");
+    }
+}
+
+#[tokio::test]
+async fn one_caller_probes_while_the_others_go_on_with_the_fallback() {
+    let setup = in_an_outage().await;
+    let gate = setup.verifier.close();
+    setup.hands.advance(SECOND);
+    let prober = setup.spawn();
+    settle().await;
+    for _ in 0..10 {
+        assert_eq!(setup.verify().await, Ok(marked()));
+    }
+    assert_eq!(setup.verifier.calls(), 2);
+    setup.verifier.set(Ok(accept("sa")));
+    gate.add_permits(2);
+    assert_eq!(prober.await.unwrap(), Ok(accept("sa")));
+    assert_eq!(setup.verify().await, Ok(accept("sa")), "the outage is over for all");
+}
+
+#[tokio::test]
+async fn a_prober_that_goes_away_leaves_the_probe_to_the_next() {
+    let setup = in_an_outage().await;
+    let gate = setup.verifier.close();
+    setup.hands.advance(SECOND);
+    let prober = setup.spawn();
+    settle().await;
+    prober.abort();
+    assert!(prober.await.unwrap_err().is_cancelled());
+    setup.verifier.set(Ok(accept("sa")));
+    gate.add_permits(1);
+    assert_eq!(setup.verify().await, Ok(accept("sa")));
+}
+
+struct Panics(std::sync::atomic::AtomicUsize);
+
+impl Verifier for Panics {
+    async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
+        match self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => Err(error(DOWN)),
+            1 => panic!("on purpose"),
+            _ => Ok(accept("sa")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_prober_that_panics_leaves_the_probe_to_the_next() {
+    let hands = ManualClock::new();
+    let both = Panics(0.into()).or_when_unavailable(Scripted::accepting("sa")).clock(hands.clock());
+    let both = Arc::new(both);
+    let spawn = || {
+        let both = both.clone();
+        tokio::spawn(async move { both.verify(token(), &audiences()).await.unwrap() })
+    };
+    assert_eq!(spawn().await.unwrap(), marked());
+    hands.advance(SECOND);
+    assert!(spawn().await.unwrap_err().is_panic());
+    assert_eq!(spawn().await.unwrap(), accept("sa"));
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_gives_the_role_back_before_its_own_fallback_has_decided() {
+    let setup = in_an_outage().await;
+    let gate = setup.fallback.close();
+    setup.hands.advance(SECOND);
+    let slow = setup.spawn();
+    settle().await;
+    assert_eq!(setup.asked(), (2, 2), "the probe has failed, and its fallback hangs");
+    setup.hands.advance(SECOND);
+    let verifiers_gate = setup.verifier.close();
+    let prober = setup.spawn();
+    settle().await;
+    assert_eq!(setup.verifier.calls(), 3);
+    gate.add_permits(100);
+    assert_eq!(slow.await.unwrap(), Ok(marked()));
+    assert_eq!(setup.verify().await, Ok(marked()));
+    assert_eq!(setup.verifier.calls(), 3, "the second probe is still under way");
+    verifiers_gate.add_permits(1);
+    assert_eq!(prober.await.unwrap(), Ok(marked()));
+}
+
+#[tokio::test]
+async fn what_was_asked_before_the_outage_began_or_ended_neither_ends_nor_begins_one() {
+    let setup = set_up(Scripted::failing(DOWN), Scripted::accepting("sa"));
+    let gate = setup.verifier.close();
+    let (early, late, failing) = (setup.spawn(), setup.spawn(), setup.spawn());
+    settle().await;
+    gate.add_permits(1);
+    assert_eq!(early.await.unwrap(), Ok(marked()), "the outage begins");
+    setup.verifier.set(Ok(accept("sa")));
+    gate.add_permits(1);
+    assert_eq!(late.await.unwrap(), Ok(accept("sa")));
+    assert_eq!(setup.verify().await, Ok(marked()), "it goes on");
+    setup.hands.advance(SECOND);
+    let prober = setup.spawn();
+    settle().await;
+    // The gate is fair: first the call from before the outage, then the probe.
+    setup.verifier.set(Err(error(DOWN)));
+    gate.add_permits(1);
+    assert_eq!(failing.await.unwrap(), Ok(marked()));
+    setup.verifier.set(Ok(accept("sa")));
+    gate.add_permits(2);
+    assert_eq!(prober.await.unwrap(), Ok(accept("sa")));
+    assert_eq!(setup.verify().await, Ok(accept("sa")));
+}
+
+#[tokio::test]
+async fn a_refusal_that_may_have_been_computed_does_not_end_the_outage() {
+    let setup = in_an_outage().await;
+    for (outcome, ends) in [
+        (Ok(Verdict::Reject(Reason::Signature)), false),
+        (Ok(Verdict::Reject(Reason::UnknownKey)), false),
+        (Err(error(VerifyErrorKind::Aborted)), false),
+        (Err(error(VerifyErrorKind::Saturated)), false),
+        (Ok(Verdict::Reject(Reason::Unauthenticated)), true),
+        (Err(error(VerifyErrorKind::Forbidden)), true),
+        (Ok(accept("sa")), true),
+    ] {
+        setup.verifier.set(Err(error(DOWN)));
+        assert_eq!(setup.verify().await, Ok(marked()));
+        setup.hands.advance(SECOND);
+        setup.verifier.set(outcome.clone());
+        let expected = outcome.map_err(|error| error.kind());
+        assert_eq!(setup.verify().await, expected);
+        let ended = setup.both.outage.turn(setup.hands.clock().monotonic());
+        assert_eq!(matches!(ended, Turn::Ask(_)), ends, "{expected:?}");
+    }
+}
+
+#[tokio::test]
+async fn in_the_pause_an_answer_to_what_the_fallback_did_not_know_ends_the_outage() {
+    let setup = in_an_outage().await;
+    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
+    setup.verifier.set(Ok(accept("sa")));
+    assert_eq!(setup.verify().await, Ok(accept("sa")));
+    setup.fallback.set(Ok(accept("sa")));
+    assert_eq!(setup.verify().await, Ok(accept("sa")));
+}
+
+#[tokio::test]
+async fn failures_in_the_pause_do_not_lengthen_it() {
+    let setup = in_an_outage().await;
+    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
+    setup.hands.advance(SECOND / 2);
+    assert_eq!(setup.verify().await, Err(DOWN));
+    setup.hands.advance(SECOND / 2);
+    assert!(matches!(setup.both.outage.turn(setup.hands.clock().monotonic()), Turn::Probe(_)));
+}
+
+#[tokio::test]
+async fn by_computing_the_fallback_decides_in_the_pause_and_the_verifier_refuses_at_other_times() {
+    let refusal = || Verdict::Reject(Reason::Signature);
+    for (verifier, expected) in [(None, None), (Some(accept("sa")), None), (Some(refusal()), Some(refusal()))] {
+        let verifier = Scripted::failing(DOWN).computing(verifier);
+        let setup = set_up(verifier, Scripted::accepting("sa").computing(Some(accept("sa"))));
+        assert_eq!(setup.verify_now(), expected, "before the outage");
+        setup.verify().await.unwrap();
+        assert_eq!(setup.verify_now(), Some(marked()), "in the pause");
+        setup.hands.advance(SECOND);
+        assert_eq!(setup.verify_now(), expected, "after the pause");
+        let _gate = setup.verifier.close();
+        let prober = setup.spawn();
+        settle().await;
+        assert_eq!(setup.verify_now(), Some(marked()), "while somebody probes");
+        prober.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_is_computed_in_the_pause_is_what_verification_says() {
+    let verdicts = FACTS.iter().chain(&OPINIONS).map(|reason| Verdict::Reject(*reason)).chain([accept("sa")]);
+    for verdict in verdicts {
+        let fallback = Scripted::new(Ok(verdict.clone())).computing(Some(verdict.clone()));
+        let setup = set_up(Scripted::failing(DOWN), fallback);
+        let _ = setup.verify().await;
+        match setup.verify_now() {
+            Some(computed) => assert_eq!(setup.verify().await, Ok(computed)),
+            None => assert_eq!(setup.verify().await, Err(DOWN), "{verdict:?}"),
+        }
+    }
+}
