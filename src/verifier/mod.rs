@@ -133,6 +133,7 @@ pub trait Verifier: Send + Sync + 'static {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
     /// use tower_kube_auth::{
     ///     Authenticator, BearerToken, JwksVerifier, TokenReviewVerifier, Verifier,
     ///     testing::Cluster, verdict::Verdict,
@@ -145,7 +146,8 @@ pub trait Verifier: Send + Sync + 'static {
     /// let client = cluster.kube_client()?;
     /// let jwks = JwksVerifier::in_cluster(client.clone()).build()?;
     /// jwks.refresh().await?;
-    /// let verifier = TokenReviewVerifier::new(client).or_when_unavailable(jwks);
+    /// let review = TokenReviewVerifier::new(client).timeout(Duration::from_secs(1));
+    /// let verifier = review.or_when_unavailable(jwks);
     /// let auth = Authenticator::builder(verifier).audience("orders").build()?;
     ///
     /// cluster.go_down().await?;

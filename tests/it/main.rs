@@ -14,6 +14,7 @@ mod answers;
 mod architecture;
 mod caching;
 mod client_side;
+mod combinations;
 mod computing;
 mod credentials;
 mod embedded_cluster;
