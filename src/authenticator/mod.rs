@@ -7,9 +7,9 @@ mod limit;
 mod lookup;
 mod metrics;
 mod precheck;
-#[cfg(test)]
-mod schedules;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc};
 

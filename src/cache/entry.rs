@@ -65,8 +65,10 @@ impl Entry {
         Some((Hit { identity: self.identity.clone(), is_due: now >= self.refresh_from }, tell))
     }
 
-    /// The identity, if it is fresh or has not been stale for longer than `grace`; never past its `exp`.
+    /// The identity, if it is fresh or has not been stale for longer than `grace`; never past its `exp`. What a fallback accepted
+    /// stands in for the verifier already, and has no grace.
     pub(super) fn within(&self, grace: Duration, clock: &Clock) -> Option<ServiceAccountIdentity> {
+        let grace = if self.identity.is_from_fallback() { Duration::ZERO } else { grace };
         let is_kept = self.fresh_until.checked_add(grace).is_some_and(|end| clock.monotonic() < end);
         (is_kept && !self.has_expired(clock)).then(|| self.identity.clone())
     }

@@ -9,6 +9,9 @@ const JITTER: f64 = 0.1;
 /// Past so much of its time an accepted token is verified anew ahead of its end.
 const REFRESH_AFTER: f64 = 0.8;
 
+/// What was accepted by a fallback is kept for so long at most: soon after the outage the verifier itself decides again.
+const FROM_FALLBACK: Duration = Duration::from_secs(10);
+
 /// The configured lifetimes; zero keeps nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetimes {
@@ -29,7 +32,7 @@ pub(super) struct Lifetime {
 impl Lifetimes {
     /// Jittered, and never past the token's `exp`. `None` if it may not be kept.
     pub(super) fn accepted(&self, identity: &ServiceAccountIdentity, now: SystemTime) -> Option<Lifetime> {
-        let ttl = jittered(self.accepted);
+        let ttl = if identity.is_from_fallback() { self.accepted.min(FROM_FALLBACK) } else { jittered(self.accepted) };
         let left = identity.expires_at().map_or(ttl, |expiry| expiry.duration_since(now).unwrap_or_default());
         let lifetime = if left < ttl { Lifetime::up_to(left) } else { Lifetime::refreshed(ttl) };
         (!lifetime.fresh.is_zero()).then_some(lifetime)
@@ -97,5 +100,13 @@ mod tests {
         assert_eq!(until(now), None);
         assert_eq!(until(UNIX_EPOCH), None);
         assert_eq!(LIFETIMES.rejected(), None);
+    }
+
+    #[test]
+    fn what_a_fallback_accepted_is_kept_for_ten_seconds_at_most() {
+        let identity = IdentityBuilder::new("ns", "sa").from_fallback().build();
+        let kept = |accepted| Lifetimes { accepted, ..LIFETIMES }.accepted(&identity, UNIX_EPOCH).unwrap().fresh;
+        assert_eq!(kept(Duration::from_secs(60)), Duration::from_secs(10));
+        assert_eq!(kept(Duration::from_secs(3)), Duration::from_secs(3));
     }
 }

@@ -289,4 +289,17 @@ mod tests {
         assert_eq!(cache.get(&key), None);
         assert_eq!(cache.accepted.len() + cache.rejected.iter().count(), 0);
     }
+
+    #[test]
+    fn what_a_fallback_accepted_has_no_grace() {
+        let hands = ManualClock::new();
+        let lifetimes = Lifetimes { accepted: MINUTE, rejected: MINUTE, stale: MINUTE };
+        let cache = VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, hands.clock()).unwrap();
+        let (own, fallback) = (digest(&cache, "own"), digest(&cache, "fallback"));
+        insert(&cache, own, &accept(IdentityBuilder::new("ns", "sa")));
+        insert(&cache, fallback, &accept(IdentityBuilder::new("ns", "sa").from_fallback()));
+        hands.advance(MINUTE * 11 / 10);
+        assert!(cache.after_failure(&own, None).is_some());
+        assert!(cache.after_failure(&fallback, None).is_none());
+    }
 }

@@ -18,6 +18,7 @@ pub struct IdentityBuilder {
     audiences: Vec<Arc<str>>,
     issuer: Option<Arc<str>>,
     expires_at: Option<SystemTime>,
+    is_from_fallback: bool,
 }
 
 impl IdentityBuilder {
@@ -25,7 +26,7 @@ impl IdentityBuilder {
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         let user = UserInfo::service_account(namespace, name, "00000000-0000-4000-8000-000000000000");
-        Self { user, audiences: Vec::new(), issuer: None, expires_at: None }
+        Self { user, audiences: Vec::new(), issuer: None, expires_at: None, is_from_fallback: false }
     }
 
     /// Sets the uid.
@@ -68,6 +69,13 @@ impl IdentityBuilder {
         self
     }
 
+    /// Makes it one that a fallback accepted during an outage.
+    #[must_use]
+    pub fn from_fallback(mut self) -> Self {
+        self.is_from_fallback = true;
+        self
+    }
+
     /// Adds a value to `extra`.
     #[must_use]
     pub fn extra(mut self, key: &str, value: &str) -> Self {
@@ -84,7 +92,8 @@ impl IdentityBuilder {
     #[expect(clippy::panic, reason = "a test that asks for an impossible identity is to fail at once")]
     pub fn build(self) -> ServiceAccountIdentity {
         let username = self.user.username.clone();
-        ServiceAccountIdentity::from_user_info(self.user, self.audiences, self.issuer, self.expires_at)
-            .unwrap_or_else(|| panic!("{username:?} with that uid is not a ServiceAccount"))
+        let identity = ServiceAccountIdentity::from_user_info(self.user, self.audiences, self.issuer, self.expires_at)
+            .unwrap_or_else(|| panic!("{username:?} with that uid is not a ServiceAccount"));
+        if self.is_from_fallback { identity.by_fallback() } else { identity }
     }
 }
