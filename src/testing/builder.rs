@@ -162,6 +162,7 @@ impl ClusterBuilder {
             static_tokens: Mutex::new(BTreeMap::new()),
             keys: Mutex::new(KeyRing::new(SigningKey::generate(self.algorithm)?)),
             objects: Mutex::new(Objects::default()),
+            without_store: Mutex::new(None),
             faults: Faults::default(),
             calls: Calls::default(),
         });

@@ -83,7 +83,7 @@ impl State {
         }
         let invalidated =
             if modern { "service account token has been invalidated" } else { "Token has been invalidated" };
-        let found = self.find("secrets", namespace, secret).filter(|secret| !secret.marked);
+        let found = self.find("secrets", namespace, secret).unwrap_or_default().filter(|secret| !secret.marked);
         if found.is_none() {
             return Err(invalidated.to_owned());
         }
@@ -93,7 +93,7 @@ impl State {
             return Err(if modern { message } else { "Token does not match server's copy" }.to_owned());
         }
         let title = if modern { "service account" } else { "ServiceAccount" };
-        match self.find("serviceaccounts", namespace, name) {
+        match self.find("serviceaccounts", namespace, name)? {
             None => Err(format!("serviceaccounts {name:?} not found")),
             Some(found) if found.marked => Err(format!("{title} {namespace}/{name} has been deleted")),
             Some(found) if found.uid != uid => Err(format!("{title} UID ({}) does not match claim ({uid})", found.uid)),

@@ -50,6 +50,7 @@ mod request_info;
 mod server;
 mod state;
 mod status;
+mod store;
 mod token_request;
 mod token_review;
 mod token_rules;

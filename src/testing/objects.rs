@@ -42,7 +42,7 @@ impl Kind {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Objects {
     /// By plural, namespace (empty for cluster-scoped kinds) and name.
     pub(super) items: BTreeMap<(&'static str, String, String), Value>,

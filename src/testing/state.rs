@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) static_tokens: Mutex<BTreeMap<String, User>>,
     pub(super) keys: Mutex<KeyRing>,
     pub(super) objects: Mutex<Objects>,
+    /// What is known of the objects while their store cannot be reached.
+    pub(super) without_store: Mutex<Option<Objects>>,
     pub(super) faults: Faults,
     pub(super) calls: Calls,
 }

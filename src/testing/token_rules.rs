@@ -12,10 +12,10 @@ use super::{
     jws::{self, Jws},
     legacy_token,
     objects::text,
-    state::{State, lock, seconds},
+    state::{State, lock},
 };
 
-const LEEWAY: i64 = 60;
+pub(super) const LEEWAY: i64 = 60;
 
 impl State {
     /// `Ok(None)` for a token that is not one of ours at all, `Err` for one of ours that is not good.
@@ -75,7 +75,7 @@ impl State {
             if modern { "service account token has been invalidated" } else { "Token has been invalidated" };
 
         let title = if modern { "service account" } else { "ServiceAccount" };
-        match self.find("serviceaccounts", &namespace, &name) {
+        match self.find("serviceaccounts", &namespace, &name)? {
             None if name.is_empty() => return Err("resource name may not be empty".to_owned()),
             None => return Err(format!("serviceaccounts {name:?} not found")),
             Some(found) if found.deleted => return Err(format!("{title} {namespace}/{name} has been deleted")),
@@ -125,7 +125,8 @@ impl State {
         (name, uid): (&str, &str),
         invalidated: &str,
     ) -> Result<(), String> {
-        match self.find(plural, namespace, name) {
+        // Whatever keeps it from being found is kept to itself.
+        match self.find(plural, namespace, name).unwrap_or_default() {
             Some(found) if found.uid != uid && self.release == Release::V1_20 => {
                 let kind = if kind == "pod" { "Pod" } else { "Secret" };
                 Err(format!("{kind} UID ({}) does not match claim ({uid})", found.uid))
@@ -205,17 +206,6 @@ impl State {
             Some(value) => self.numeric_date(value).map(|_| ()),
         }
     }
-
-    pub(super) fn find(&self, plural: &'static str, namespace: &str, name: &str) -> Option<Found> {
-        let objects = lock(&self.objects);
-        let object = objects.get(plural, namespace, name)?;
-        let marked = seconds(text(object, "/metadata/deletionTimestamp"));
-        Some(Found {
-            uid: text(object, "/metadata/uid").to_owned(),
-            marked: marked.is_some(),
-            deleted: marked.is_some_and(|at| earlier_than(at, LEEWAY, self.now())),
-        })
-    }
 }
 
 pub(super) struct Found {
@@ -223,7 +213,7 @@ pub(super) struct Found {
     /// Marked for deletion, however recently.
     pub(super) marked: bool,
     /// Marked for deletion longer ago than the leeway.
-    deleted: bool,
+    pub(super) deleted: bool,
 }
 
 pub(super) fn service_account(namespace: &str, name: &str, uid: &str, extra: BTreeMap<String, Vec<String>>) -> User {
@@ -236,7 +226,7 @@ pub(super) fn service_account(namespace: &str, name: &str, uid: &str, extra: BTr
 }
 
 /// Whether `time` is more than `leeway` seconds before `now`.
-fn earlier_than(time: i64, leeway: i64, now: Duration) -> bool {
+pub(super) fn earlier_than(time: i64, leeway: i64, now: Duration) -> bool {
     nanoseconds(time.saturating_add(leeway)) < i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
 }
 

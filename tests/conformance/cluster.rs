@@ -180,6 +180,25 @@ impl TestCluster {
         }
     }
 
+    /// Cuts the server off from its store, and leaves it running.
+    pub(crate) async fn lose_store(&self) {
+        match &self.backing {
+            Backing::Embedded(cluster) => cluster.lose_store(),
+            Backing::KubeApiserver(server) => server.lock().await.lose_store(),
+            Backing::Existing => unreachable!("{NOT_OURS}"),
+        }
+    }
+
+    /// Lets the server reach its store again.
+    pub(crate) async fn regain_store(&self) -> Result<(), Failure> {
+        match &self.backing {
+            Backing::Embedded(cluster) => cluster.regain_store(),
+            Backing::KubeApiserver(server) => server.lock().await.regain_store()?,
+            Backing::Existing => unreachable!("{NOT_OURS}"),
+        }
+        Ok(())
+    }
+
     /// Restarts with a new key that signs, and with the old ones that still verify.
     pub(crate) async fn restart_with_new_key(&self) -> Result<(), Failure> {
         self.go_down().await?;

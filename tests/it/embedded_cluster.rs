@@ -123,3 +123,25 @@ async fn a_static_token_user_is_authenticated_but_not_a_service_account() {
     assert_eq!(Service::new(&any).refused(bearer("e30.e30.eA")).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(setup.cluster.calls(Endpoint::TokenReview), 1);
 }
+
+/// An API server that has lost its store puts its trouble where it puts a refusal.
+#[tokio::test]
+async fn an_account_that_the_api_server_cannot_look_up_503_and_nothing_is_remembered() {
+    let setup = set_up().await;
+    let known = setup.token();
+    setup.cluster.lose_store();
+    setup.cluster.create_service_account("shop", "newcomer");
+    let newcomer = setup.cluster.token("shop", "newcomer").audience("orders").issue().unwrap();
+    let answer = setup.service.refused(bearer(&newcomer)).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((answer.header(header::RETRY_AFTER), answer.challenge()), (Some("1"), None));
+
+    assert_eq!(setup.service.get(&known).await.status, StatusCode::OK);
+    let forged = format!("{}AAAA", &known[..known.len() - 4]);
+    let answer = setup.service.refused(bearer(&forged)).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "a bad signature is known to be bad without any store");
+    assert!(answer.challenge().unwrap().contains("error=\"invalid_token\""));
+
+    setup.cluster.regain_store();
+    assert_eq!(setup.service.get(&newcomer).await.status, StatusCode::OK);
+}

@@ -281,3 +281,24 @@ async fn release_1_20_has_its_own_words_and_knows_no_jti() {
     hands.advance(Duration::from_secs(4000));
     assert_eq!(refusal(&cluster, &token), "[invalid bearer token, Token has expired.]");
 }
+
+#[tokio::test]
+async fn without_its_store_the_server_goes_by_what_it_knew() {
+    let cluster = cluster().await;
+    cluster.create_pod("team-a", "robot-0", "robot");
+    let known = cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-0").issue().unwrap();
+    cluster.lose_store();
+    cluster.delete_pod("team-a", "robot-0");
+    assert!(is_good(&cluster, &known), "the deletion has not come through");
+
+    cluster.create_service_account("team-a", "newcomer");
+    let newcomer = cluster.token("team-a", "newcomer").audience("x").issue().unwrap();
+    let cut_off = "[invalid bearer token, rpc error: code = Unavailable desc = transport is closing]";
+    assert_eq!(refusal(&cluster, &newcomer), cut_off);
+    cluster.create_pod("team-a", "robot-1", "robot");
+    let new_pod = cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-1").issue().unwrap();
+    assert_eq!(refusal(&cluster, &new_pod), "[invalid bearer token, service account token has been invalidated]");
+
+    cluster.regain_store();
+    assert!(is_good(&cluster, &newcomer) && is_good(&cluster, &new_pod) && !is_good(&cluster, &known));
+}

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
@@ -94,24 +95,33 @@ impl Verifier for TokenReviewVerifier {
             let message = "TokenReview: the API server's answer is not a TokenReview with a status";
             VerifyError::new(VerifyErrorKind::InvalidResponse, message).with_source(error)
         })?;
-        Ok(decide(review.status, audiences, unverified.as_ref()))
+        decide(review.status, audiences, unverified.as_ref())
     }
 }
 
-/// The decision that the status of a review leads to.
+/// The decision that the status of a review leads to; none, where the API server has come to none either.
 ///
 /// The token's own claims are consulted only for what TokenReview does not say (issuer and expiry), and only after the API
 /// server has authenticated these very bytes.
-fn decide(status: TokenReviewStatus, audiences: &Audiences, claims: Option<&UnverifiedToken>) -> Verdict {
+fn decide(
+    status: TokenReviewStatus,
+    audiences: &Audiences,
+    claims: Option<&UnverifiedToken>,
+) -> Result<Verdict, VerifyError> {
     if !status.authenticated {
+        if trouble::is_the_api_servers(&status.error) {
+            let error: String = status.error.chars().filter(|character| !character.is_control()).take(300).collect();
+            let message = format!("TokenReview: the API server could not look the token's ServiceAccount up: {error}");
+            return Err(VerifyError::new(VerifyErrorKind::Unavailable, message));
+        }
         tracing::debug!(error = status.error, "the API server does not authenticate the token");
-        return Verdict::Reject(Reason::Unauthenticated);
+        return Ok(Verdict::Reject(Reason::Unauthenticated));
     }
     let issuer = claims.and_then(UnverifiedToken::issuer).map(Arc::from);
     let expires_at = claims.and_then(UnverifiedToken::expires_at);
     let good_for = status.audiences.iter().map(String::as_str);
     match Acceptance::from_user_info(status.user, audiences, good_for, issuer, expires_at) {
-        Ok(acceptance) => Verdict::Accept(acceptance),
-        Err(reason) => Verdict::Reject(reason),
+        Ok(acceptance) => Ok(Verdict::Accept(acceptance)),
+        Err(reason) => Ok(Verdict::Reject(reason)),
     }
 }

@@ -116,6 +116,73 @@ async fn authenticated_false_is_rejected_even_with_a_user() {
 }
 
 #[tokio::test]
+async fn the_api_servers_own_trouble_is_not_the_tokens() {
+    for trouble in [
+        // Seen at kube-apiserver 1.20.2 that had lost etcd.
+        "rpc error: code = Unavailable desc = transport is closing",
+        "etcdserver: request timed out",
+        r#"Get "https://[::1]:6443/api/v1/namespaces/ns/serviceaccounts/sa": dial tcp [::1]:6443: connect: connection refused"#,
+        "Get https://127.0.0.1:6443/api/v1/namespaces/ns/serviceaccounts/sa: EOF",
+        "client rate limiter Wait returned an error: context deadline exceeded",
+        "context deadline exceeded",
+        "context canceled",
+        "Too many requests, please try again later.",
+        "the server has received too many requests and has asked us to try again later (get serviceaccounts sa)",
+        "storage is (re)initializing",
+        "Internal error occurred: authentication failed unexpectedly",
+        r#"an error on the server ("") has prevented the request from succeeding (get serviceaccounts sa)"#,
+        "the server is currently unable to handle the request (get serviceaccounts sa)",
+        "the server was unable to return a response in the time allotted, but may still be processing the request",
+        "Timeout: request did not complete within requested timeout 34s",
+        "The get operation against serviceaccounts could not be completed at this time, please try again.",
+    ] {
+        for error in [
+            trouble.to_owned(),
+            format!("[invalid bearer token, {trouble}]"),
+            format!("[invalid bearer token, [invalid bearer token, {trouble}]]"),
+        ] {
+            let fake = FakeApiServer::reviewing(&json!({ "user": {}, "error": error }));
+            let audiences = Audiences::new(["api"]).unwrap();
+            let undecided = fake.verifier().verify(BearerToken::parse(TOKEN).unwrap(), &audiences).await.unwrap_err();
+            assert_eq!(undecided.kind(), VerifyErrorKind::Unavailable, "{error}");
+            assert!(undecided.to_string().contains(trouble.get(..20).unwrap_or(trouble)), "{undecided}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_api_server_says_about_a_bad_token_is_a_refusal() {
+    for error in [
+        "",
+        "invalid bearer token",
+        "Unauthorized",
+        "words of a later release",
+        "[invalid bearer token, square/go-jose: error in cryptographic primitive]",
+        "[invalid bearer token, go-jose/go-jose: error in cryptographic primitive]",
+        "[invalid bearer token, invalid signature, no keys found]",
+        "[invalid bearer token, Token has expired.]",
+        "[invalid bearer token, service account token has expired]",
+        "[invalid bearer token, service account token is not valid yet]",
+        "[invalid bearer token, Token could not be validated.]",
+        "[invalid bearer token, Token has been invalidated]",
+        "[invalid bearer token, service account token has been invalidated]",
+        r#"[invalid bearer token, serviceaccounts "sa" not found]"#,
+        "[invalid bearer token, service account ns/sa has been deleted]",
+        "[invalid bearer token, ServiceAccount UID (a) does not match claim (b)]",
+        "[invalid bearer token, Token does not match server's copy]",
+        // An audience of the caller's choosing is quoted.
+        r#"[invalid bearer token, token audiences ["x, rpc error: code = "] is invalid for the target audiences ["api"]]"#,
+        r#"[invalid bearer token, oidc: verify token: oidc: expected audience "x" got ["y, context canceled"]]"#,
+        // A webhook of the chain is down; that the signature is bad is certain all the same.
+        "[invalid bearer token, go-jose/go-jose: error in cryptographic primitive, context deadline exceeded]",
+        "no rpc error: code = at the beginning of a part",
+    ] {
+        let status = json!({ "user": {}, "error": error });
+        assert_eq!(review(status, "api").await, rejected(Reason::Unauthenticated), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn authenticated_without_status_audiences_is_rejected() {
     assert_eq!(review(json!({ "authenticated": true, "user": user() }), "other").await, rejected(Reason::Audience));
     let status = json!({ "authenticated": true, "user": user(), "audiences": [] });

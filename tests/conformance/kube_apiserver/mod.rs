@@ -6,6 +6,7 @@ pub(crate) mod process;
 
 use std::{
     error::Error,
+    io,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -33,7 +34,7 @@ pub(crate) struct KubeApiserver {
     admin_token: String,
     // In this order, so that the server goes before its store.
     server: Option<Process>,
-    etcd: Process,
+    etcd: Option<Process>,
 }
 
 impl KubeApiserver {
@@ -61,8 +62,6 @@ impl KubeApiserver {
         let admin_token = format!("admin-{:032x}", fastrand::u128(..));
         let files = Files::create(&admin_token)?;
         let etcd_port = flags::free_port()?;
-        let etcd_flags = flags::etcd(&files.path("etcd"), etcd_port);
-        let etcd = Process::start(&assets.join("etcd"), &etcd_flags, files.path("etcd.log"))?;
         let mut started = Self {
             assets: assets.to_owned(),
             version,
@@ -72,10 +71,23 @@ impl KubeApiserver {
             port: flags::free_port()?,
             admin_token,
             server: None,
-            etcd,
+            etcd: None,
         };
+        started.regain_store()?;
         started.up().await?;
         Ok(started)
+    }
+
+    /// Kills the store, and leaves the server alone with what it has at hand.
+    pub(crate) fn lose_store(&mut self) {
+        self.etcd = None;
+    }
+
+    /// Starts the store with what was in it.
+    pub(crate) fn regain_store(&mut self) -> io::Result<()> {
+        let flags = flags::etcd(&self.files.path("etcd"), self.etcd_port);
+        self.etcd = Some(Process::start(&self.assets.join("etcd"), &flags, self.files.path("etcd.log"))?);
+        Ok(())
     }
 
     /// Kills the server in the middle of whatever it does. The store stays.
@@ -99,7 +111,7 @@ impl KubeApiserver {
         let mut server = Process::start(&self.assets.join("kube-apiserver"), &flags, log)?;
         let client = kube::Client::try_from(self.config(&self.admin_token))?;
         let ready = async {
-            while server.is_running() && self.etcd.is_running() {
+            while server.is_running() && self.etcd.as_mut().is_some_and(Process::is_running) {
                 let request = http::Request::get("/readyz").body(Vec::new()).map_err(kube::Error::HttpError);
                 // What answers on the port may be another server that has taken it: then not for our admin.
                 if client.request_text(request?).await.is_ok_and(|answer| answer == "ok") {
@@ -116,7 +128,8 @@ impl KubeApiserver {
             }
             Ok(Err(error)) => Err(error.into()),
             Ok(Ok(false)) => {
-                let (etcd, server) = (self.etcd.last_words(), server.last_words());
+                let etcd = self.etcd.as_ref().map(Process::last_words).unwrap_or_default();
+                let server = server.last_words();
                 Err(format!("kube-apiserver or etcd ended at its start:\n{etcd}\n\n{server}").into())
             }
             Err(_) => Err(format!("not ready within {STARTS_WITHIN:?}:\n{}", server.last_words()).into()),

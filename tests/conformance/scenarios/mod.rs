@@ -10,6 +10,7 @@ mod forged_tokens;
 mod in_cluster;
 mod issuer_documents;
 mod legacy_tokens;
+mod lost_store;
 mod restarts;
 mod rights;
 mod rotations;
@@ -65,6 +66,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     scenarios![
         own => restarts::{only_503s_and_recovery_without_help},
         own => token_sources::{an_outage_is_sat_out},
+        own => lost_store::{what_cannot_be_looked_up_is_undecided},
         own => rotations::{old_and_new_tokens_are_accepted_without_a_restart_on_our_side},
         own => rights::{without_discovery_rights_the_role_is_named},
         es256 => signing::{es256_tokens_are_verified},
