@@ -28,7 +28,6 @@ pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) struct Scene {
     cluster: Arc<TestCluster>,
     namespace: String,
-    admin: Client,
 }
 
 impl Scene {
@@ -37,8 +36,8 @@ impl Scene {
         let namespace = format!("conformance-{:08x}", fastrand::u32(..));
         let admin = cluster.admin();
         let object = json!({"metadata": {"name": namespace}});
-        Api::<Namespace>::all(admin.clone()).create(&PostParams::default(), &from(object)).await?;
-        Ok(Self { cluster, namespace, admin })
+        Api::<Namespace>::all(admin).create(&PostParams::default(), &from(object)).await?;
+        Ok(Self { cluster, namespace })
     }
 
     pub(crate) fn cluster(&self) -> &Arc<TestCluster> {
@@ -49,8 +48,9 @@ impl Scene {
         &self.namespace
     }
 
+    /// Another one each time: a pool may not have noticed yet that the server has ended its connections.
     pub(crate) fn admin(&self) -> Client {
-        self.admin.clone()
+        self.cluster.admin()
     }
 
     pub(crate) fn username(&self, service_account: &str) -> String {
