@@ -15,6 +15,8 @@ const SLACK: Duration = Duration::from_secs(2);
 /// kube-apiserver serves an authenticated token from a cache of its own for so long, past its `exp` too
 /// (`TokenSuccessCacheTTL`).
 const SERVERS_CACHE: Duration = Duration::from_secs(10);
+/// For so long, at most, a server that has failed is not asked where there is something to fall back on.
+const LEFT_ALONE: Duration = Duration::from_secs(30);
 
 /// The end of something: of a Pod, or of a key.
 #[derive(Default)]
@@ -121,7 +123,8 @@ impl Oracle {
 
     fn may_be_undecided(&self, mode: &Mode, facts: &Facts, asked: Asked) -> bool {
         let down = mode.asks_server && self.was_down(asked, mode.call_limit + SLACK);
-        down || mode.keys.is_some_and(|keys| {
+        let offline = mode.keys.filter(|_| !mode.asks_server);
+        down || offline.is_some_and(|keys| {
             // Offline a known key is decided at once, whatever the server does. An unknown one may have been added a moment
             // ago, so it is undecided until the keys may be fetched again: after the fetch under way, a pause, and another.
             let fetched = keys.cooldown + mode.call_limit * 2 + SLACK;
@@ -142,7 +145,7 @@ impl Oracle {
         }
         // Offline nobody sees a Pod being deleted: the token is good until it expires.
         let offline = !mode.asks_server
-            || mode.falls_back && self.was_down(Asked { sent, answered: sent }, servers_word + mode.call_limit);
+            || mode.falls_back && self.was_down(Asked { sent, answered: sent }, servers_word + LEFT_ALONE);
         if !offline && facts.pod.as_ref().is_some_and(|pod| pod.was_done(servers_word, sent)) {
             return Some("wrong accept: its Pod had been deleted");
         }
