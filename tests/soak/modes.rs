@@ -6,8 +6,8 @@ use axum::{Router, body::Body, routing::get};
 use http::Response;
 use kube::Client;
 use tower_kube_auth::{
-    Authenticator, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, authenticator::AuthenticatorBuilder,
-    server::Rejection,
+    Authenticator, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
+    authenticator::AuthenticatorBuilder, server::Rejection,
 };
 
 use crate::scene::Outcome;
@@ -70,9 +70,16 @@ pub(crate) fn all(client: Client) -> Outcome<Vec<Mode>> {
         callers: 4,
     };
     let online = |name| Mode { asks_server: true, keys: None, callers: 16, ..offline(name, SHORT_KEYS, LEEWAY) };
+    // With two steps, either can use up its time limit.
+    let both = |name| Mode { keys: Some(SHORT_KEYS), call_limit: CALL_LIMIT * 2, ..online(name) };
+    let screened = review().screened_by(jwks(SHORT_KEYS, LEEWAY)?);
+    let with_fallback = review().or_when_unavailable(jwks(SHORT_KEYS, LEEWAY)?);
     // A further way to verify has its line here: with what it asks, and whether it falls back.
     Ok(vec![
         online("TokenReview").behind(forgetful(Authenticator::builder(review())))?,
+        both("TokenReview behind JWKS").behind(forgetful(Authenticator::builder(screened)))?,
+        Mode { falls_back: true, ..both("TokenReview or JWKS") }
+            .behind(forgetful(Authenticator::builder(with_fallback)))?,
         Mode { cache_ttl: CACHE_TTL, ..online("TokenReview, defaults") }.behind(Authenticator::builder(review()))?,
         offline("JWKS", SHORT_KEYS, LEEWAY).behind(forgetful(Authenticator::builder(jwks(SHORT_KEYS, LEEWAY)?)))?,
         // Without leeway what is served past `exp` is seen at once, and with a minute's cache it would be.
