@@ -21,17 +21,18 @@ use axum::{
     body::Body,
     http::{HeaderValue, Request, Response, StatusCode, header},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tower::{Layer, Service};
 use tower_kube_auth::{
     Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, Verifier,
     audience::Audiences,
     clock::Clock,
-    error::VerifyError,
+    error::{VerifyError, VerifyErrorKind},
     identity::UserInfo,
     server::{Authenticate, ResponseFuture},
     testing::{Algorithm, SigningKey},
-    verdict::{Acceptance, Verdict},
+    verdict::{Acceptance, Reason, Verdict},
 };
 
 const ISSUER: &str = "https://issuer.example";
@@ -200,3 +201,41 @@ fn a_refusal_makes_a_bounded_number_of_allocations() {
 
 /// The header map, the challenge, the body.
 const REFUSAL: u64 = 10;
+
+/// Refuses all tokens, or decides about none.
+struct Against(Result<Reason, VerifyErrorKind>);
+
+impl Verifier for Against {
+    async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
+        self.0.map(Verdict::Reject).map_err(|kind| VerifyError::new(kind, "down"))
+    }
+}
+
+/// Of a hundred thousand different tokens a thousand refusals are left: their digests, not the tokens.
+#[test]
+fn what_a_flood_leaves_behind_is_bounded() {
+    for (verifier, status) in [
+        (Against(Ok(Reason::Signature)), StatusCode::UNAUTHORIZED),
+        (Against(Err(VerifyErrorKind::Unavailable)), StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let mut kept = None;
+        let used = measure(|| {
+            let mut service = service(verifier);
+            for number in 0..100_000 {
+                let token =
+                    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(format!(r#"{{"aud":"api","jti":{number}}}"#)));
+                let future = pin!(service.call(request(&token)));
+                let Poll::Ready(Ok(response)) = future.poll(&mut Context::from_waker(Waker::noop())) else {
+                    panic!("it waits")
+                };
+                assert_eq!(response.status(), status);
+            }
+            kept = Some(service);
+        });
+        println!("{status}: {} bytes are left of 100 000 tokens", used.bytes_current);
+        assert!(used.bytes_current <= AFTER_A_FLOOD, "{} bytes", used.bytes_current);
+    }
+}
+
+/// A thousand refusals, moka's tables and its log of what it has put off.
+const AFTER_A_FLOOD: i64 = 1_000_000;
