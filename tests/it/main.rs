@@ -23,6 +23,7 @@ mod invalidation;
 mod leaks;
 mod manifests;
 mod offline;
+mod properties;
 mod refresh_ahead;
 mod scripted;
 mod single_flight;

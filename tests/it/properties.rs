@@ -1,0 +1,122 @@
+//! What holds for whatever anybody sends.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Request, StatusCode},
+};
+use proptest::{collection::vec, prelude::*, sample::Index};
+use tower_kube_auth::{
+    audience::Audiences,
+    identity::{ServiceAccountIdentity, UserInfo},
+    verdict::{Acceptance, Reason, Verdict},
+};
+
+use crate::scripted::{Answer, Scripted, Service, accept, bearer, token};
+
+/// Accepts this one token only.
+fn accepting_only(secret: &str) -> Scripted {
+    let secret = secret.to_owned();
+    Scripted::new(move |token| {
+        let verdict = if token == secret { accept() } else { Verdict::Reject(Reason::Signature) };
+        async move { Ok(verdict) }
+    })
+}
+
+fn verifiers() -> [Scripted; 3] {
+    [Scripted::rejecting(Reason::Signature), Scripted::failing(), accepting_only(&token("secret"))]
+}
+
+fn in_a_runtime<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Any bytes, also after what makes them look like a token.
+fn header_value() -> impl Strategy<Value = Vec<u8>> {
+    let prefix = prop_oneof![Just(""), Just("Bearer "), Just("bearer "), Just("Bearer e30."), Just("Bearer e30.e30.")];
+    (prefix, vec(any::<u8>(), 0..300)).prop_map(|(prefix, bytes)| [prefix.as_bytes(), &bytes].concat())
+}
+
+fn is_a_refusal(answer: &Answer) -> bool {
+    [400, 401, 503].contains(&answer.status.as_u16())
+}
+
+proptest! {
+    #[test]
+    fn no_byte_string_in_the_header_gets_through(value in header_value()) {
+        let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
+        for verifier in verifiers() {
+            let service = Service::new(&verifier.authenticator());
+            let request = Request::get("/").header("authorization", &value).body(Body::empty()).unwrap();
+            let answer = in_a_runtime(service.send(request));
+            prop_assert!(is_a_refusal(&answer), "{}", answer.status);
+            prop_assert_eq!(service.reached(), 0);
+        }
+    }
+
+    #[test]
+    fn no_two_headers_get_through_though_one_of_them_is_good(value in header_value(), good_first: bool) {
+        let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
+        let good = HeaderValue::try_from(format!("Bearer {}", token("secret"))).unwrap();
+        let (first, second) = if good_first { (good, value) } else { (value, good) };
+        let service = Service::new(&accepting_only(&token("secret")).authenticator());
+        let request = Request::get("/").header("authorization", first).header("authorization", second);
+        let answer = in_a_runtime(service.send(request.body(Body::empty()).unwrap()));
+        prop_assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        prop_assert_eq!(service.reached(), 0);
+    }
+
+    /// Not even after that one was accepted, and is in the cache.
+    #[test]
+    fn no_token_but_the_accepted_one_gets_through(at: Index, byte in any::<u8>(), change in 0..3) {
+        let secret = token("secret");
+        let mut changed = secret.clone().into_bytes();
+        let at = at.index(changed.len());
+        match change {
+            0 => changed[at] = byte,
+            1 => changed.insert(at, byte),
+            _ => drop(changed.remove(at)),
+        }
+        prop_assume!(changed != secret.as_bytes());
+        let value = HeaderValue::from_bytes(&[b"Bearer ", changed.as_slice()].concat());
+        let Ok(value) = value else { return Ok(()) };
+        let service = Service::new(&accepting_only(&secret).authenticator());
+        let request = Request::get("/").header("authorization", value).body(Body::empty()).unwrap();
+        let (good, answer) = in_a_runtime(async { (service.send(bearer(&secret)).await, service.send(request).await) });
+        prop_assert_eq!(good.status, StatusCode::OK);
+        prop_assert!(is_a_refusal(&answer), "{}", answer.status);
+        prop_assert_eq!(service.reached(), 1);
+    }
+
+    #[test]
+    fn a_username_that_is_read_prints_as_it_came(
+        namespace in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+        name in "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?){0,6}",
+    ) {
+        let identity = identity_of(&format!("system:serviceaccount:{namespace}:{name}"), &namespace);
+        let identity = identity.unwrap();
+        prop_assert_eq!((identity.namespace(), identity.name()), (&*namespace, &*name));
+        prop_assert_eq!(identity_of(identity.username(), identity.namespace()), Some(identity));
+    }
+
+    #[test]
+    fn whatever_username_is_read_prints_as_it_came(
+        namespace in "[a-zA-Z0-9.: -]{0,4}",
+        name in "[a-zA-Z0-9.: \u{0}ä-]{0,6}",
+    ) {
+        let username = format!("system:serviceaccount:{namespace}:{name}");
+        if let Some(identity) = identity_of(&username, &namespace) {
+            prop_assert_eq!(identity.username(), &*username);
+            prop_assert_eq!((identity.namespace(), identity.name()), (&*namespace, &*name));
+            let is_inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+            prop_assert!(namespace.chars().all(|character| is_inner(character) || character == '-'));
+            prop_assert!(name.chars().all(|character| is_inner(character) || "-.".contains(character)));
+        }
+    }
+}
+
+/// What a verifier makes of a user of this name who is in the groups of that namespace.
+fn identity_of(username: &str, namespace: &str) -> Option<ServiceAccountIdentity> {
+    let user = UserInfo { username: username.into(), ..UserInfo::service_account(namespace, "any", "uid-1") };
+    let accepted = Acceptance::from_user_info(user, &Audiences::new(["api"]).unwrap(), ["api"], None, None);
+    accepted.ok().map(|accepted| accepted.identity().clone())
+}
