@@ -1,0 +1,50 @@
+//! What the fuzz targets do with their bytes. Each holds the crate against an oracle that shares no code with it: what is accepted
+//! must be what the oracle accepts, and nothing may panic (libFuzzer ends at any panic, also one that is caught).
+
+pub mod authorization_header;
+pub mod claims;
+pub mod discovery;
+mod fake_api_server;
+mod fixtures;
+pub mod jwks;
+mod object;
+pub mod precheck;
+pub mod token_review;
+pub mod username;
+
+use std::{
+    pin::pin,
+    sync::LazyLock,
+    task::{Context, Poll, Waker},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use tower_kube_auth::{audience::Audiences, clock::Clock, testing::ManualClock};
+
+/// The issuer of the seeds.
+pub const ISSUER: &str = "https://issuer.example";
+/// The audience that everything is verified for.
+pub const AUDIENCE: &str = "orders";
+/// When it always is, so that the tokens of the seeds stay good: 2023-11-14T22:13:20Z.
+pub const NOW: u64 = 1_700_000_000;
+
+/// A clock that stands at [`NOW`].
+pub fn clock() -> Clock {
+    let hands = ManualClock::new();
+    let ahead = hands.clock().wall().duration_since(UNIX_EPOCH + Duration::from_secs(NOW));
+    hands.jump_back(ahead.expect("the machine's clock is beyond 2023"));
+    hands.clock()
+}
+
+fn audiences() -> &'static Audiences {
+    static AUDIENCES: LazyLock<Audiences> = LazyLock::new(|| Audiences::new([AUDIENCE]).unwrap());
+    &AUDIENCES
+}
+
+/// The output of a future that has nothing to wait for.
+fn at_once<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("there was nothing to wait for"),
+    }
+}

@@ -1,0 +1,85 @@
+//! Any bytes as a token: either the three parts in lines of their own, which are encoded here, or one line, the token itself.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use tower_kube_auth::{
+    Authenticator, BearerToken, Verifier,
+    audience::Audiences,
+    error::VerifyError,
+    verdict::{Reason, Verdict},
+};
+
+use crate::{
+    AUDIENCE, ISSUER, NOW, at_once, clock,
+    object::{Object, is_text},
+};
+
+/// The crate allows for clocks that differ by as much.
+const LEEWAY: u64 = 300;
+
+/// Denies whatever gets as far as this.
+struct Denying(Arc<AtomicUsize>);
+
+impl Verifier for Denying {
+    async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Verdict::Reject(Reason::Denied))
+    }
+}
+
+thread_local! {
+    static UNDER_TEST: (Authenticator, Arc<AtomicUsize>) = {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let builder = Authenticator::builder(Denying(calls.clone())).audience(AUDIENCE).issuer(ISSUER);
+        // No caches, so that a run depends on its input only.
+        let builder = builder.cache_ttl(Default::default()).reject_ttl(Default::default());
+        (builder.clock(clock()).build().unwrap(), calls)
+    };
+}
+
+pub fn check(data: &[u8]) {
+    let lines: Vec<_> = data.splitn(3, |byte| *byte == b'\n').collect();
+    let token = match lines[..] {
+        [header, claims, signature] => [header, claims, signature].map(|part| URL_SAFE_NO_PAD.encode(part)).join("."),
+        _ => String::from_utf8_lossy(data).into_owned(),
+    };
+    let Ok(token) = BearerToken::parse(&token) else { return };
+    let first = judge(token);
+    assert_eq!(judge(token), first, "the second time it is another verdict");
+    let is_looked_at = first == Reason::Denied;
+    match may_be_good(token.expose_secret()) {
+        None => assert!(!is_looked_at, "what no verifier could accept costs a call"),
+        Some(claims) => assert!(is_looked_at || !is_text(&claims), "{first}, though a verifier could accept it"),
+    }
+}
+
+fn judge(token: BearerToken<'_>) -> Reason {
+    UNDER_TEST.with(|(authenticator, calls)| {
+        let before = calls.load(Ordering::Relaxed);
+        let Ok(Verdict::Reject(reason)) = at_once(authenticator.authenticate(token)) else { panic!("it is accepted") };
+        let called = calls.load(Ordering::Relaxed) - before;
+        assert_eq!(called, usize::from(reason == Reason::Denied));
+        reason
+    })
+}
+
+/// The claims, if they are those of a token that a verifier could accept.
+fn may_be_good(token: &str) -> Option<Vec<u8>> {
+    let parts: Option<Vec<_>> = token.split('.').map(decode).collect();
+    let [header, claims, signature] = <[_; 3]>::try_from(parts?).ok()?;
+    let object = Object::read(&claims).filter(|_| !header.is_empty() && !signature.is_empty())?;
+    let is_ours = object.text("iss").ok()?.is_some_and(|issuer| issuer == ISSUER);
+    let is_for_us = object.audiences().ok()?.is_none_or(|audiences| audiences.iter().any(|one| one == AUDIENCE));
+    let is_alive = object.number("exp").ok()?.is_none_or(|expiry| expiry >= (NOW - LEEWAY) as f64);
+    (is_ours && is_for_us && is_alive).then_some(claims)
+}
+
+/// In its one spelling only.
+fn decode(part: &str) -> Option<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
+    (URL_SAFE_NO_PAD.encode(&bytes) == part).then_some(bytes)
+}
