@@ -43,6 +43,13 @@ async fn write_all() -> Outcome {
     write("jwks", "four_keys", &cluster.jwks_json())?;
     for (position, key) in set["keys"].as_array().into_iter().flatten().enumerate() {
         write("jwks", &format!("key_{position}"), &json!({ "keys": [key] }).to_string())?;
+        for (name, member, value) in
+            [("encryption_key", "use", json!("enc")), ("another_purpose", "key_ops", json!(["sign"]))]
+        {
+            let mut changed = key.clone();
+            changed[member] = value;
+            write("jwks", &format!("{name}_{position}"), &json!({ "keys": [changed] }).to_string())?;
+        }
     }
     let mut tokens = Vec::new();
     for (position, key) in [&first, &second].into_iter().enumerate() {
@@ -58,6 +65,8 @@ async fn write_all() -> Outcome {
     let client = cluster.admin_client()?;
     let document = Request::get("/.well-known/openid-configuration").body(Vec::new())?;
     write("discovery", "cluster", &client.request_text(document).await?)?;
+    let slash = json!({ "issuer": format!("{ISSUER}/"), "jwks_uri": "https://x" });
+    write("discovery", "slash", &slash.to_string())?;
     write("discovery", "least", &json!({ "issuer": ISSUER, "jwks_uri": "https://x" }).to_string())?;
 
     let admin = cluster.admin_token().to_owned();
@@ -102,6 +111,8 @@ fn parts(claims: &Value, header: &Value, good: &str) -> Outcome {
     write("precheck", "small", &format!("{{}}\n{small}\nsignature"))?;
     let other = json!({ "iss": "https://other.example", "aud": ["other", AUDIENCE], "exp": NOW + 1 });
     write("precheck", "other_issuer", &format!("{{}}\n{other}\nsignature"))?;
+    let second = json!({ "iss": ISSUER, "aud": ["other", AUDIENCE], "exp": NOW + 1 });
+    write("precheck", "second_audience", &format!("{{}}\n{second}\nsignature"))?;
     let expired = json!({ "iss": ISSUER, "aud": [AUDIENCE], "exp": NOW - 3600 });
     write("precheck", "expired", &format!("{{}}\n{expired}\nsignature"))
 }
