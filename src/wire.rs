@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::identity::{UserInfo, or_default};
+use crate::{
+    identity::{UserInfo, or_default},
+    json::Object,
+};
 
 /// `authentication.k8s.io/v1` `TokenReview`, as sent. Has no `Debug`: it holds the token.
 #[derive(Serialize)]
@@ -38,14 +41,14 @@ impl<'a> TokenReviewRequest<'a> {
 /// `authentication.k8s.io/v1` `TokenReview`, as answered. The `spec`, which repeats the token, is not read.
 #[derive(Deserialize)]
 pub(crate) struct TokenReviewResponse {
-    pub(crate) status: TokenReviewStatus,
+    pub(crate) status: Object<TokenReviewStatus>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct TokenReviewStatus {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) authenticated: bool,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "object_or_default")]
     pub(crate) user: UserInfo,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) audiences: Vec<String>,
@@ -110,4 +113,14 @@ pub(crate) struct TokenRequestStatus {
 pub(crate) struct Status {
     #[serde(default)]
     pub(crate) message: String,
+}
+
+/// [`or_default`] of an object, and of nothing else but `null`.
+fn object_or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    let object = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(object.map(|Object(value)| value).unwrap_or_default())
 }

@@ -14,6 +14,7 @@ use crate::{
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     inspect::UnverifiedToken,
+    json::Object,
     token::BearerToken,
     verdict::{Acceptance, Reason, Verdict},
     verifier::Verifier,
@@ -91,11 +92,12 @@ impl Verifier for TokenReviewVerifier {
         })?;
         let answer = self.api_server.post(PATH, review.into()).await?;
         // The error of serde_json names a line and a column, never the content.
-        let review: TokenReviewResponse = serde_json::from_slice(&answer).map_err(|error| {
+        let Object(review): Object<TokenReviewResponse> = serde_json::from_slice(&answer).map_err(|error| {
             let message = "TokenReview: the API server's answer is not a TokenReview with a status";
             VerifyError::new(VerifyErrorKind::InvalidResponse, message).with_source(error)
         })?;
-        decide(review.status, audiences, unverified.as_ref())
+        let Object(status) = review.status;
+        decide(status, audiences, unverified.as_ref())
     }
 }
 

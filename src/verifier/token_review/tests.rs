@@ -240,6 +240,23 @@ async fn an_authentic_token_without_a_status_is_an_error_and_not_a_rejection() {
     }
 }
 
+/// Derived code reads a struct from a list of its fields too; found by fuzzing.
+#[tokio::test]
+async fn a_list_in_place_of_an_object_is_not_an_answer() {
+    let (user, groups) = (user(), user()["groups"].clone());
+    let status = json!({ "authenticated": true, "audiences": ["api"], "user": user });
+    let listed = json!(["system:serviceaccount:ns:sa", "u-1", groups, {}]);
+    for answer in [
+        json!([status]),
+        json!({ "status": [true, user, ["api"], ""] }),
+        json!({ "status": { "authenticated": true, "audiences": ["api"], "user": listed } }),
+    ] {
+        let fake = FakeApiServer::new(StatusCode::CREATED, &answer);
+        let error = verify_without_waiting(&fake).await.unwrap_err();
+        assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse, "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn the_retry_table_of_the_webhook_client() {
     let cases = [
