@@ -79,12 +79,25 @@ async fn write_all() -> Outcome {
         write("token_review", name, &answer.to_string())
     };
     review("good", &good).await?;
+    lists()?;
     review("unbound", &token().issue()?).await?;
     review("another_audience", &other).await?;
     review("not_a_service_account", &admin).await?;
     review("no_token", "e30.e30.c2ln").await?;
     cluster.delete_pod("shop", "checkout-0");
     review("deleted_pod", &good).await
+}
+
+/// Lists of what should stand in an object.
+fn lists() -> Outcome {
+    let good: Value = serde_json::from_str(&fs::read_to_string("seeds/token_review/good")?)?;
+    let (status, user) = (&good["status"], &good["status"]["user"]);
+    write("token_review", "list_of_members", &json!([status]).to_string())?;
+    let listed = json!({ "status": [true, user, [AUDIENCE], ""] });
+    write("token_review", "list_as_status", &listed.to_string())?;
+    let user = json!([user["username"], user["uid"], user["groups"], {}]);
+    let listed = json!({ "status": { "authenticated": true, "audiences": [AUDIENCE], "user": user } });
+    write("token_review", "list_as_user", &listed.to_string())
 }
 
 fn usernames() -> Outcome {
