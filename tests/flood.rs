@@ -1,7 +1,7 @@
 //! A flood of junk at full speed, beside callers who are known. A binary of its own, because `tests/it` searches its log at TRACE, which
 //! a hundred thousand requests would fill.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets what it did not expect is to fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it did not expect is to fail")]
 
 use std::{
     sync::{

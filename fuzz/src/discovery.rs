@@ -65,5 +65,5 @@ fn token(key: &SigningKey, issuer: &str) -> String {
 fn issuer(data: &[u8]) -> Option<String> {
     let document = Object::read(data)?;
     document.text("jwks_uri").ok()??;
-    document.text("issuer").ok()?
+    document.text("issuer").ok()?.filter(|issuer| !issuer.is_empty())
 }

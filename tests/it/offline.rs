@@ -89,6 +89,23 @@ async fn without_the_right_to_discovery_503_and_the_log_names_the_role() {
     assert!(crate::leaks::logged("system:service-account-issuer-discovery"));
 }
 
+/// It would be the issuer of a token that says `"iss": ""`.
+#[tokio::test]
+async fn a_discovery_document_with_an_empty_issuer_loads_nothing() {
+    let cluster = cluster().await;
+    let document = serde_json::json!({ "issuer": "", "jwks_uri": format!("{}/openid/v1/jwks", cluster.url()) });
+    cluster.set_fault(Endpoint::Discovery, Fault::Body(document.to_string()));
+    let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
+    let error = verifier.refresh().await.unwrap_err();
+    assert_eq!((error.kind(), error.to_string().contains("empty issuer")), (VerifyErrorKind::InvalidResponse, true));
+    let mut claims = cluster.token("shop", "checkout").audience("orders").claims().unwrap();
+    claims["iss"] = "".into();
+    let service = Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    let refused = service.refused(bearer(&cluster.mint(&claims))).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.header("retry-after").is_some());
+}
+
 #[tokio::test]
 async fn a_key_that_is_hidden_from_discovery_is_refused_offline_and_accepted_by_review() {
     let cluster = cluster().await;

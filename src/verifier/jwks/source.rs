@@ -79,6 +79,10 @@ fn read_discovery(json: &[u8]) -> Result<DiscoveryDocument, VerifyError> {
     let document: crate::json::Object<DiscoveryDocument> = serde_json::from_slice(json).map_err(|error| {
         VerifyError::new(VerifyErrorKind::InvalidResponse, "the answer is not a discovery document").with_source(error)
     })?;
+    if document.0.issuer.is_empty() {
+        // It would be the issuer of every token that names none.
+        return Err(VerifyError::new(VerifyErrorKind::InvalidResponse, "the discovery document names an empty issuer"));
+    }
     Ok(document.0)
 }
 

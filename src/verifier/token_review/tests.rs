@@ -240,7 +240,7 @@ async fn an_authentic_token_without_a_status_is_an_error_and_not_a_rejection() {
     }
 }
 
-/// Derived code reads a struct from a list of its fields too; found by fuzzing.
+/// Derived code reads a struct from a list of its fields too.
 #[tokio::test]
 async fn a_list_in_place_of_an_object_is_not_an_answer() {
     let (user, groups) = (user(), user()["groups"].clone());
