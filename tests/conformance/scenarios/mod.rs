@@ -4,6 +4,7 @@ mod api_answers;
 mod audiences;
 mod bearers;
 mod bound_tokens;
+mod combinations;
 mod deletions;
 mod forged_claims;
 mod forged_tokens;
@@ -66,11 +67,17 @@ pub(crate) fn all() -> Vec<Scenario> {
     scenarios![
         own => restarts::{only_503s_and_recovery_without_help},
         own => token_sources::{an_outage_is_sat_out},
+        own => combinations::{in_an_outage_the_fallback_decides_and_says_so},
         own => lost_store::{what_cannot_be_looked_up_is_undecided},
         own => rotations::{old_and_new_tokens_are_accepted_without_a_restart_on_our_side},
         own => rights::{without_discovery_rights_the_role_is_named},
         es256 => signing::{es256_tokens_are_verified},
         second_issuer => signing::{a_second_issuer_is_accepted},
+        Needs::Shared => combinations::{
+            junk_stays_at_the_screen,
+            a_deletion_is_seen_behind_a_screen,
+            an_invalidation_is_faster_than_the_cache,
+        },
         Needs::Shared => deletions::{
             a_token_ends_with_its_pod,
             a_token_ends_with_its_secret,
