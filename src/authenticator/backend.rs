@@ -34,8 +34,8 @@ impl Backend {
     }
 
     /// What the verifier says, once it is this one's turn.
-    pub(super) async fn verify(&self, token: &OwnedBearerToken) -> Outcome {
-        let _permit = self.limit.acquire().await.inspect_err(|_| self.counters.saturated.increment())?;
+    pub(super) async fn verify(&self, token: &OwnedBearerToken, is_known: bool) -> Outcome {
+        let _permit = self.limit.acquire(is_known).await.inspect_err(|_| self.counters.saturated.increment())?;
         self.verify_in_turn(token).await
     }
 

@@ -140,7 +140,9 @@ impl AuthenticatorBuilder {
         self
     }
 
-    /// Sets how many verifications may be under way at once. Defaults to 64. What is served from the cache does not count.
+    /// Sets how many verifications may be under way at once. Defaults to 64. What is served from the cache does not count. A quarter
+    /// is kept for tokens that were accepted before and must be verified anew, so that a flood of strangers does not end those who
+    /// are known.
     pub fn max_in_flight(mut self, verifications: usize) -> Self {
         self.max_in_flight = verifications;
         self

@@ -17,47 +17,71 @@ use crate::{
 
 /// How many may wait for each one that may be under way.
 const QUEUE_FACTOR: usize = 16;
+/// One in so many is kept for tokens that were accepted before: a flood of strangers must not end those who are known.
+const KEPT_FOR_KNOWN: usize = 4;
 
 pub(super) struct Limit {
-    permits: Arc<Semaphore>,
+    anybody: Pool,
+    known: Pool,
     max_in_flight: usize,
-    waiting: AtomicUsize,
-    queue: usize,
     max_wait: Duration,
     clock: Clock,
 }
 
+struct Pool {
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    queue: usize,
+}
+
 impl Limit {
     pub(super) fn new(max_in_flight: usize, max_wait: Duration, clock: Clock) -> Self {
-        let queue = max_in_flight.saturating_mul(QUEUE_FACTOR);
-        let permits = Arc::new(Semaphore::new(max_in_flight));
-        Self { permits, max_in_flight, waiting: AtomicUsize::new(0), queue, max_wait, clock }
+        let known = max_in_flight / KEPT_FOR_KNOWN;
+        Self { anybody: Pool::new(max_in_flight - known), known: Pool::new(known), max_in_flight, max_wait, clock }
     }
 
-    /// A permit, at once if there is one.
-    pub(super) async fn acquire(&self) -> Result<SemaphorePermit<'_>, VerifyError> {
-        if let Ok(permit) = self.permits.try_acquire() {
-            return Ok(permit);
+    /// A permit, at once if there is one. Those who are known have a queue of their own.
+    pub(super) async fn acquire(&self, is_known: bool) -> Result<SemaphorePermit<'_>, VerifyError> {
+        let pool = if is_known && self.known.queue > 0 { &self.known } else { &self.anybody };
+        for pool in [&self.anybody, pool] {
+            if let Ok(permit) = pool.permits.try_acquire() {
+                return Ok(permit);
+            }
         }
-        let _place = Place::take(self)?;
-        match self.clock.timeout(self.max_wait, self.permits.acquire()).await {
+        let _place = Place::take(pool)?;
+        match self.clock.timeout(self.max_wait, pool.permits.acquire()).await {
             Some(Ok(permit)) => Ok(permit),
             Some(Err(_)) | None => Err(saturated()),
         }
     }
 
-    /// A permit for what nobody waits for: only while half of them are free, so that it keeps nobody else waiting.
+    /// A permit for what nobody waits for, which is about a token that is known: one that is kept for these, or of the others while
+    /// half of all are free, so that it keeps nobody else waiting.
     pub(super) fn spare(&self) -> Option<OwnedSemaphorePermit> {
-        let is_idle = self.permits.available_permits() > self.max_in_flight / 2;
-        is_idle.then(|| Arc::clone(&self.permits).try_acquire_owned().ok())?
+        if let Ok(permit) = Arc::clone(&self.known.permits).try_acquire_owned() {
+            return Some(permit);
+        }
+        let is_idle = self.free() > self.max_in_flight / 2;
+        is_idle.then(|| Arc::clone(&self.anybody.permits).try_acquire_owned().ok())?
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.max_in_flight.saturating_sub(self.permits.available_permits())
+        self.max_in_flight.saturating_sub(self.free())
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        [&self.anybody, &self.known].map(|pool| pool.waiting.load(Ordering::Relaxed)).iter().sum()
+    }
+
+    fn free(&self) -> usize {
+        self.anybody.permits.available_permits() + self.known.permits.available_permits()
+    }
+}
+
+impl Pool {
+    fn new(permits: usize) -> Self {
+        let queue = permits.saturating_mul(QUEUE_FACTOR);
+        Self { permits: Arc::new(Semaphore::new(permits)), waiting: AtomicUsize::new(0), queue }
     }
 }
 
@@ -65,9 +89,9 @@ impl Limit {
 struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
-    fn take(limit: &'a Limit) -> Result<Self, VerifyError> {
-        let place = Self(&limit.waiting);
-        if limit.waiting.fetch_add(1, Ordering::Relaxed) < limit.queue { Ok(place) } else { Err(saturated()) }
+    fn take(pool: &'a Pool) -> Result<Self, VerifyError> {
+        let place = Self(&pool.waiting);
+        if pool.waiting.fetch_add(1, Ordering::Relaxed) < pool.queue { Ok(place) } else { Err(saturated()) }
     }
 }
 
@@ -86,37 +110,56 @@ mod tests {
     use super::*;
     use crate::clock::manual::ManualClock;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limit(max_in_flight: usize) -> Limit {
+        Limit::new(max_in_flight, SECOND, ManualClock::new().clock())
+    }
+
     #[tokio::test]
     async fn who_waits_gets_the_next_permit_and_who_waits_too_long_gets_none() {
         let hands = ManualClock::new();
-        let limit = Limit::new(1, Duration::from_secs(1), hands.clock());
-        let permit = limit.acquire().await.unwrap();
-        let (next, ()) = tokio::join!(limit.acquire(), async { drop(permit) });
+        let limit = Limit::new(1, SECOND, hands.clock());
+        let permit = limit.acquire(false).await.unwrap();
+        let (next, ()) = tokio::join!(limit.acquire(false), async { drop(permit) });
         let _held = next.unwrap();
-        let (late, ()) = tokio::join!(limit.acquire(), async { hands.advance(Duration::from_secs(1)) });
+        let (late, ()) = tokio::join!(limit.acquire(true), async { hands.advance(SECOND) });
         assert_eq!(late.unwrap_err().kind(), VerifyErrorKind::Saturated);
         assert_eq!(limit.waiting(), 0);
     }
 
     #[tokio::test]
     async fn the_queue_is_bounded() {
-        let limit = Limit::new(1, Duration::from_secs(1), ManualClock::new().clock());
-        let _held = limit.acquire().await.unwrap();
-        limit.waiting.store(QUEUE_FACTOR, Ordering::Relaxed);
-        assert_eq!(limit.acquire().await.unwrap_err().kind(), VerifyErrorKind::Saturated);
+        let limit = limit(1);
+        let _held = limit.acquire(false).await.unwrap();
+        limit.anybody.waiting.store(QUEUE_FACTOR, Ordering::Relaxed);
+        assert_eq!(limit.acquire(false).await.unwrap_err().kind(), VerifyErrorKind::Saturated);
         assert_eq!(limit.waiting(), QUEUE_FACTOR);
     }
 
     #[tokio::test]
+    async fn a_quarter_is_kept_for_those_who_are_known() {
+        let limit = limit(8);
+        let mut strangers = Vec::new();
+        for _ in 0..6 {
+            strangers.push(limit.acquire(false).await.unwrap());
+        }
+        limit.anybody.waiting.store(6 * QUEUE_FACTOR, Ordering::Relaxed);
+        assert!(limit.acquire(false).await.is_err(), "the queue of strangers is full");
+        let known = [limit.acquire(true).await.unwrap(), limit.acquire(true).await.unwrap()];
+        assert_eq!(limit.in_flight(), 8);
+        assert!(limit.spare().is_none());
+        drop(known);
+        assert!(limit.spare().is_some() && limit.spare().is_some());
+    }
+
+    #[tokio::test]
     async fn what_nobody_waits_for_takes_no_more_than_half() {
-        let limit = Limit::new(4, Duration::from_secs(1), ManualClock::new().clock());
-        let spare = [limit.spare().unwrap(), limit.spare().unwrap()];
-        assert!(limit.spare().is_none());
-        let _others = (limit.acquire().await.unwrap(), limit.acquire().await.unwrap());
-        assert_eq!(limit.in_flight(), 4);
-        drop(spare);
-        assert!(limit.spare().is_none());
-        assert_eq!(limit.in_flight(), 2);
-        assert!(Limit::new(1, Duration::from_secs(1), ManualClock::new().clock()).spare().is_some());
+        for max_in_flight in [2, 4, 8, 64] {
+            let limit = limit(max_in_flight);
+            let spare: Vec<_> = std::iter::from_fn(|| limit.spare()).collect();
+            assert_eq!((spare.len(), limit.in_flight()), (max_in_flight / 2, max_in_flight / 2));
+        }
+        assert!(limit(1).spare().is_some());
     }
 }

@@ -67,14 +67,16 @@ impl Authenticator {
             counters.rejected_from_cache.increment();
             return Lookup::Decided(Ok(Verdict::Reject(reason)));
         }
-        if let Some(identity) = shared.cache.stale(&digest, shared.backend.timeout.saturating_add(PATIENCE)) {
+        if let Some(identity) = shared.cache.stale(&digest) {
             counters.served_stale.increment();
             shared.refresh_ahead(token.into(), digest);
             return Lookup::Decided(Ok(Verdict::Accept(Acceptance::new(identity))));
         }
         let began = shared.cache.now();
         if let Some(outcome) = shared.compute(token) {
-            return Lookup::Decided(shared.settle(digest, outcome, began));
+            return Lookup::Decided(
+                shared.settle(digest, outcome, |verdict| shared.cache.insert(digest, verdict, began)),
+            );
         }
         if let Err(reason) = shared.precheck.check(token, shared.backend.clock.wall()) {
             counters.refused_unverified.increment();
@@ -110,8 +112,8 @@ impl Shared {
             return Lookup::Decided(Ok(verdict));
         }
         schedule::point();
-        let (backend, token) = (Arc::clone(&self.backend), token.to_owned());
-        let mut verification: Verification = Box::pin(async move { backend.verify(&token).await });
+        let (backend, token, is_known) = (Arc::clone(&self.backend), token.to_owned(), self.cache.knows(&digest));
+        let mut verification: Verification = Box::pin(async move { backend.verify(&token, is_known).await });
         let flight = Flight { leader, digest, began };
         // Whoever wakes this waker wakes nobody, which is harmless: the task polls again before it waits.
         if let Poll::Ready(outcome) = poll_without_panic(&mut verification, &mut Context::from_waker(Waker::noop())) {
@@ -156,18 +158,21 @@ impl Shared {
 
     /// Into the cache first, then to the followers: nobody can find neither the entry nor the flight.
     fn land(&self, flight: Flight, outcome: Outcome) -> Outcome {
-        let outcome = self.settle(flight.digest, outcome, flight.began);
+        let Flight { leader, digest, began } = flight;
+        let outcome = self.settle(digest, outcome, |verdict| {
+            leader.unless_detached(|| self.cache.insert(digest, verdict, began));
+        });
         schedule::point();
-        flight.leader.land(outcome.clone());
+        leader.land(outcome.clone());
         outcome
     }
 
     /// Keeps a decision. Where there is none, what was decided before may stand in for it.
-    fn settle(&self, digest: Digest, outcome: Outcome, began: Moment) -> Outcome {
+    fn settle(&self, digest: Digest, outcome: Outcome, keep: impl FnOnce(&Verdict)) -> Outcome {
         self.backend.counters.count(&outcome);
         let error = match outcome {
             Ok(verdict) => {
-                self.cache.insert(digest, &verdict, began);
+                keep(&verdict);
                 return Ok(verdict);
             }
             Err(error) => error,

@@ -76,13 +76,13 @@ impl AcceptedCache {
         &self,
         digest: Digest,
         identity: ServiceAccountIdentity,
-        now: Instant,
+        began: Instant,
         lifetime: Lifetime,
     ) -> Stamp {
         let stamp = self.next_stamp.fetch_add(1, Ordering::Relaxed);
         // moka admits a newcomer to a full cache by how often it was asked for, and only its reads count.
         self.tell(&digest);
-        self.entries.pin().insert(digest, Entry::new(identity, stamp, now, lifetime));
+        self.entries.pin().insert(digest, Entry::new(identity, stamp, began, lifetime));
         self.stamps.insert(digest, stamp);
         stamp
     }
@@ -95,9 +95,9 @@ impl AcceptedCache {
     }
 
     /// The same, for all that are meant.
-    pub(super) fn remove_those(&self, are_meant: impl Fn(&ServiceAccountIdentity) -> bool) {
+    pub(super) fn remove_those(&self, are_meant: impl Fn(&Digest, &ServiceAccountIdentity) -> bool) {
         for (digest, entry) in &self.entries.pin() {
-            if are_meant(&entry.identity) {
+            if are_meant(digest, &entry.identity) {
                 self.remove(digest);
             }
         }
@@ -143,7 +143,12 @@ mod tests {
 
         fn insert(&self, name: &str) {
             let now = self.hands.clock().monotonic();
-            self.cache.insert(self.digest(name), self.identity.clone(), now, Lifetime::up_to(MINUTE));
+            self.cache.insert(
+                self.digest(name),
+                self.identity.clone(),
+                now,
+                Lifetime { fresh: MINUTE, refresh_after: MINUTE, grace: Duration::ZERO },
+            );
         }
 
         fn digest(&self, name: &str) -> Digest {
@@ -208,9 +213,9 @@ mod tests {
         assert!(!fixture.has("a") && fixture.has("b"));
         assert_eq!(fixture.cache.settled_len(), 2);
         fixture.insert("a");
-        fixture.cache.remove_those(|identity| identity.name() == "other");
+        fixture.cache.remove_those(|_, identity| identity.name() == "other");
         assert_eq!(fixture.cache.settled_len(), 3);
-        fixture.cache.remove_those(|identity| identity.name() == "sa");
+        fixture.cache.remove_those(|_, identity| identity.name() == "sa");
         assert_eq!(fixture.cache.settled_len(), 0);
         assert_eq!(fixture.cache.stamps.entry_count(), 0);
     }

@@ -10,6 +10,10 @@ use crate::{clock::Clock, identity::ServiceAccountIdentity};
 
 pub(super) type Stamp = u64;
 
+/// Trouble that was met so many seconds ago still counts: longer than the time limit of a verification, so that where one attempt
+/// after the other runs into it, those who come meanwhile need not wait.
+const LATELY: u32 = 20;
+
 /// What a hit finds.
 pub(crate) struct Hit {
     pub(crate) identity: ServiceAccountIdentity,
@@ -23,6 +27,7 @@ pub(super) struct Entry {
     pub(super) stamp: Stamp,
     fresh_until: Instant,
     refresh_from: Instant,
+    grace: Duration,
     /// The identity's own, at hand without a second look into memory.
     expires_at: Option<SystemTime>,
     /// The last second, counted down to `fresh_until`, in which moka was told of a use.
@@ -34,13 +39,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(identity: ServiceAccountIdentity, stamp: Stamp, now: Instant, lifetime: Lifetime) -> Self {
+    pub(super) fn new(identity: ServiceAccountIdentity, stamp: Stamp, began: Instant, lifetime: Lifetime) -> Self {
         Self {
             expires_at: identity.expires_at(),
             identity,
             stamp,
-            fresh_until: now + lifetime.fresh,
-            refresh_from: now + lifetime.refresh_after,
+            fresh_until: began + lifetime.fresh,
+            refresh_from: began + lifetime.refresh_after,
+            grace: lifetime.grace,
             told: AtomicU32::new(u32::MAX),
             next_attempt: AtomicU32::new(0),
             failed: AtomicU32::new(0),
@@ -65,11 +71,9 @@ impl Entry {
         Some((Hit { identity: self.identity.clone(), is_due: now >= self.refresh_from }, tell))
     }
 
-    /// The identity, if it is fresh or has not been stale for longer than `grace`; never past its `exp`. What a fallback accepted
-    /// stands in for the verifier already, and has no grace.
-    pub(super) fn within(&self, grace: Duration, clock: &Clock) -> Option<ServiceAccountIdentity> {
-        let grace = if self.identity.is_from_fallback() { Duration::ZERO } else { grace };
-        let is_kept = self.fresh_until.checked_add(grace).is_some_and(|end| clock.monotonic() < end);
+    /// The identity, if it is fresh or within its grace; never past its `exp`.
+    pub(super) fn within_grace(&self, clock: &Clock) -> Option<ServiceAccountIdentity> {
+        let is_kept = self.fresh_until.checked_add(self.grace).is_some_and(|end| clock.monotonic() < end);
         (is_kept && !self.has_expired(clock)).then(|| self.identity.clone())
     }
 
@@ -87,11 +91,10 @@ impl Entry {
         self.failed.store(second.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// Whether the last attempt to verify it anew failed, and no longer ago than `recent`.
-    pub(super) fn has_failed_within(&self, recent: Duration, now: Instant) -> bool {
+    /// Whether the last attempt to verify it anew failed, and a short while ago.
+    pub(super) fn has_failed_lately(&self, now: Instant) -> bool {
         let failed = self.failed.load(Ordering::Relaxed);
-        let since = self.second(now).saturating_add(1).saturating_sub(failed);
-        failed != 0 && u64::from(since) <= recent.as_secs()
+        failed != 0 && self.second(now).saturating_add(1).saturating_sub(failed) <= LATELY
     }
 
     fn has_expired(&self, clock: &Clock) -> bool {

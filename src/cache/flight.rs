@@ -68,7 +68,7 @@ impl<T> Flights<T> {
     }
 
     fn under_way(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<Option<T>>, DigestHasher>> {
-        // No code that can panic runs under the lock, and a map of receivers has no invariant to break.
+        // A map of receivers has no invariant that a panic could break.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,6 +77,15 @@ impl<T> Leader<T> {
     /// A follower of this leader, for the one who became it but does not want to do the work in person.
     pub(crate) fn follower(&self) -> Follower<T> {
         Follower { flights: Arc::clone(&self.flights), digest: self.digest, outcome: self.outcome.subscribe() }
+    }
+
+    /// Runs `keep`, unless the flight was detached: then somebody else finds out, or has done so already, and knows better. Nobody is
+    /// detached meanwhile.
+    pub(crate) fn unless_detached(&self, keep: impl FnOnce()) {
+        let under_way = self.flights.under_way();
+        if under_way.get(&self.digest).is_some_and(|current| current.same_channel(&self.outcome.subscribe())) {
+            keep();
+        }
     }
 
     /// Tells the outcome to all followers and frees the key.

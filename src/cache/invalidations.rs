@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{PoisonError, RwLock, RwLockReadGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::digest::Digest;
@@ -21,9 +21,23 @@ pub(crate) enum Invalidation {
     All,
 }
 
-/// A moment between two invalidations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment(u64);
+/// When a verification began: on the clock, and between which invalidations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(super) at: Instant,
+    invalidations: u64,
+}
+
+/// For so long an API server answers from a cache of its own about tokens that it has verified (10 s), and a second more: what
+/// it is asked so soon after an invalidation it may answer from before.
+const API_SERVER_TTL: Duration = Duration::from_secs(11);
+
+/// What an invalidation can be about. The ServiceAccount and the Pod are known of accepted tokens.
+pub(super) struct About<'a> {
+    digest: &'a Digest,
+    account: Option<&'a str>,
+    pod: Option<&'a str>,
+}
 
 #[derive(Default)]
 pub(super) struct Invalidations(RwLock<Log>);
@@ -34,21 +48,23 @@ pub(super) struct Log {
     latest: VecDeque<(Instant, Invalidation)>,
 }
 
-impl Invalidation {
-    /// Whether it is about this token, whose identity is known if it was accepted.
-    pub(super) fn is_of(&self, digest: &Digest, identity: Option<&ServiceAccountIdentity>) -> bool {
-        match self {
-            Self::Token(token) => token == digest,
-            Self::All => true,
-            Self::ServiceAccount(_) | Self::Pod(_) => identity.is_some_and(|identity| self.names(identity)),
-        }
+impl<'a> About<'a> {
+    pub(super) fn rejected(digest: &'a Digest) -> Self {
+        Self { digest, account: None, pod: None }
     }
 
-    pub(super) fn names(&self, identity: &ServiceAccountIdentity) -> bool {
+    pub(super) fn accepted(digest: &'a Digest, identity: &'a ServiceAccountIdentity) -> Self {
+        Self { digest, account: Some(identity.uid()), pod: identity.pod().and_then(|pod| pod.uid) }
+    }
+}
+
+impl Invalidation {
+    pub(super) fn is_of(&self, about: &About<'_>) -> bool {
         match self {
-            Self::ServiceAccount(uid) => identity.uid() == &**uid,
-            Self::Pod(uid) => identity.pod().and_then(|pod| pod.uid) == Some(uid),
-            Self::Token(_) | Self::All => false,
+            Self::Token(token) => token == about.digest,
+            Self::ServiceAccount(uid) => about.account == Some(uid),
+            Self::Pod(uid) => about.pod == Some(uid),
+            Self::All => true,
         }
     }
 }
@@ -72,19 +88,30 @@ impl Invalidations {
 }
 
 impl Log {
-    pub(super) fn now(&self) -> Moment {
-        Moment(self.count)
+    /// What begins at `at` begins now.
+    pub(super) fn moment(&self, at: Instant) -> Moment {
+        Moment { at, invalidations: self.count }
     }
 
-    /// Whether this token was invalidated after `since`.
-    pub(super) fn any_since(&self, since: Moment, digest: &Digest, identity: Option<&ServiceAccountIdentity>) -> bool {
-        let newer = usize::try_from(self.count - since.0).unwrap_or(usize::MAX);
-        newer > self.latest.len() || self.latest.iter().rev().take(newer).any(|(_, one)| one.is_of(digest, identity))
+    /// Whether a token was invalidated after `since`. One that is no longer remembered counts as about everybody.
+    pub(super) fn any_since(&self, since: Moment, about: &About<'_>) -> bool {
+        let newer = usize::try_from(self.count - since.invalidations).unwrap_or(usize::MAX);
+        newer > self.latest.len() || self.latest.iter().rev().take(newer).any(|(_, one)| one.is_of(about))
     }
 
-    /// When this token was invalidated last, as far as is remembered.
-    pub(super) fn last_of(&self, digest: &Digest, identity: &ServiceAccountIdentity) -> Option<Instant> {
-        self.latest.iter().rev().find(|(_, one)| one.is_of(digest, Some(identity))).map(|(at, _)| *at)
+    /// Until when the API server's own cache may know of a token only what was before its last invalidation, if a verification that
+    /// began then met with that.
+    pub(super) fn unsettled_until(&self, began: Moment, about: &About<'_>) -> Option<Instant> {
+        let ends = |at: Instant| Some(at + API_SERVER_TTL).filter(|end| *end > began.at);
+        let mut oldest = None;
+        for (at, one) in self.latest.iter().rev() {
+            oldest = Some(ends(*at)?);
+            if one.is_of(about) {
+                return oldest;
+            }
+        }
+        // All that are remembered are recent; one that is forgotten may have been about this token.
+        oldest.filter(|_| self.latest.len() == REMEMBERED)
     }
 }
 
@@ -92,6 +119,8 @@ impl Log {
 mod tests {
     use super::*;
     use crate::{cache::digest::DigestKey, clock::Clock, testing::IdentityBuilder};
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn one_is_found_by_those_whom_it_is_about_and_by_those_that_it_has_overtaken() {
@@ -107,26 +136,48 @@ mod tests {
             (Invalidation::Pod("sa-uid".into()), false, false),
             (Invalidation::All, true, true),
         ] {
-            let before = invalidations.so_far().now();
+            let before = invalidations.so_far().moment(at);
             let is_of_nobody = matches!(invalidation, Invalidation::ServiceAccount(_) | Invalidation::Pod(_));
             invalidations.push(at, invalidation);
-            assert_eq!(invalidations.so_far().any_since(before, &mine, Some(&identity)), of_mine);
-            assert_eq!(invalidations.so_far().any_since(before, &other, Some(&identity)), of_other);
-            assert_eq!(invalidations.so_far().any_since(before, &mine, None), of_mine && !is_of_nobody);
-            assert!(!invalidations.so_far().any_since(invalidations.so_far().now(), &mine, Some(&identity)));
+            let log = invalidations.so_far();
+            assert_eq!(log.any_since(before, &About::accepted(&mine, &identity)), of_mine);
+            assert_eq!(log.any_since(before, &About::accepted(&other, &identity)), of_other);
+            assert_eq!(log.any_since(before, &About::rejected(&mine)), of_mine && !is_of_nobody);
+            assert!(!log.any_since(log.moment(at), &About::accepted(&mine, &identity)));
         }
     }
 
     #[test]
     fn what_is_no_longer_remembered_counts_as_about_everybody() {
-        let (invalidations, key) = (Invalidations::default(), DigestKey::random().unwrap());
-        let (before, at) = (invalidations.so_far().now(), Clock::system().monotonic());
-        for number in 0..REMEMBERED {
-            invalidations.push(at, Invalidation::Pod(number.to_string().into()));
+        let (invalidations, key, at) =
+            (Invalidations::default(), DigestKey::random().unwrap(), Clock::system().monotonic());
+        let (digest, before) = (key.digest(b"a"), invalidations.so_far().moment(at));
+        let (any, unsettled) = (
+            || invalidations.so_far().any_since(before, &About::rejected(&digest)),
+            || invalidations.so_far().unsettled_until(before, &About::rejected(&digest)),
+        );
+        for number in 0..REMEMBERED - 1 {
+            invalidations.push(at + SECOND, Invalidation::Pod(number.to_string().into()));
         }
-        assert!(!invalidations.so_far().any_since(before, &key.digest(b"a"), None));
-        invalidations.push(at, Invalidation::Pod("one more".into()));
-        assert!(invalidations.so_far().any_since(before, &key.digest(b"a"), None));
+        assert_eq!((any(), unsettled()), (false, None));
+        invalidations.push(at + SECOND, Invalidation::Pod("one more".into()));
+        invalidations.push(at + SECOND * 2, Invalidation::Pod("and another".into()));
+        assert_eq!((any(), unsettled()), (true, Some(at + SECOND + API_SERVER_TTL)));
         assert_eq!(invalidations.so_far().latest.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn what_began_within_the_api_servers_own_time_is_unsettled_until_that_is_over() {
+        let (invalidations, key, at) =
+            (Invalidations::default(), DigestKey::random().unwrap(), Clock::system().monotonic());
+        let (mine, other) = (key.digest(b"mine"), key.digest(b"other"));
+        invalidations.push(at, Invalidation::Token(key.digest(b"mine")));
+        invalidations.push(at + SECOND, Invalidation::Token(key.digest(b"another")));
+        let log = invalidations.so_far();
+        let until = |digest, seconds| log.unsettled_until(log.moment(at + SECOND * seconds), &About::rejected(digest));
+        assert_eq!(until(&mine, 0), Some(at + API_SERVER_TTL));
+        assert_eq!(until(&mine, 10), Some(at + API_SERVER_TTL));
+        assert_eq!(until(&mine, 11), None);
+        assert_eq!(until(&other, 0), None);
     }
 }

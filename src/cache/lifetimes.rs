@@ -21,21 +21,30 @@ pub(crate) struct Lifetimes {
     pub(crate) stale: Duration,
 }
 
-/// The lifetime of an accepted token.
+/// The lifetime of an accepted token, from when its verification began: what it says was so then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lifetime {
     pub(super) fresh: Duration,
     /// As long as `fresh` where a refresh gains nothing.
     pub(super) refresh_after: Duration,
+    /// For how long after that it may be served while it cannot be verified anew.
+    pub(super) grace: Duration,
 }
 
 impl Lifetimes {
-    /// Jittered, and never past the token's `exp`. `None` if it may not be kept.
-    pub(super) fn accepted(&self, identity: &ServiceAccountIdentity, now: SystemTime) -> Option<Lifetime> {
-        let ttl = if identity.is_from_fallback() { self.accepted.min(FROM_FALLBACK) } else { jittered(self.accepted) };
-        let left = identity.expires_at().map_or(ttl, |expiry| expiry.duration_since(now).unwrap_or_default());
-        let lifetime = if left < ttl { Lifetime::up_to(left) } else { Lifetime::refreshed(ttl) };
-        (!lifetime.fresh.is_zero()).then_some(lifetime)
+    /// Jittered, and never past the token's `exp`, for a verification that has taken `elapsed`.
+    pub(super) fn accepted(&self, identity: &ServiceAccountIdentity, now: SystemTime, elapsed: Duration) -> Lifetime {
+        let (ttl, grace) = if identity.is_from_fallback() {
+            // It stands in for the verifier already.
+            (self.accepted.min(FROM_FALLBACK), Duration::ZERO)
+        } else {
+            (jittered(self.accepted), self.stale)
+        };
+        let expires = identity.expires_at().map(|expiry| expiry.duration_since(now).unwrap_or_default() + elapsed);
+        match expires {
+            Some(end) if end < ttl => Lifetime { fresh: end, refresh_after: end, grace },
+            _ => Lifetime { fresh: ttl, refresh_after: ttl.mul_f64(REFRESH_AFTER), grace },
+        }
     }
 
     pub(super) fn rejected(&self) -> Option<Duration> {
@@ -53,13 +62,10 @@ impl Lifetimes {
 }
 
 impl Lifetime {
-    fn refreshed(ttl: Duration) -> Self {
-        Self { fresh: ttl, refresh_after: ttl.mul_f64(REFRESH_AFTER) }
-    }
-
-    /// Ends with `exp`, say, which no refresh would change.
-    pub(super) fn up_to(end: Duration) -> Self {
-        Self { fresh: end, refresh_after: end }
+    /// The same, but over at `end`, for good.
+    pub(super) fn up_to(self, end: Duration) -> Self {
+        let fresh = self.fresh.min(end);
+        Self { fresh, refresh_after: fresh, grace: Duration::ZERO }
     }
 }
 
@@ -74,16 +80,16 @@ mod tests {
     use super::*;
     use crate::testing::IdentityBuilder;
 
+    const SECOND: Duration = Duration::from_secs(1);
     const LIFETIMES: Lifetimes =
         Lifetimes { accepted: Duration::from_secs(60), rejected: Duration::ZERO, stale: Duration::from_secs(600) };
 
     #[test]
     fn jitter_stays_within_a_tenth_and_spreads() {
         let identity = IdentityBuilder::new("ns", "sa").build();
-        let drawn: Vec<_> = (0..1000).filter_map(|_| LIFETIMES.accepted(&identity, UNIX_EPOCH)).collect();
-        assert_eq!(drawn.len(), 1000);
+        let drawn: Vec<_> = (0..1000).map(|_| LIFETIMES.accepted(&identity, UNIX_EPOCH, Duration::ZERO)).collect();
         assert!(drawn.iter().all(|life| (54..=66).contains(&life.fresh.as_secs())));
-        assert!(drawn.iter().all(|life| life.fresh + LIFETIMES.stale <= LIFETIMES.longest_accepted()));
+        assert!(drawn.iter().all(|life| life.fresh + life.grace <= LIFETIMES.longest_accepted()));
         assert!(drawn.iter().all(|life| life.refresh_after == life.fresh.mul_f64(0.8)));
         let seconds = || drawn.iter().map(|life| life.fresh.as_secs());
         assert!(seconds().min().unwrap() < 57 && seconds().max().unwrap() > 62);
@@ -91,22 +97,26 @@ mod tests {
 
     #[test]
     fn exp_is_the_end_whatever_the_jitter_and_is_not_refreshed() {
-        let now = UNIX_EPOCH + Duration::from_secs(1000);
-        let until = |expiry| LIFETIMES.accepted(&IdentityBuilder::new("ns", "sa").expires_at(expiry).build(), now);
+        let now = UNIX_EPOCH + 1000 * SECOND;
+        let until = |expiry, elapsed| {
+            LIFETIMES.accepted(&IdentityBuilder::new("ns", "sa").expires_at(expiry).build(), now, elapsed)
+        };
         for _ in 0..100 {
-            let fifty = Duration::from_secs(50);
-            assert_eq!(until(now + fifty), Some(Lifetime { fresh: fifty, refresh_after: fifty }));
+            for elapsed in [Duration::ZERO, 3 * SECOND] {
+                let lifetime = until(now + 40 * SECOND, elapsed);
+                assert_eq!((lifetime.fresh, lifetime.refresh_after), (40 * SECOND + elapsed, 40 * SECOND + elapsed));
+            }
         }
-        assert_eq!(until(now), None);
-        assert_eq!(until(UNIX_EPOCH), None);
+        assert_eq!(until(now, Duration::ZERO).fresh, Duration::ZERO);
+        assert_eq!(until(UNIX_EPOCH, SECOND).fresh, SECOND, "which has passed");
         assert_eq!(LIFETIMES.rejected(), None);
     }
 
     #[test]
-    fn what_a_fallback_accepted_is_kept_for_ten_seconds_at_most() {
+    fn what_a_fallback_accepted_is_kept_for_ten_seconds_at_most_and_has_no_grace() {
         let identity = IdentityBuilder::new("ns", "sa").from_fallback().build();
-        let kept = |accepted| Lifetimes { accepted, ..LIFETIMES }.accepted(&identity, UNIX_EPOCH).unwrap().fresh;
-        assert_eq!(kept(Duration::from_secs(60)), Duration::from_secs(10));
-        assert_eq!(kept(Duration::from_secs(3)), Duration::from_secs(3));
+        let kept = |accepted| Lifetimes { accepted, ..LIFETIMES }.accepted(&identity, UNIX_EPOCH, Duration::ZERO);
+        assert_eq!((kept(60 * SECOND).fresh, kept(60 * SECOND).grace), (10 * SECOND, Duration::ZERO));
+        assert_eq!(kept(3 * SECOND).fresh, 3 * SECOND);
     }
 }

@@ -23,14 +23,10 @@ pub(crate) use digest::Digest;
 use digest::{DigestHasher, DigestKey};
 pub(crate) use entry::Hit;
 pub(crate) use flight::{Flights, Follower, Joined, Leader};
-use invalidations::Invalidations;
+use invalidations::{About, Invalidations};
 pub(crate) use invalidations::{Invalidation, Moment};
-use lifetimes::Lifetime;
 pub(crate) use lifetimes::Lifetimes;
 
-/// For so long an API server answers from a cache of its own about tokens that it has verified (10 s), and a second more: what
-/// it says soon after an invalidation may be what it knew before.
-const API_SERVER_TTL: Duration = Duration::from_secs(11);
 /// The longest pause after a failed attempt to verify an accepted token anew, whatever the verifier asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -106,25 +102,28 @@ impl VerdictCache {
         let (now, pause) = (self.clock.monotonic(), pause.unwrap_or_default().min(LONGEST_PAUSE));
         self.accepted.look(digest, |entry| {
             entry.note_failure(now, pause);
-            entry.within(self.lifetimes.stale, &self.clock)
+            entry.within_grace(&self.clock)
         })?
     }
 
     /// The identity of an accepted token whose time is over, where that may be served and an attempt to verify it anew has
-    /// failed within `recent`.
-    pub(crate) fn stale(&self, digest: &Digest, recent: Duration) -> Option<ServiceAccountIdentity> {
+    /// failed a short while ago.
+    pub(crate) fn stale(&self, digest: &Digest) -> Option<ServiceAccountIdentity> {
         if self.lifetimes.stale.is_zero() {
             return None;
         }
         let now = self.clock.monotonic();
-        self.accepted.look(digest, |entry| {
-            entry.has_failed_within(recent, now).then(|| entry.within(self.lifetimes.stale, &self.clock))?
-        })?
+        self.accepted.look(digest, |entry| entry.has_failed_lately(now).then(|| entry.within_grace(&self.clock))?)?
+    }
+
+    /// Whether the token was accepted not long ago, though its time may be over.
+    pub(crate) fn knows(&self, digest: &Digest) -> bool {
+        self.accepted.look(digest, |_| ()).is_some()
     }
 
     /// To be taken before a verification begins, and given to [`insert`](Self::insert).
     pub(crate) fn now(&self) -> Moment {
-        self.invalidations.so_far().now()
+        self.invalidations.so_far().moment(self.clock.monotonic())
     }
 
     /// Keeps a verdict, unless its token was invalidated since the verification `began`.
@@ -136,28 +135,33 @@ impl VerdictCache {
     }
 
     fn insert_accepted(&self, digest: Digest, identity: &ServiceAccountIdentity, began: Moment) {
-        let now = self.clock.monotonic();
-        let Some(mut lifetime) = self.lifetimes.accepted(identity, self.clock.wall()) else { return };
-        let log = self.invalidations.so_far();
-        if log.any_since(began, &digest, Some(identity)) {
+        let elapsed = self.clock.monotonic().saturating_duration_since(began.at);
+        let mut lifetime = self.lifetimes.accepted(identity, self.clock.wall(), elapsed);
+        let (log, about) = (self.invalidations.so_far(), About::accepted(&digest, identity));
+        if log.any_since(began, &about) {
             return;
         }
-        if let Some(at) = log.last_of(&digest, identity) {
-            let unsettled = API_SERVER_TTL.saturating_sub(now.saturating_duration_since(at));
-            if !unsettled.is_zero() && unsettled < lifetime.fresh {
-                lifetime = Lifetime::up_to(unsettled);
-            }
+        if let Some(end) = log.unsettled_until(began, &about) {
+            lifetime = lifetime.up_to(end.saturating_duration_since(began.at));
         }
-        self.accepted.insert(digest, identity.clone(), now, lifetime);
+        if lifetime.fresh <= elapsed {
+            return;
+        }
+        self.accepted.insert(digest, identity.clone(), began.at, lifetime);
+        // A fallback computes while the verifier is asked; a refusal of the verifier's counts, whichever comes first.
+        if identity.is_from_fallback() && self.rejected(&digest).is_some() {
+            self.accepted.remove(&digest);
+        }
     }
 
     fn insert_rejected(&self, digest: Digest, reason: Reason, began: Moment) {
-        self.accepted.remove(&digest);
-        let Some(lifetime) = self.lifetimes.rejected() else { return };
         let log = self.invalidations.so_far();
-        if !log.any_since(began, &digest, None) {
+        if let Some(lifetime) = self.lifetimes.rejected()
+            && !log.any_since(began, &About::rejected(&digest))
+        {
             self.rejected.insert(digest, Rejected { reason, fresh_until: self.clock.monotonic() + lifetime });
         }
+        self.accepted.remove(&digest);
     }
 
     /// Forgets decisions, and those to come of verifications that have begun.
@@ -170,10 +174,10 @@ impl VerdictCache {
                 self.rejected.invalidate(digest);
             }
             Invalidation::ServiceAccount(_) | Invalidation::Pod(_) => {
-                self.accepted.remove_those(|identity| invalidation.names(identity));
+                self.accepted.remove_those(|digest, identity| invalidation.is_of(&About::accepted(digest, identity)));
             }
             Invalidation::All => {
-                self.accepted.remove_those(|_| true);
+                self.accepted.remove_those(|_, _| true);
                 self.rejected.invalidate_all();
             }
         }
@@ -301,5 +305,48 @@ mod tests {
         hands.advance(MINUTE * 11 / 10);
         assert!(cache.after_failure(&own, None).is_some());
         assert!(cache.after_failure(&fallback, None).is_none());
+    }
+
+    #[test]
+    fn a_refusal_outlives_what_a_fallback_accepts_meanwhile() {
+        let cache = cache(&ManualClock::new());
+        let key = digest(&cache, "a");
+        let (rejected, accepted) =
+            (Verdict::Reject(Reason::Unauthenticated), accept(IdentityBuilder::new("ns", "sa").from_fallback()));
+        for verdicts in [[&rejected, &accepted], [&accepted, &rejected]] {
+            verdicts.into_iter().for_each(|verdict| insert(&cache, key, verdict));
+            assert_eq!(cache.get(&key), Some(rejected.clone()));
+            cache.invalidate(&Invalidation::All);
+        }
+    }
+
+    #[test]
+    fn the_time_of_an_entry_runs_from_when_its_verification_began() {
+        let hands = ManualClock::new();
+        let cache = cache(&hands);
+        let (slow, slower, key) =
+            (digest(&cache, "slow"), digest(&cache, "slower"), accept(IdentityBuilder::new("ns", "sa")));
+        let began = cache.now();
+        hands.advance(MINUTE / 2);
+        cache.insert(slow, &key, began);
+        assert!(cache.accepted(&slow).is_some());
+        hands.advance(MINUTE * 6 / 10);
+        assert!(cache.accepted(&slow).is_none());
+        cache.insert(slower, &key, began);
+        assert!(cache.accepted(&slower).is_none());
+    }
+
+    #[test]
+    fn what_was_invalidated_since_it_began_is_not_kept() {
+        let cache = cache(&ManualClock::new());
+        let (key, other) = (digest(&cache, "a"), digest(&cache, "b"));
+        for verdict in [accept(IdentityBuilder::new("ns", "sa")), Verdict::Reject(Reason::Signature)] {
+            let began = cache.now();
+            cache.invalidate(&Invalidation::Token(key));
+            cache.insert(key, &verdict, began);
+            cache.insert(other, &verdict, began);
+            assert_eq!((cache.get(&key), cache.get(&other)), (None, Some(verdict)));
+            cache.invalidate(&Invalidation::All);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Decisions that are forgotten before their time.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use tower_kube_auth::{Authenticator, BearerToken};
 
@@ -140,9 +142,65 @@ async fn what_is_accepted_right_after_is_verified_again_when_the_api_server_must
 }
 
 #[tokio::test]
+async fn these_seconds_run_from_when_the_api_server_was_asked() {
+    let switch = Switch::new(Mood::Hangs);
+    let authenticator = switch.builder().build().unwrap();
+    let service = Service::new(&authenticator);
+    authenticator.invalidate_service_account("red-uid");
+    switch.advance(9.0);
+    let asked = tokio::spawn({
+        let service = service.clone();
+        async move { service.get(&token("red")).await.status }
+    });
+    until(|| switch.calls() == 1).await;
+    switch.advance(3.0);
+    switch.go_on(Mood::Accepts);
+    assert_eq!(asked.await.unwrap(), StatusCode::OK);
+    switch.set(Mood::Rejects);
+    assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn what_may_be_from_before_has_no_grace() {
+    let switch = Switch::new(Mood::Accepts);
+    for ttl in [5, 60] {
+        let (ttl, grace) = (Duration::from_secs(ttl), Duration::from_secs(3600));
+        let authenticator = switch.builder().cache_ttl(ttl).serve_stale(grace).build().unwrap();
+        let service = Service::new(&authenticator);
+        authenticator.invalidate_service_account("red-uid");
+        switch.set(Mood::Accepts);
+        switch.advance(1.0);
+        assert_eq!(service.get(&token("red")).await.status, StatusCode::OK);
+        switch.set(Mood::Fails);
+        switch.advance(11.0);
+        assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
+
+/// An invalidation lets others verify the same token beside one that has begun; which of them ends last does not matter.
+#[tokio::test]
+async fn an_older_verification_does_not_overwrite_a_newer_refusal() {
+    let switch = Switch::new(Mood::Hangs);
+    let authenticator = switch.builder().build().unwrap();
+    let service = Service::new(&authenticator);
+    let older = tokio::spawn({
+        let service = service.clone();
+        async move { service.get(&token("red")).await.status }
+    });
+    until(|| switch.calls() == 1).await;
+    authenticator.invalidate_pod("somebody-elses");
+    switch.set(Mood::Rejects);
+    assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
+    switch.go_on(Mood::Accepts);
+    assert_eq!(older.await.unwrap(), StatusCode::OK, "it was asked before");
+    assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(switch.calls(), 2);
+}
+
+#[tokio::test]
 async fn what_is_forgotten_is_not_served_stale() {
     let switch = Switch::new(Mood::Accepts);
-    let authenticator = switch.builder().serve_stale(std::time::Duration::from_secs(600)).build().unwrap();
+    let authenticator = switch.builder().serve_stale(Duration::from_secs(600)).build().unwrap();
     let service = Service::new(&authenticator);
     service.get(&token("red")).await;
     switch.set(Mood::Fails);

@@ -150,6 +150,29 @@ async fn what_nobody_waits_for_leaves_room_for_those_who_wait() {
 }
 
 #[tokio::test]
+async fn a_flood_of_strangers_does_not_keep_it_from_those_who_are_known() {
+    let switch = Switch::new(Mood::Accepts);
+    let authenticator = switch.builder().max_in_flight(8).build().unwrap();
+    let service = Service::new(&authenticator);
+    service.get(&token("regular")).await;
+    switch.advance(DUE);
+    switch.set(Mood::Hangs);
+    let strangers: Vec<_> = (0..200)
+        .map(|number| {
+            let service = service.clone();
+            tokio::spawn(async move { service.get(&token(&format!("stranger-{number}"))).await.status })
+        })
+        .collect();
+    // Six of eight are for anybody, and for each of these 16 wait.
+    until(|| authenticator.metrics().waiting == 6 * 16).await;
+    assert_eq!((authenticator.metrics().in_flight, switch.calls()), (6, 1 + 6));
+    assert_eq!(service.get(&token("regular")).await.status, StatusCode::OK);
+    until(|| switch.calls() == 1 + 6 + 1).await;
+    assert_eq!((authenticator.metrics().in_flight, authenticator.metrics().refreshed_ahead), (7, 1));
+    strangers.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn the_last_handle_takes_the_tasks_with_it() {
     let switch = Switch::new(Mood::Accepts);
     let before = Handle::current().metrics().num_alive_tasks();
