@@ -4,6 +4,9 @@
 //! cache lifetimes and back-off are durations and must not change when somebody sets the wall clock. A [`Clock`]
 //! gives both, so that a test can move each of them on its own.
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod manual;
+
 use std::{
     fmt,
     future::poll_fn,
@@ -90,95 +93,6 @@ impl fmt::Debug for Clock {
     }
 }
 
-#[cfg(any(test, feature = "testing"))]
-pub(crate) mod manual {
-    use std::{
-        sync::Arc,
-        time::{Duration, Instant, SystemTime},
-    };
-
-    use tokio::sync::watch;
-
-    use super::{Clock, Source};
-
-    /// A clock that stands still until a test moves it. Handles share one time.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tower_kube_auth::testing::ManualClock;
-    ///
-    /// let hands = ManualClock::new();
-    /// let clock = hands.clock();
-    /// let before = clock.wall();
-    /// hands.advance(Duration::from_secs(60));
-    /// assert_eq!(clock.wall().duration_since(before).unwrap(), Duration::from_secs(60));
-    /// ```
-    #[derive(Clone, Debug)]
-    pub struct ManualClock {
-        base: (Instant, SystemTime),
-        moved: Arc<watch::Sender<Moved>>,
-    }
-
-    #[derive(Clone, Copy, Debug, Default)]
-    struct Moved {
-        elapsed: Duration,
-        wall_ahead: Duration,
-        wall_behind: Duration,
-    }
-
-    impl Default for ManualClock {
-        fn default() -> Self {
-            Self::new()
-        }
-    }
-
-    impl ManualClock {
-        /// A clock that starts at the system's present time.
-        #[must_use]
-        pub fn new() -> Self {
-            let system = Clock::system();
-            Self { base: (system.monotonic(), system.wall()), moved: Arc::new(watch::Sender::new(Moved::default())) }
-        }
-
-        /// The [`Clock`] to hand to the code under test.
-        #[must_use]
-        pub fn clock(&self) -> Clock {
-            Clock(Source::Manual(self.clone()))
-        }
-
-        /// Lets `duration` pass on both clocks and wakes whoever sleeps that long.
-        pub fn advance(&self, duration: Duration) {
-            self.moved.send_modify(|moved| moved.elapsed += duration);
-        }
-
-        /// Sets the wall clock forward, as an operator or NTP does; no time passes.
-        pub fn jump_forward(&self, duration: Duration) {
-            self.moved.send_modify(|moved| moved.wall_ahead += duration);
-        }
-
-        /// Sets the wall clock back; no time passes.
-        pub fn jump_back(&self, duration: Duration) {
-            self.moved.send_modify(|moved| moved.wall_behind += duration);
-        }
-
-        pub(super) fn wall(&self) -> SystemTime {
-            let moved = *self.moved.borrow();
-            self.base.1 + moved.elapsed + moved.wall_ahead - moved.wall_behind
-        }
-
-        pub(super) fn monotonic(&self) -> Instant {
-            self.base.0 + self.moved.borrow().elapsed
-        }
-
-        pub(super) async fn sleep(&self, duration: Duration) {
-            let deadline = self.moved.borrow().elapsed.saturating_add(duration);
-            let mut moved = self.moved.subscribe();
-            // The sender lives as long as `self`, so the wait can only end by the clock being moved.
-            let _ = moved.wait_for(|moved| moved.elapsed >= deadline).await;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Clock, manual::ManualClock};
@@ -208,6 +122,29 @@ mod tests {
         assert!(!sleeper.is_finished());
         hands.advance(Duration::from_secs(1));
         sleeper.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_first_of_the_sleepers_is_known_until_it_wakes_or_gives_up() {
+        let hands = ManualClock::new();
+        assert_eq!(hands.next_wake(), None);
+        let asleep = |seconds| {
+            let clock = hands.clock();
+            tokio::spawn(async move { clock.sleep(Duration::from_secs(seconds)).await })
+        };
+        let (gives_up, also_first, last) = (asleep(5), asleep(5), asleep(9));
+        tokio::task::yield_now().await;
+        assert_eq!(hands.next_wake(), Some(Duration::from_secs(5)));
+        gives_up.abort();
+        let _ = gives_up.await;
+        assert_eq!(hands.next_wake(), Some(Duration::from_secs(5)), "there is another one");
+        hands.advance(Duration::from_secs(6));
+        assert_eq!(hands.next_wake(), Some(Duration::ZERO), "due, but not awake yet");
+        also_first.await.unwrap();
+        assert_eq!(hands.next_wake(), Some(Duration::from_secs(3)));
+        last.abort();
+        let _ = last.await;
+        assert_eq!(hands.next_wake(), None);
     }
 
     /// What is always ready uses up the budget that tokio gives a task; the time limit must not starve with it.
