@@ -30,3 +30,4 @@ mod single_flight;
 mod stale;
 mod switch;
 mod tower_contract;
+mod under_fire;
