@@ -2,4 +2,5 @@
 
 mod fault_matrix;
 mod patience;
+mod rotation;
 mod trouble;
