@@ -26,6 +26,8 @@ const FETCH_PAUSE: Duration = Duration::from_secs(1);
 const COOLDOWN: Duration = Duration::from_secs(10);
 /// Of the cache's default, with its jitter.
 const LONGEST_TTL: Duration = Duration::from_secs(66);
+/// For how long after that a service with `serve_stale` goes on.
+const GRACE: Duration = Duration::from_secs(300);
 /// How many ask at the same moment.
 const CALLERS: usize = 10;
 
@@ -55,7 +57,7 @@ fn given_up_at_once() -> Cell {
     undecided(0.0..=0.0, 1)
 }
 
-/// In the order of [`COLUMNS`].
+/// In the order of [`COLUMNS`], but for the last, which is like the first with everybody served.
 fn matrix() -> [(Trouble, [Cell; 4]); 12] {
     let everywhere = |cell: Cell| [cell.clone(), cell.clone(), cell.clone(), cell];
     // A 429 asks for two seconds: five attempts fit into ten seconds, three into five.
@@ -77,7 +79,8 @@ fn matrix() -> [(Trouble, [Cell; 4]); 12] {
     ]
 }
 
-const COLUMNS: [&str; 4] = ["TokenReview", "JWKS, first load", "JWKS, refresh", "TokenRequest"];
+const COLUMNS: [&str; 5] =
+    ["TokenReview", "JWKS, first load", "JWKS, refresh", "TokenRequest", "TokenReview, past the TTL, serve_stale"];
 
 #[tokio::test]
 async fn the_fault_matrix() {
@@ -88,9 +91,13 @@ async fn the_fault_matrix() {
             first_load(trouble).await,
             refresh(trouble).await,
             token_request(trouble).await,
+            stale(trouble).await,
         ];
+        let like_the_first = Cell { served: true, ..expected[0].clone() };
         table.push_str(&format!("\n| {trouble:?} |"));
-        for (column, (met, expected)) in COLUMNS.iter().zip(met.into_iter().zip(expected)) {
+        for (column, (met, expected)) in
+            COLUMNS.iter().zip(met.into_iter().zip(expected.into_iter().chain([like_the_first])))
+        {
             met.check(&expected, trouble, column);
             table.push_str(&format!(" {} |", met.text()));
         }
@@ -266,6 +273,30 @@ async fn refresh(trouble: Trouble) -> Met {
     let met = scene.ask(&service, &tokens, FETCH_LIMIT, Some(&known[0])).await;
     assert_eq!(service.get(&known[1]).await.status, StatusCode::OK, "{trouble:?}: a new caller with a known key");
     scene.recovers(&service, &tokens[0], COOLDOWN, FETCH_LIMIT).await;
+    met
+}
+
+/// The first to come after their time wait for what cannot be had, and are served; so is everybody until the grace is over.
+async fn stale(trouble: Trouble) -> Met {
+    let scene = Scene::new(trouble, Endpoint::TokenReview).await;
+    let verifier = TokenReviewVerifier::new(scene.client()).clock(scene.hands.clock());
+    let builder = Authenticator::builder(verifier).audience("orders").clock(scene.hands.clock());
+    let service = Service::new(&builder.serve_stale(GRACE).build().unwrap());
+    let token = scene.tokens().remove(0);
+    assert_eq!(service.get(&token).await.status, StatusCode::OK);
+    scene.begin().await;
+    scene.hands.advance(LONGEST_TTL);
+    let met = scene.ask(&service, &vec![token.clone(); CALLERS], CALL_LIMIT, None).await;
+    for _ in 0..5 {
+        assert_eq!(service.get(&token).await.status, StatusCode::OK, "{trouble:?}: at once, for it is known");
+    }
+    scene.hands.advance(GRACE / 2);
+    let later = scene.ask(&service, std::slice::from_ref(&token), CALL_LIMIT, None).await;
+    assert!(later.is_served(), "{trouble:?}: within the grace");
+    scene.hands.advance(GRACE);
+    let no_longer = scene.ask(&service, std::slice::from_ref(&token), CALL_LIMIT, None).await;
+    assert_eq!(no_longer.is_served(), trouble == Trouble::Slow, "{trouble:?}: past the grace");
+    scene.recovers(&service, &token, Duration::ZERO, CALL_LIMIT).await;
     met
 }
 
