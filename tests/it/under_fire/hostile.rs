@@ -35,7 +35,13 @@ impl Scene {
         let review = TokenReviewVerifier::new(client.clone()).clock(hands.clock());
         // Without a cooldown a made-up key id is decided about at once.
         let jwks = JwksVerifier::in_cluster(client).clock(hands.clock()).unknown_key_cooldown(Duration::ZERO);
-        let services = vec![("JWKS", service(jwks.build().unwrap(), &hands)), ("TokenReview", service(review, &hands))];
+        let jwks = jwks.build().unwrap();
+        let both = review.clone().screened_by(jwks.clone()).or_when_unavailable(jwks.clone()).clock(hands.clock());
+        let services = vec![
+            ("JWKS", service(jwks, &hands)),
+            ("TokenReview", service(review, &hands)),
+            ("both", service(both, &hands)),
+        ];
         Self { cluster, services }
     }
 
