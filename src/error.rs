@@ -40,6 +40,9 @@ pub enum VerifyErrorKind {
     Unauthenticated,
     /// Our own credential lacks a right at the backend (403), `system:auth-delegator` for instance.
     Forbidden,
+    /// The backend works, but could not tell about this token: a lookup of its own failed, or the token's key may be newer than
+    /// those at hand.
+    Inconclusive,
     /// The backend's answer made no sense.
     InvalidResponse,
     /// Too many verifications were under way.
@@ -58,6 +61,7 @@ impl VerifyErrorKind {
             Self::RateLimited => "rate_limited",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::Inconclusive => "inconclusive",
             Self::InvalidResponse => "invalid_response",
             Self::Saturated => "saturated",
             Self::Aborted => "aborted",

@@ -113,7 +113,10 @@ impl Rejection {
         match self {
             // Anybody can cause these by sending junk, and so must not be able to fill the log.
             Self::Unavailable(error)
-                if matches!(error.kind(), VerifyErrorKind::Saturated | VerifyErrorKind::RateLimited) =>
+                if matches!(
+                    error.kind(),
+                    VerifyErrorKind::Saturated | VerifyErrorKind::RateLimited | VerifyErrorKind::Inconclusive
+                ) =>
             {
                 tracing::debug!(kind = error.kind().as_str(), %error, "a bearer token could not be verified");
             }

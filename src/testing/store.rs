@@ -30,7 +30,7 @@ impl Cluster {
     /// let token = cluster.token("shop", "newcomer").audience("orders").issue()?;
     ///
     /// let undecided = auth.authenticate(BearerToken::parse(&token)?).await.unwrap_err();
-    /// assert_eq!(undecided.kind(), VerifyErrorKind::Unavailable);
+    /// assert_eq!(undecided.kind(), VerifyErrorKind::Inconclusive);
     /// cluster.regain_store();
     /// assert!(auth.authenticate(BearerToken::parse(&token)?).await.is_ok());
     /// # Ok(()) }

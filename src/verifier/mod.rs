@@ -109,8 +109,9 @@ pub trait Verifier: Send + Sync + 'static {
     }
 
     /// Lets `fallback` decide while this verifier is unavailable: it could not be reached, did not answer in time, or asked for
-    /// a pause. Nothing else counts: if our own rights are missing, say, all tokens stay undecided (503), so that a mistake in
-    /// the configuration does not mean working offline for good.
+    /// a pause. Nothing else counts. If our own rights are missing, say, all tokens stay undecided (503), so that a mistake in the
+    /// configuration does not mean working offline for good; and what this verifier cannot tell about one token
+    /// ([`Inconclusive`](crate::error::VerifyErrorKind::Inconclusive)) is no outage for the others.
     ///
     /// It is for [`TokenReviewVerifier`](crate::TokenReviewVerifier) with [`JwksVerifier`](crate::JwksVerifier), whose keys are
     /// best loaded when the service starts ([`refresh`](crate::JwksVerifier::refresh)): during an outage of the API server they

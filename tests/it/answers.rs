@@ -82,6 +82,7 @@ async fn trouble_of_ours_503_with_retry_after_and_never_a_challenge() {
         VerifyErrorKind::Forbidden,
         VerifyErrorKind::Unauthenticated,
         VerifyErrorKind::InvalidResponse,
+        VerifyErrorKind::Inconclusive,
     ] {
         let verifier = Scripted::new(move |_| async move {
             Err(VerifyError::new(kind, "internal detail").with_retry_after(Duration::from_secs(7)))

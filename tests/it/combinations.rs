@@ -225,6 +225,23 @@ async fn a_missing_right_is_503_and_never_the_fallbacks_business() {
 }
 
 #[tokio::test]
+async fn an_account_that_the_api_server_cannot_look_up_is_503_and_no_outage_for_the_others() {
+    let setup = set_up().await;
+    let authenticator = setup.with_fallback();
+    let service = Service::new(&authenticator);
+    setup.jwks.refresh().await.unwrap();
+    let known = [setup.token(), setup.token(), setup.token()];
+    setup.cluster.lose_store();
+    setup.cluster.create_service_account("shop", "newcomer");
+    for token in known {
+        let newcomer = setup.cluster.token("shop", "newcomer").audience("orders").issue().unwrap();
+        is_our_trouble(&service.refused(bearer(&newcomer)).await);
+        assert!(!identity(&authenticator, &token).await.is_from_fallback());
+    }
+    assert_eq!((setup.reviews(), service.reached()), (6, 0));
+}
+
+#[tokio::test]
 async fn in_an_outage_junk_is_refused_and_an_unknown_key_is_undecided() {
     let setup = set_up().await;
     let service = Service::new(&setup.with_fallback());

@@ -111,12 +111,13 @@ fn counts(verdict: Verdict) -> Option<Verdict> {
     }
 }
 
-/// The backend is not there. Everything else is somebody's mistake, which must not turn into working offline for good.
+/// The backend is not there. Everything else is somebody's mistake, which must not turn into working offline for good, or one
+/// token's affair, which must not become everybody's.
 fn is_outage(kind: VerifyErrorKind) -> bool {
     matches!(kind, VerifyErrorKind::Unavailable | VerifyErrorKind::Timeout | VerifyErrorKind::RateLimited)
 }
 
-/// The backend has answered, though to no use.
+/// The backend has answered, though to no use. What is inconclusive may be a screen's word, computed while the backend is down.
 fn is_an_answer(kind: VerifyErrorKind) -> bool {
     matches!(kind, VerifyErrorKind::Unauthenticated | VerifyErrorKind::Forbidden | VerifyErrorKind::InvalidResponse)
 }

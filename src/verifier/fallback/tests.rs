@@ -12,7 +12,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const DOWN: VerifyErrorKind = VerifyErrorKind::Unavailable;
 const OUTAGES: [VerifyErrorKind; 3] =
     [VerifyErrorKind::Unavailable, VerifyErrorKind::Timeout, VerifyErrorKind::RateLimited];
-const OTHER_TROUBLE: [VerifyErrorKind; 5] = [
+const OTHER_TROUBLE: [VerifyErrorKind; 6] = [
+    VerifyErrorKind::Inconclusive,
     VerifyErrorKind::Forbidden,
     VerifyErrorKind::Unauthenticated,
     VerifyErrorKind::InvalidResponse,
@@ -284,6 +285,7 @@ async fn a_refusal_that_may_have_been_computed_does_not_end_the_outage() {
         (Ok(Verdict::Reject(Reason::UnknownKey)), false),
         (Err(error(VerifyErrorKind::Aborted)), false),
         (Err(error(VerifyErrorKind::Saturated)), false),
+        (Err(error(VerifyErrorKind::Inconclusive)), false),
         (Ok(Verdict::Reject(Reason::Unauthenticated)), true),
         (Err(error(VerifyErrorKind::Forbidden)), true),
         (Ok(accept("sa")), true),

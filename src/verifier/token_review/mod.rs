@@ -114,7 +114,7 @@ fn decide(
         if trouble::is_the_api_servers(&status.error) {
             let error: String = status.error.chars().filter(|character| !character.is_control()).take(300).collect();
             let message = format!("TokenReview: the API server could not look the token's ServiceAccount up: {error}");
-            return Err(VerifyError::new(VerifyErrorKind::Unavailable, message));
+            return Err(VerifyError::new(VerifyErrorKind::Inconclusive, message));
         }
         tracing::debug!(error = status.error, "the API server does not authenticate the token");
         return Ok(Verdict::Reject(Reason::Unauthenticated));

@@ -144,7 +144,7 @@ async fn the_api_servers_own_trouble_is_not_the_tokens() {
             let fake = FakeApiServer::reviewing(&json!({ "user": {}, "error": error }));
             let audiences = Audiences::new(["api"]).unwrap();
             let undecided = fake.verifier().verify(BearerToken::parse(TOKEN).unwrap(), &audiences).await.unwrap_err();
-            assert_eq!(undecided.kind(), VerifyErrorKind::Unavailable, "{error}");
+            assert_eq!(undecided.kind(), VerifyErrorKind::Inconclusive, "{error}");
             assert!(undecided.to_string().contains(trouble.get(..20).unwrap_or(trouble)), "{undecided}");
         }
     }

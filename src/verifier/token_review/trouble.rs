@@ -6,6 +6,8 @@
 //! server that was cut off from etcd said so of a good token of a new account: `[invalid bearer token, rpc error: code = Unavailable desc =
 //! transport is closing]` (kube-apiserver 1.20.2).
 //!
+//! It is trouble with this token and no outage: who is found in the caches is authenticated all the while.
+//!
 //! Only forms that are known count as trouble. An unknown one is a refusal, which costs a good caller the ten seconds for which it
 //! is cached; the other way round a bad token would never be refused, nor cached. For a bound Pod or Secret the API server hides its
 //! trouble behind the very words of a deletion (`Token has been invalidated`): that is a refusal.

@@ -12,6 +12,10 @@ use crate::{
     verifiers::{accepted, verify},
 };
 
+/// The server says that it could not look the account up, answers 5xx, or hangs.
+const UNDECIDED: [VerifyErrorKind; 3] =
+    [VerifyErrorKind::Inconclusive, VerifyErrorKind::Unavailable, VerifyErrorKind::Timeout];
+
 /// Where an account is not among those that the API server has at hand, it says `authenticated: false` and means that it does
 /// not know. (That it is a deleted account's token is only how a scenario gets there: a new account's is no different.)
 pub(super) async fn what_cannot_be_looked_up_is_undecided(scene: Scene) -> Outcome {
@@ -30,7 +34,7 @@ pub(super) async fn what_cannot_be_looked_up_is_undecided(scene: Scene) -> Outco
     scene.cluster().lose_store().await;
     for _ in 0..3 {
         match verify(&review, &gone, "orders").await {
-            Err(error) if [VerifyErrorKind::Unavailable, VerifyErrorKind::Timeout].contains(&error.kind()) => {}
+            Err(error) if UNDECIDED.contains(&error.kind()) => {}
             decided => return Err(format!("nobody can know that: {decided:?}").into()),
         }
     }

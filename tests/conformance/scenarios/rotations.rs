@@ -45,7 +45,7 @@ pub(super) async fn old_and_new_tokens_are_accepted_without_a_restart_on_our_sid
     assert_eq!(review, Verdict::Reject(Reason::Unauthenticated), "a forgotten key's token, by TokenReview");
     eventually("the old key to be unknown offline too", || async {
         match verify(&renewed.jwks, &old, "orders").await {
-            Err(error) if error.kind() == VerifyErrorKind::RateLimited => Ok(false),
+            Err(error) if error.kind() == VerifyErrorKind::Inconclusive => Ok(false),
             Ok(Verdict::Reject(Reason::UnknownKey)) => Ok(true),
             other => Err(format!("neither refused nor undecided: {other:?}").into()),
         }
@@ -62,7 +62,7 @@ async fn accept(verifiers: &Verifiers, token: &str) -> Outcome<bool> {
     match verify(&verifiers.jwks, token, "orders").await {
         Ok(Verdict::Accept(_)) => Ok(matches!(review, Verdict::Accept(_))),
         // The keys were fetched a moment ago, and are not fetched again for every unknown one: undecided.
-        Err(error) if error.kind() == VerifyErrorKind::RateLimited => Ok(false),
+        Err(error) if error.kind() == VerifyErrorKind::Inconclusive => Ok(false),
         other => Err(format!("neither accepted nor undecided: {other:?}").into()),
     }
 }

@@ -107,7 +107,7 @@ impl State {
     pub(super) fn undecided(&self, left: Duration) -> VerifyError {
         self.counters.within_cooldown.increment();
         let message = "the token's key id is unknown, and the issuer's keys were fetched a moment ago";
-        VerifyError::new(VerifyErrorKind::RateLimited, message).with_retry_after(left)
+        VerifyError::new(VerifyErrorKind::Inconclusive, message).with_retry_after(left)
     }
 
     pub(super) fn lacks(&self, key_id: &str) -> bool {

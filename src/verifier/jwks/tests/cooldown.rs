@@ -19,7 +19,7 @@ impl Setup {
 
     async fn is_undecided(&self, token: &str, left: Duration) {
         let error = self.verify(token).await.unwrap_err();
-        assert_eq!((error.kind(), error.retry_after()), (VerifyErrorKind::RateLimited, Some(left)));
+        assert_eq!((error.kind(), error.retry_after()), (VerifyErrorKind::Inconclusive, Some(left)));
     }
 }
 
@@ -110,7 +110,7 @@ async fn a_fetch_for_a_token_that_began_before_another_came_cannot_say_that_the_
     setup.source.open();
     gate.notify_one();
     assert_eq!(first.await.unwrap().unwrap(), UNKNOWN);
-    assert_eq!(second.await.unwrap().unwrap_err().kind(), VerifyErrorKind::RateLimited);
+    assert_eq!(second.await.unwrap().unwrap_err().kind(), VerifyErrorKind::Inconclusive);
     assert_eq!(setup.source.fetches(), 2);
 }
 
