@@ -129,6 +129,8 @@ pub trait Verifier: Send + Sync + 'static {
     /// - After a failure this verifier is left alone for as long as its error asks, between 1 s and 30 s, so that not every caller
     ///   waits for its time limit. Then one caller tries it, while the others go on with the fallback. A success ends the outage
     ///   for all.
+    /// - What the fallback cannot decide meanwhile this verifier is asked all the same, for at most four at a time: the key may
+    ///   be a new one. The others get the error of the outage, so that junk with made-up key ids does not take all places.
     ///
     /// Combine both with [`screened_by`](Self::screened_by): `review.screened_by(jwks.clone()).or_when_unavailable(jwks)`.
     ///

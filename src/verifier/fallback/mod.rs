@@ -61,6 +61,7 @@ impl<V: Verifier, F: Verifier> Verifier for OrWhenUnavailable<V, F> {
             return Ok(verdict);
         }
         // During a pause too: what the fallback does not know must not be decided without the verifier.
+        let _place = if is_paused { self.outage.place(self.clock.monotonic())? } else { None };
         match self.verifier.verify(token, audiences).await {
             Ok(verdict) => {
                 if comes_from_the_backend(&verdict) {

@@ -5,13 +5,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use crate::error::VerifyError;
 
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Default)]
-pub(super) struct Outage(Mutex<State>);
+/// So many at a time ask a verifier that is down, because the fallback cannot decide. Each may wait for a whole time limit and
+/// holds a place among the verifications under way, all of which made-up key ids would take. A few are enough to see that some
+/// of the verifier's backends answer.
+const ASKING_ALL_THE_SAME: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Outage {
+    state: Mutex<State>,
+    places: Semaphore,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,6 +34,7 @@ struct State {
 /// The verifier is left alone until then, and while somebody probes it.
 #[derive(Debug)]
 struct Pause {
+    error: VerifyError,
     until: Instant,
     is_probed: bool,
 }
@@ -31,6 +42,11 @@ struct Pause {
 impl Pause {
     fn holds(&self, now: Instant) -> bool {
         self.is_probed || now < self.until
+    }
+
+    fn error(&self, now: Instant) -> VerifyError {
+        let left = self.until.saturating_duration_since(now).max(SHORTEST_PAUSE);
+        self.error.clone().with_retry_after(left)
     }
 }
 
@@ -53,6 +69,12 @@ pub(super) struct Asked<'a> {
 /// Gives the role back however the caller ends: it may go away, or panic.
 pub(super) struct Probe<'a>(Asked<'a>);
 
+impl Default for Outage {
+    fn default() -> Self {
+        Self { state: Mutex::default(), places: Semaphore::new(ASKING_ALL_THE_SAME) }
+    }
+}
+
 impl Outage {
     pub(super) fn turn(&self, now: Instant) -> Turn<'_> {
         let mut state = self.state();
@@ -71,9 +93,20 @@ impl Outage {
         self.state().outage.as_ref().is_some_and(|pause| pause.holds(now))
     }
 
+    /// A place for somebody who was told to leave the verifier alone, and has to ask it all the same; none is needed if the outage
+    /// has ended since.
+    ///
+    /// An error if all are taken: that of the outage.
+    pub(super) fn place(&self, now: Instant) -> Result<Option<SemaphorePermit<'_>>, VerifyError> {
+        match &self.state().outage {
+            None => Ok(None),
+            Some(pause) => self.places.try_acquire().map(Some).map_err(|_| pause.error(now)),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that can panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,7 +135,8 @@ impl Turn<'_> {
         }
         state.epoch += 1;
         let length = error.retry_after().unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        let began = state.outage.replace(Pause { until: now + length, is_probed: false }).is_none();
+        let began =
+            state.outage.replace(Pause { error: error.clone(), until: now + length, is_probed: false }).is_none();
         drop(state);
         if began {
             tracing::warn!(%error, "the verifier is unavailable; the fallback decides until it answers again");

@@ -1,5 +1,7 @@
 //! A verifier and a fallback that do what the test says.
 
+mod places;
+
 use std::time::Duration;
 
 use super::*;

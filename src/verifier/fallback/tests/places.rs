@@ -1,0 +1,101 @@
+//! Who asks a verifier that is down, because the fallback cannot decide.
+
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use super::*;
+
+fn at_once<T>(outcome: impl Future<Output = T>) -> T {
+    match pin!(outcome).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+#[tokio::test]
+async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the_others_get_the_error_at_once() {
+    let setup = in_an_outage().await;
+    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
+    let gate = setup.verifier.close();
+    let mut waiting: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
+    settle().await;
+    for _ in 0..100 {
+        assert_eq!(at_once(setup.verify()), Err(DOWN));
+    }
+    assert_eq!(setup.verifier.calls(), 5);
+    waiting.pop().unwrap().abort();
+    settle().await;
+    waiting.push(setup.spawn());
+    settle().await;
+    assert_eq!(at_once(setup.verify()), Err(DOWN));
+    assert_eq!(setup.verifier.calls(), 6, "who goes away leaves its place to the next");
+    gate.add_permits(1);
+    assert_eq!(waiting.remove(0).await.unwrap(), Err(DOWN));
+    waiting.push(setup.spawn());
+    settle().await;
+    assert_eq!(at_once(setup.verify()), Err(DOWN));
+    assert_eq!(setup.verifier.calls(), 7, "and so does who has been told");
+    setup.fallback.set(Ok(accept("sa")));
+    assert_eq!(setup.verify().await, Ok(marked()), "whom the fallback knows needs no place");
+    setup.verifier.set(Ok(accept("sa")));
+    gate.add_permits(100);
+    for asked in waiting {
+        assert_eq!(asked.await.unwrap(), Ok(accept("sa")));
+    }
+    assert_eq!(setup.verify().await, Ok(accept("sa")));
+}
+
+#[tokio::test]
+async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_pause() {
+    let setup = set_up(Scripted::new(Err(error(DOWN).with_retry_after(7 * SECOND))), Scripted::accepting("sa"));
+    setup.verify().await.unwrap();
+    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
+    let no_place = || {
+        let error = at_once(setup.both.verify(token(), &audiences())).unwrap_err();
+        (error.kind(), error.retry_after().unwrap())
+    };
+    let gate = setup.verifier.close();
+    let _waiting: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
+    settle().await;
+    assert_eq!(no_place(), (DOWN, 7 * SECOND));
+    setup.hands.advance(4 * SECOND);
+    assert_eq!(no_place(), (DOWN, 3 * SECOND));
+    setup.hands.advance(5 * SECOND / 2);
+    assert_eq!(no_place(), (DOWN, SECOND), "a second at least");
+    setup.hands.advance(3 * SECOND);
+    let prober = setup.spawn();
+    settle().await;
+    assert_eq!(no_place(), (DOWN, SECOND), "while somebody probes too");
+    setup.verifier.set(Err(error(VerifyErrorKind::Timeout).with_retry_after(9 * SECOND)));
+    // The gate is fair: the four go first, and four others take their places.
+    gate.add_permits(4);
+    settle().await;
+    let _others: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
+    settle().await;
+    assert_eq!(no_place(), (DOWN, SECOND), "only a probe renews it");
+    gate.add_permits(1);
+    assert_eq!(prober.await.unwrap(), Err(VerifyErrorKind::Timeout));
+    assert_eq!(no_place(), (VerifyErrorKind::Timeout, 9 * SECOND));
+}
+
+#[tokio::test]
+async fn who_was_still_at_the_fallback_when_the_outage_ended_needs_no_place() {
+    let setup = in_an_outage().await;
+    let gate = setup.fallback.close();
+    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
+    let asked: Vec<_> = (0..10).map(|_| setup.spawn()).collect();
+    settle().await;
+    setup.verifier.set(Ok(accept("sa")));
+    setup.hands.advance(SECOND);
+    assert_eq!(setup.verify().await, Ok(accept("sa")));
+    let verifiers_gate = setup.verifier.close();
+    gate.add_permits(10);
+    settle().await;
+    assert_eq!(setup.verifier.calls(), 12);
+    verifiers_gate.add_permits(10);
+    for asked in asked {
+        assert_eq!(asked.await.unwrap(), Ok(accept("sa")));
+    }
+}
