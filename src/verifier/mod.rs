@@ -67,12 +67,19 @@ pub trait Verifier: Send + Sync + 'static {
         None
     }
 
-    /// Puts a `screen` before this verifier: a token that it refuses is refused, and this verifier is not asked. Whatever it
-    /// accepts, or cannot decide, this verifier decides; an identity is never the screen's.
+    /// Puts a `screen` before this verifier: a token that it refuses is refused, and this verifier is not asked. What it
+    /// accepts this verifier decides; an identity is never the screen's.
     ///
     /// It is for [`TokenReviewVerifier`](crate::TokenReviewVerifier) behind [`JwksVerifier`](crate::JwksVerifier): junk costs
-    /// a little computing and never reaches the API server, while deletions are seen as without the screen. While the keys
-    /// cannot be had, and for a key id that may be newer than they are, the API server is asked.
+    /// a little computing, while deletions are seen as without the screen. What the screen cannot decide, this verifier decides,
+    /// so that this much junk can reach the API server:
+    ///
+    /// - While the screen is out of order, which means that the keys cannot be had, all of it, as without a screen.
+    /// - While it works, what it cannot tell about
+    ///   ([`Inconclusive`](crate::error::VerifyErrorKind::Inconclusive)): at most 64 tokens in any 10 s. These are tokens whose
+    ///   key id is unknown, and may be that of a new key, though the rest of their claims is as it should be. Beyond that number
+    ///   the screen's error stands (503, with its `Retry-After`), for good tokens of a new key too, until the keys may be fetched
+    ///   again. Tokens of known keys do not count, and are decided as ever.
     ///
     /// The price: what the screen's rules refuse is refused, though the API server might know better. With `JwksVerifier` these
     /// are tokens of keys that are hidden from discovery (external signers), of issuers that it was not told of, and the legacy

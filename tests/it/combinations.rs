@@ -49,7 +49,8 @@ impl Setup {
     }
 
     fn screened(&self) -> Service {
-        Service::new(&self.builder(self.review.clone().screened_by(self.jwks.clone())).build().unwrap())
+        let verifier = self.review.clone().screened_by(self.jwks.clone()).clock(self.hands.clock());
+        Service::new(&self.builder(verifier).build().unwrap())
     }
 
     fn with_fallback(&self) -> Authenticator {
@@ -158,12 +159,13 @@ async fn an_unknown_key_within_the_cooldown_is_left_to_the_review() {
 }
 
 #[tokio::test]
-async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_reviews_within_the_limit() {
+async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_64_reviews() {
     let setup = Arc::new(set_up().await);
     setup.jwks.refresh().await.unwrap();
-    let verifier = setup.review.clone().screened_by(setup.jwks.clone());
+    let verifier = setup.review.clone().screened_by(setup.jwks.clone()).clock(setup.hands.clock());
     let service = Service::new(&setup.builder(verifier).max_in_flight(8).build().unwrap());
     for round in 0..2 {
+        let reviews_before = setup.reviews();
         let mut answers = JoinSet::new();
         for number in 0..5000 {
             let (service, token) = (service.clone(), setup.signed_by_a_stranger_as(&format!("{round}-{number}")));
@@ -178,12 +180,44 @@ async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_reviews_wi
             }
         }
         assert_eq!(setup.cluster.calls(Endpoint::Jwks), 2 + round, "one load, and one fetch per round");
+        let reviews = setup.reviews() - reviews_before;
+        assert!((1..=64).contains(&reviews), "{reviews} reviews in ten seconds");
         setup.hands.advance(COOLDOWN);
     }
-    assert!(setup.reviews() > 0);
     assert!(setup.cluster.max_in_flight(Endpoint::TokenReview) <= 8);
     assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
     assert_eq!(service.reached(), 1);
+}
+
+#[tokio::test]
+async fn made_up_key_ids_one_for_each_token_are_reviewed_64_times_in_ten_seconds_and_known_keys_are_served_meanwhile() {
+    let setup = set_up().await;
+    let service = setup.screened();
+    setup.jwks.refresh().await.unwrap();
+    let reviews_of = async |round: u64| {
+        let before = setup.reviews();
+        for number in 0..200 {
+            let token = setup.signed_by_a_stranger_as(&format!("{round}-{number}"));
+            let answer = service.refused(bearer(&token)).await;
+            // The first one causes a fetch, which says that its key is unknown.
+            if number <= 64 { is_invalid_token(&answer) } else { is_our_trouble(&answer) }
+        }
+        setup.reviews() - before
+    };
+    let mut served = 0;
+    for round in 0..3 {
+        assert_eq!(reviews_of(round).await, 64);
+        let before = setup.reviews();
+        for _ in 0..10 {
+            assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
+            is_invalid_token(&service.refused(bearer(&setup.forged())).await);
+            served += 1;
+        }
+        assert_eq!((setup.reviews() - before, service.reached()), (10, served));
+        setup.hands.advance(COOLDOWN);
+    }
+    setup.cluster.rotate().unwrap();
+    assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK, "a new key's tokens are good again");
 }
 
 #[tokio::test]

@@ -123,8 +123,9 @@ impl Oracle {
 
     fn may_be_undecided(&self, mode: &Mode, facts: &Facts, asked: Asked) -> bool {
         let down = mode.asks_server && self.was_down(asked, mode.call_limit + SLACK);
-        let offline = mode.keys.filter(|_| !mode.asks_server);
-        down || offline.is_some_and(|keys| {
+        // A screen too, for it lets only so many unknown keys through to the server.
+        let by_keys = mode.keys.filter(|_| !mode.falls_back);
+        down || by_keys.is_some_and(|keys| {
             // Offline a known key is decided at once, whatever the server does. An unknown one may have been added a moment
             // ago, so it is undecided until the keys may be fetched again: after the fetch under way, a pause, and another.
             let fetched = keys.cooldown + mode.call_limit * 2 + SLACK;

@@ -1,0 +1,127 @@
+//! A verifier and a screen that do what the test says.
+
+use std::time::Duration;
+
+use super::{
+    passes::{PASSES, WINDOW},
+    *,
+};
+use crate::{
+    clock::manual::ManualClock,
+    error::VerifyErrorKind,
+    verdict::Reason,
+    verifier::scripted::{Scripted, accept, audiences, error, token},
+};
+
+const OUT_OF_ORDER: [VerifyErrorKind; 8] = [
+    VerifyErrorKind::Unavailable,
+    VerifyErrorKind::Timeout,
+    VerifyErrorKind::RateLimited,
+    VerifyErrorKind::Unauthenticated,
+    VerifyErrorKind::Forbidden,
+    VerifyErrorKind::InvalidResponse,
+    VerifyErrorKind::Saturated,
+    VerifyErrorKind::Aborted,
+];
+
+async fn verify(verifier: &impl Verifier) -> Result<Verdict, VerifyErrorKind> {
+    verifier.verify(token(), &audiences()).await.map_err(|error| error.kind())
+}
+
+#[tokio::test]
+async fn what_the_screen_refuses_is_refused_and_the_verifier_is_not_asked() {
+    let (verifier, screen) = (Scripted::accepting("verifier"), Scripted::rejecting(Reason::Signature));
+    let screened = verifier.clone().screened_by(screen);
+    assert_eq!(verify(&screened).await, Ok(Verdict::Reject(Reason::Signature)));
+    assert_eq!(verifier.calls(), 0);
+}
+
+#[tokio::test]
+async fn what_the_screen_accepts_the_verifier_decides_and_the_identity_is_the_verifiers() {
+    let screen = Scripted::accepting("screen");
+    for (verifier, expected) in [
+        (Scripted::accepting("verifier"), Ok(accept("verifier"))),
+        (Scripted::rejecting(Reason::Unauthenticated), Ok(Verdict::Reject(Reason::Unauthenticated))),
+        (Scripted::failing(VerifyErrorKind::Unavailable), Err(VerifyErrorKind::Unavailable)),
+    ] {
+        assert_eq!(verify(&verifier.screened_by(screen.clone())).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_the_screen_cannot_decide_the_verifier_decides() {
+    for kind in OUT_OF_ORDER.into_iter().chain([VerifyErrorKind::Inconclusive]) {
+        for verdict in [accept("verifier"), Verdict::Reject(Reason::Unauthenticated)] {
+            let verifier = Scripted::new(Ok(verdict.clone()));
+            assert_eq!(verify(&verifier.screened_by(Scripted::failing(kind))).await, Ok(verdict));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its_own_error_stands() {
+    let hands = ManualClock::new();
+    let (verifier, screen) = (Scripted::accepting("verifier"), Scripted::accepting("screen"));
+    let screened = verifier.clone().screened_by(screen.clone()).clock(hands.clock());
+    let left = Duration::from_secs(7);
+    let inconclusive = || Err(error(VerifyErrorKind::Inconclusive).with_retry_after(left));
+    for round in 1..=3 {
+        for number in 0..10 * PASSES {
+            screen.set(inconclusive());
+            // Clones count together.
+            match screened.clone().verify(token(), &audiences()).await {
+                Ok(verdict) => assert_eq!((verdict, number < PASSES), (accept("verifier"), true)),
+                Err(error) => {
+                    assert_eq!((error.kind(), error.retry_after()), (VerifyErrorKind::Inconclusive, Some(left)));
+                    assert!(number >= PASSES, "{number}");
+                }
+            }
+        }
+        assert_eq!(verifier.calls(), round * PASSES + 2 * (round - 1));
+        screen.set(Ok(accept("screen")));
+        assert_eq!(verify(&screened).await, Ok(accept("verifier")), "what it accepts is let through all the same");
+        screen.set(Err(error(VerifyErrorKind::Unavailable)));
+        assert_eq!(verify(&screened).await, Ok(accept("verifier")), "and everything if it is out of order");
+        hands.advance(WINDOW);
+    }
+}
+
+#[tokio::test]
+async fn a_screen_that_is_out_of_order_lets_everything_through() {
+    for kind in OUT_OF_ORDER {
+        let verifier = Scripted::accepting("verifier");
+        let screened = verifier.clone().screened_by(Scripted::failing(kind)).clock(ManualClock::new().clock());
+        for _ in 0..2 * PASSES {
+            assert_eq!(verify(&screened).await, Ok(accept("verifier")), "{kind:?}");
+        }
+        assert_eq!(verifier.calls(), 2 * PASSES);
+    }
+}
+
+#[tokio::test]
+async fn in_no_ten_seconds_more_are_let_through_however_they_are_spread() {
+    let hands = ManualClock::new();
+    let passes = Passes::default();
+    let half = WINDOW / 2;
+    let taken = |number: usize| (0..number).filter(|_| passes.take(hands.clock().monotonic())).count();
+    assert_eq!(taken(PASSES / 4), PASSES / 4);
+    hands.advance(half);
+    assert_eq!(taken(PASSES), PASSES - PASSES / 4);
+    hands.advance(half - Duration::from_millis(1));
+    assert_eq!(taken(1), 0);
+    hands.advance(Duration::from_millis(1));
+    assert_eq!(taken(PASSES), PASSES / 4, "those of ten seconds ago are over");
+    hands.advance(half);
+    assert_eq!(taken(PASSES), PASSES - PASSES / 4);
+}
+
+#[tokio::test]
+async fn by_computing_there_are_refusals_of_the_screen_only() {
+    let refusal = Some(Verdict::Reject(Reason::Signature));
+    for (now, expected) in [(refusal.clone(), refusal), (Some(accept("screen")), None), (None, None)] {
+        let verifier = Scripted::accepting("verifier").computing(Some(accept("verifier")));
+        let screen = Scripted::accepting("screen").computing(now);
+        assert_eq!(verifier.clone().screened_by(screen).verify_now(token(), &audiences()), expected);
+        assert_eq!(verifier.calls(), 0);
+    }
+}
