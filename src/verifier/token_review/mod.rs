@@ -1,5 +1,6 @@
 //! Verification by the API server: the TokenReview API.
 
+mod quoted;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -90,14 +91,15 @@ impl Verifier for TokenReviewVerifier {
         let review = serde_json::to_vec(&TokenReviewRequest::new(token.expose_secret(), &wanted)).map_err(|error| {
             VerifyError::new(VerifyErrorKind::Aborted, "TokenReview: not serialised").with_source(error)
         })?;
-        let answer = self.api_server.post(PATH, review.into()).await?;
+        let answer =
+            self.api_server.post(PATH, review.into()).await.map_err(|error| quoted::without(token, error.into()))?;
         // The error of serde_json names a line and a column, never the content.
         let Object(review): Object<TokenReviewResponse> = serde_json::from_slice(&answer).map_err(|error| {
             let message = "TokenReview: the API server's answer is not a TokenReview with a status";
             VerifyError::new(VerifyErrorKind::InvalidResponse, message).with_source(error)
         })?;
         let Object(status) = review.status;
-        decide(status, audiences, unverified.as_ref())
+        decide(token, status, audiences, unverified.as_ref())
     }
 }
 
@@ -106,17 +108,18 @@ impl Verifier for TokenReviewVerifier {
 /// The token's own claims are consulted only for what TokenReview does not say (issuer and expiry), and only after the API
 /// server has authenticated these very bytes.
 fn decide(
+    token: BearerToken<'_>,
     status: TokenReviewStatus,
     audiences: &Audiences,
     claims: Option<&UnverifiedToken>,
 ) -> Result<Verdict, VerifyError> {
     if !status.authenticated {
+        let error = quoted::printable(token, &status.error);
         if trouble::is_the_api_servers(&status.error) {
-            let error: String = status.error.chars().filter(|character| !character.is_control()).take(300).collect();
             let message = format!("TokenReview: the API server could not look the token's ServiceAccount up: {error}");
             return Err(VerifyError::new(VerifyErrorKind::Inconclusive, message));
         }
-        tracing::debug!(error = status.error, "the API server does not authenticate the token");
+        tracing::debug!(error, "the API server does not authenticate the token");
         return Ok(Verdict::Reject(Reason::Unauthenticated));
     }
     let issuer = claims.and_then(UnverifiedToken::issuer).map(Arc::from);

@@ -352,3 +352,36 @@ async fn a_time_limit_beyond_all_time_is_none() {
     let verdict = verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await;
     assert_eq!(verdict.unwrap(), rejected(Reason::Unauthenticated));
 }
+
+#[tokio::test]
+async fn an_answer_that_quotes_the_token_is_withheld_and_decided_all_the_same() {
+    let token = BearerToken::parse(TOKEN).unwrap();
+    let audiences = Audiences::new(["api"]).unwrap();
+    let parts: Vec<_> = TOKEN.split('.').collect();
+    let lines = format!("{}\n{}", &TOKEN[..30], &TOKEN[30..]);
+    for quote in [TOKEN, parts[0], parts[1], &lines, &format!("Bearer%20{TOKEN}\"")] {
+        let error = format!("Timeout: webhook said: {quote}");
+        assert_eq!(quoted::printable(token, &error), "(withheld, because it quotes the token)");
+        let fake = FakeApiServer::reviewing(&json!({ "error": error }));
+        let undecided = fake.verifier().verify(token, &audiences).await.unwrap_err();
+        assert_eq!(undecided.kind(), VerifyErrorKind::Inconclusive);
+        let text = format!("{undecided} {undecided:?}");
+        assert!(text.contains("withheld") && parts.iter().all(|part| !text.contains(part)), "{text}");
+
+        let body = json!({ "kind": "Status", "message": error });
+        let fake = FakeApiServer::new(StatusCode::FORBIDDEN, body).header("retry-after", "86400");
+        let forbidden = verify_without_waiting(&fake).await.unwrap_err();
+        assert_eq!(forbidden.kind(), VerifyErrorKind::Forbidden);
+        assert_eq!(forbidden.retry_after(), Some(Duration::from_secs(86400)));
+        let text = format!("{forbidden} {forbidden:?}");
+        assert!(parts.iter().all(|part| part.len() < 9 || !text.contains(part)), "{text}");
+    }
+    for harmless in ["Timeout: of c2ln", "Timeout: ", "", "[invalid bearer token, Token has expired.]"] {
+        assert_eq!(quoted::printable(token, harmless), harmless);
+    }
+    assert_eq!(
+        quoted::printable(BearerToken::parse("short").unwrap(), "it was short"),
+        quoted::printable(token, TOKEN)
+    );
+    assert_eq!(quoted::printable(token, &"x\n".repeat(1000)), "x".repeat(300));
+}
