@@ -1,6 +1,11 @@
 //! The verifier behind its limits: what a task of a verification needs, and what outlives no handle but the task's own.
 
-use std::{future::poll_fn, pin::Pin, task::Context, task::Poll, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use super::{limit::Limit, lookup::Outcome, metrics::Counters};
 use crate::{

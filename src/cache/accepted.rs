@@ -72,19 +72,12 @@ impl AcceptedCache {
         let _ = self.stamps.get(digest);
     }
 
-    pub(super) fn insert(
-        &self,
-        digest: Digest,
-        identity: ServiceAccountIdentity,
-        began: Instant,
-        lifetime: Lifetime,
-    ) -> Stamp {
+    pub(super) fn insert(&self, digest: Digest, identity: ServiceAccountIdentity, began: Instant, lifetime: Lifetime) {
         let stamp = self.next_stamp.fetch_add(1, Ordering::Relaxed);
         // moka admits a newcomer to a full cache by how often it was asked for, and only its reads count.
         self.tell(&digest);
         self.entries.pin().insert(digest, Entry::new(identity, stamp, began, lifetime));
         self.stamps.insert(digest, stamp);
-        stamp
     }
 
     /// Removes an entry from the map at once; its stamp follows.
