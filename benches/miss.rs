@@ -133,8 +133,8 @@ fn token_review() {
 }
 
 fn main() {
-    let rs256 = race("RS256", Algorithm::Rs256, jwks::Algorithm::RS256, &signature::RSA_PKCS1_2048_8192_SHA256);
-    race("ES256", Algorithm::Es256, jwks::Algorithm::ES256, &signature::ECDSA_P256_SHA256_FIXED);
+    let rs256 = race("RS256", Algorithm::RS256, jwks::Algorithm::RS256, &signature::RSA_PKCS1_2048_8192_SHA256);
+    race("ES256", Algorithm::ES256, jwks::Algorithm::ES256, &signature::ECDSA_P256_SHA256_FIXED);
     race("EdDSA", Algorithm::EdDsa, jwks::Algorithm::EdDSA, &signature::ED25519);
     overhead();
     token_review();

@@ -14,7 +14,7 @@ use tower_kube_auth::{
     audience::Audiences,
     error::VerifyError,
     testing::Cluster,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 struct OnlyNamespaces<V> {
@@ -24,11 +24,11 @@ struct OnlyNamespaces<V> {
 
 impl<V: Verifier> Verifier for OnlyNamespaces<V> {
     async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
-        // `?` hands on trouble of the backend as what it is: undecided, answered with 503, and not cached.
+        // `?` clock on trouble of the backend as what it is: undecided, answered with 503, and not cached.
         let verdict = self.inner.verify(token, audiences).await?;
         Ok(match verdict {
             Verdict::Accept(acceptance) if !self.namespaces.contains(acceptance.identity().namespace()) => {
-                Verdict::Reject(Reason::Denied)
+                Verdict::Reject(RejectReason::Denied)
             }
             verdict => verdict,
         })

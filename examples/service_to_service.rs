@@ -38,15 +38,15 @@ const REQUESTS_PER_STEP: usize = 20;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let hands = ManualClock::new();
-    let cluster = Cluster::builder().clock(hands.clock()).start().await?;
+    let clock = ManualClock::new();
+    let cluster = Cluster::builder().clock(clock.clock()).start().await?;
     for name in ["customer", "checkout", "orders"] {
         cluster.create_service_account("shop", name);
     }
 
     // B, the called service: one line to authenticate, one to use it.
-    let verifier = TokenReviewVerifier::new(cluster.kube_client()?).clock(hands.clock());
-    let auth = Authenticator::builder(verifier).audience("orders").clock(hands.clock()).build()?;
+    let verifier = TokenReviewVerifier::new(cluster.kube_client()?).clock(clock.clock());
+    let auth = Authenticator::builder(verifier).audience("orders").clock(clock.clock()).build()?;
     let orders = serve(Router::new().route("/", get(hello)).layer(auth.layer())).await?;
 
     // A, the caller: one line to get tokens, one to send them. It has callers of its own, by another audience.
@@ -55,12 +55,12 @@ async fn main() -> Result<(), BoxError> {
         .service_account("checkout")
         .audience("orders")
         .expires_in(LIFE)
-        .clock(hands.clock())
+        .clock(clock.clock())
         .build()?;
     let add_token = AddTokenLayer::new(source.clone(), [format!("http://{orders}")])?;
     let to_orders = ServiceBuilder::new().layer(add_token).service(Client::builder(TokioExecutor::new()).build_http());
-    let verifier = TokenReviewVerifier::new(cluster.kube_client()?).clock(hands.clock());
-    let auth = Authenticator::builder(verifier).audience("checkout").clock(hands.clock()).build()?;
+    let verifier = TokenReviewVerifier::new(cluster.kube_client()?).clock(clock.clock());
+    let auth = Authenticator::builder(verifier).audience("checkout").clock(clock.clock()).build()?;
     let checkout = Router::new().route("/", get(buy)).with_state(Downstream { to_orders, orders }).layer(auth.layer());
 
     // A customer of A, whose token is no good at B.
@@ -87,7 +87,7 @@ async fn main() -> Result<(), BoxError> {
             requests += 1;
             failed += u32::from(!succeeded);
         }
-        hands.advance(STEP);
+        clock.advance(STEP);
     }
     let issued = cluster.calls(Endpoint::TokenRequest);
     println!("   {requests} requests, {failed} failed; {issued} tokens requested, {} of them seen", tokens.len());

@@ -12,9 +12,9 @@ use http_body_util::{BodyExt, Limited};
 use kube::{Client, client::Body};
 
 use crate::{
+    api_types::Status,
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
-    wire::Status,
 };
 
 /// Five attempts, as k8s.io/apiserver's webhook clients make them.

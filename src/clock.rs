@@ -100,51 +100,51 @@ mod tests {
 
     #[test]
     fn a_jump_of_the_wall_clock_leaves_the_monotonic_clock_alone() {
-        let hands = ManualClock::new();
-        let clock = hands.clock();
+        let manual = ManualClock::new();
+        let clock = manual.clock();
         let (wall, monotonic) = (clock.wall(), clock.monotonic());
-        hands.jump_back(Duration::from_secs(3600));
+        manual.jump_back(Duration::from_secs(3600));
         assert_eq!(clock.wall(), wall - Duration::from_secs(3600));
         assert_eq!(clock.monotonic(), monotonic);
-        hands.jump_forward(Duration::from_secs(7200));
+        manual.jump_forward(Duration::from_secs(7200));
         assert_eq!(clock.wall(), wall + Duration::from_secs(3600));
         assert_eq!(clock.monotonic(), monotonic);
     }
 
     #[tokio::test]
     async fn a_sleeper_wakes_when_the_clock_has_been_moved_far_enough() {
-        let hands = ManualClock::new();
-        let clock = hands.clock();
+        let manual = ManualClock::new();
+        let clock = manual.clock();
         let sleeper = tokio::spawn(async move { clock.sleep(Duration::from_secs(10)).await });
         tokio::task::yield_now().await;
-        hands.advance(Duration::from_secs(9));
+        manual.advance(Duration::from_secs(9));
         tokio::task::yield_now().await;
         assert!(!sleeper.is_finished());
-        hands.advance(Duration::from_secs(1));
+        manual.advance(Duration::from_secs(1));
         sleeper.await.unwrap();
     }
 
     #[tokio::test]
     async fn the_first_of_the_sleepers_is_known_until_it_wakes_or_gives_up() {
-        let hands = ManualClock::new();
-        assert_eq!(hands.next_wake(), None);
+        let manual = ManualClock::new();
+        assert_eq!(manual.next_wake(), None);
         let asleep = |seconds| {
-            let clock = hands.clock();
+            let clock = manual.clock();
             tokio::spawn(async move { clock.sleep(Duration::from_secs(seconds)).await })
         };
         let (gives_up, also_first, last) = (asleep(5), asleep(5), asleep(9));
         tokio::task::yield_now().await;
-        assert_eq!(hands.next_wake(), Some(Duration::from_secs(5)));
+        assert_eq!(manual.next_wake(), Some(Duration::from_secs(5)));
         gives_up.abort();
         let _ = gives_up.await;
-        assert_eq!(hands.next_wake(), Some(Duration::from_secs(5)), "there is another one");
-        hands.advance(Duration::from_secs(6));
-        assert_eq!(hands.next_wake(), Some(Duration::ZERO), "due, but not awake yet");
+        assert_eq!(manual.next_wake(), Some(Duration::from_secs(5)), "there is another one");
+        manual.advance(Duration::from_secs(6));
+        assert_eq!(manual.next_wake(), Some(Duration::ZERO), "due, but not awake yet");
         also_first.await.unwrap();
-        assert_eq!(hands.next_wake(), Some(Duration::from_secs(3)));
+        assert_eq!(manual.next_wake(), Some(Duration::from_secs(3)));
         last.abort();
         let _ = last.await;
-        assert_eq!(hands.next_wake(), None);
+        assert_eq!(manual.next_wake(), None);
     }
 
     /// What is always ready uses up the budget that tokio gives a task; the time limit must not starve with it.

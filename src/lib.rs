@@ -41,24 +41,24 @@
 
 #[cfg(feature = "token-review")]
 mod api_server;
+#[cfg(feature = "token-review")]
+mod api_types;
 pub mod audience;
 pub mod authenticator;
 mod cache;
+mod catch_panic;
 pub mod client;
 pub mod clock;
+mod counters;
 pub mod error;
 pub mod identity;
 pub mod inspect;
 mod json;
-mod metrics;
-mod schedule;
 pub mod server;
+mod sync_point;
 mod token;
-mod unwind;
 pub mod verdict;
 pub mod verifier;
-#[cfg(feature = "token-review")]
-mod wire;
 
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -14,7 +14,7 @@ pub enum Verdict {
     /// The token is good for one of the audiences, and its bearer is this ServiceAccount.
     Accept(Acceptance),
     /// The token is not good here.
-    Reject(Reason),
+    Reject(RejectReason),
 }
 
 /// An accepted token: who bears it, and until when that may be believed.
@@ -41,8 +41,8 @@ impl Acceptance {
     ///
     /// # Errors
     ///
-    /// The [`Reason`] to reject the token for: [`Reason::Audience`] if none of the audiences is accepted,
-    /// [`Reason::NotAServiceAccount`] unless username, uid and groups are strictly those of a ServiceAccount.
+    /// The [`RejectReason`] to reject the token for: [`RejectReason::Audience`] if none of the audiences is accepted,
+    /// [`RejectReason::NotAServiceAccount`] unless username, uid and groups are strictly those of a ServiceAccount.
     ///
     /// ```
     /// use tower_kube_auth::{audience::Audiences, identity::UserInfo, verdict::Acceptance};
@@ -58,14 +58,14 @@ impl Acceptance {
         claimed: impl IntoIterator<Item = &'a str>,
         issuer: Option<Arc<str>>,
         expires_at: Option<SystemTime>,
-    ) -> Result<Self, Reason> {
+    ) -> Result<Self, RejectReason> {
         let common = audiences.intersection(claimed);
         if common.is_empty() {
-            return Err(Reason::Audience);
+            return Err(RejectReason::Audience);
         }
         ServiceAccountIdentity::from_user_info(user, common, issuer, expires_at)
             .map(Self::new)
-            .ok_or(Reason::NotAServiceAccount)
+            .ok_or(RejectReason::NotAServiceAccount)
     }
 
     /// The ServiceAccount.
@@ -78,7 +78,7 @@ impl Acceptance {
 /// Why a token is not good here. For logs, metrics and tests; callers are told no more than `invalid_token`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum RejectReason {
     /// It is not a JWT in compact serialisation with the header and the claims of a ServiceAccount token.
     Malformed,
     /// Its algorithm is not allowed here, or does not fit the key (`none` and HMAC never are).
@@ -103,7 +103,7 @@ pub enum Reason {
     Denied,
 }
 
-impl Reason {
+impl RejectReason {
     /// A short name in snake case, for logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -123,7 +123,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "the token is not a ServiceAccount's JWT",

@@ -32,7 +32,7 @@ use tower_kube_auth::{
     identity::UserInfo,
     server::{Authenticate, ResponseFuture},
     testing::{Algorithm, SigningKey},
-    verdict::{Acceptance, Reason, Verdict},
+    verdict::{Acceptance, RejectReason, Verdict},
 };
 
 const ISSUER: &str = "https://issuer.example";
@@ -153,7 +153,7 @@ fn a_hit_does_not_clone_the_inner_service() {
 
 #[test]
 fn the_future_of_a_hit_is_the_inner_services_own_and_hardly_larger() {
-    type Ours = ResponseFuture<Counting, tower_kube_auth::server::DefaultRefusal, Body, Body>;
+    type Ours = ResponseFuture<Counting, tower_kube_auth::server::DefaultRejectionResponse, Body, Body>;
     let type_of_call = |service: &mut Authenticate<Counting>| type_id(&service.call(request("e30.e30.c2ln")));
     assert_eq!(type_of_call(&mut service(Accepting)), TypeId::of::<Ours>(), "not a box");
     // One of: the inner future; a box and a boxed future; a response.
@@ -166,7 +166,7 @@ fn type_id<T: 'static>(_: &T) -> TypeId {
 
 #[test]
 fn a_miss_with_a_known_key_makes_a_bounded_number_of_allocations() {
-    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let key = SigningKey::generate(Algorithm::ES256).unwrap();
     let tokens: Vec<_> = (0..20).map(|_| key.sign(&key.header(), &claims())).collect();
     let verifier = JwksVerifier::from_pem(key.public_key_pem()).issuer(ISSUER).build().unwrap();
     let mut service = service(verifier);
@@ -183,11 +183,11 @@ const MISS: u64 = 55;
 
 #[test]
 fn a_refusal_makes_a_bounded_number_of_allocations() {
-    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let key = SigningKey::generate(Algorithm::ES256).unwrap();
     let verifier = JwksVerifier::from_pem(key.public_key_pem()).issuer(ISSUER).build().unwrap();
     let mut service = service(verifier);
     let none = || Request::get("/").body(Body::empty()).unwrap();
-    let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
+    let stranger = SigningKey::generate(Algorithm::ES256).unwrap();
     let forged = stranger.sign(&key.header(), &claims());
     for _ in 0..3 {
         allocations(&mut service, none(), StatusCode::UNAUTHORIZED);
@@ -203,7 +203,7 @@ fn a_refusal_makes_a_bounded_number_of_allocations() {
 const REFUSAL: u64 = 10;
 
 /// Refuses all tokens, or decides about none.
-struct Against(Result<Reason, VerifyErrorKind>);
+struct Against(Result<RejectReason, VerifyErrorKind>);
 
 impl Verifier for Against {
     async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
@@ -215,7 +215,7 @@ impl Verifier for Against {
 #[test]
 fn what_a_flood_leaves_behind_is_bounded() {
     for (verifier, status) in [
-        (Against(Ok(Reason::Signature)), StatusCode::UNAUTHORIZED),
+        (Against(Ok(RejectReason::Signature)), StatusCode::UNAUTHORIZED),
         (Against(Err(VerifyErrorKind::Unavailable)), StatusCode::SERVICE_UNAVAILABLE),
     ] {
         let mut kept = None;

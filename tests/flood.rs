@@ -35,7 +35,7 @@ const REJECT_CAPACITY: u64 = 1_000;
 
 struct Setup {
     cluster: Cluster,
-    hands: ManualClock,
+    clock: ManualClock,
     good: Vec<String>,
 }
 
@@ -48,33 +48,33 @@ struct Junk {
 
 impl Setup {
     async fn new() -> Self {
-        let hands = ManualClock::new();
+        let clock = ManualClock::new();
         let cluster = Cluster::start().await.unwrap();
         let good = (0..GOOD_CALLERS).map(|caller| {
             let name = format!("caller-{caller}");
             cluster.create_service_account("shop", &name);
             cluster.token("shop", &name).audience("orders").issue().unwrap()
         });
-        Self { good: good.collect(), cluster, hands }
+        Self { good: good.collect(), cluster, clock }
     }
 
     fn review(&self) -> TokenReviewVerifier {
-        TokenReviewVerifier::new(self.cluster.kube_client().unwrap()).clock(self.hands.clock())
+        TokenReviewVerifier::new(self.cluster.kube_client().unwrap()).clock(self.clock.clock())
     }
 
     fn jwks(&self) -> JwksVerifier {
-        JwksVerifier::in_cluster(self.cluster.kube_client().unwrap()).clock(self.hands.clock()).build().unwrap()
+        JwksVerifier::in_cluster(self.cluster.kube_client().unwrap()).clock(self.clock.clock()).build().unwrap()
     }
 
     fn authenticator(&self, verifier: impl Verifier) -> Authenticator {
         // The clock stands still: no cached caller's time is over, and nobody's wait.
-        let builder = Authenticator::builder(verifier).audience("orders").clock(self.hands.clock());
+        let builder = Authenticator::builder(verifier).audience("orders").clock(self.clock.clock());
         builder.max_in_flight(MAX_IN_FLIGHT).reject_capacity(REJECT_CAPACITY).build().unwrap()
     }
 
     fn junk(&self) -> Junk {
         let header = URL_SAFE_NO_PAD.encode(self.cluster.signing_key().header().to_string());
-        let now = self.hands.clock().wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = self.clock.clock().wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
         Junk { header, issuer: self.cluster.issuer().into(), now }
     }
 }

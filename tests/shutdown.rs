@@ -34,7 +34,7 @@ struct Scene {
     stays: Runtime,
     cluster: Cluster,
     client: kube::Client,
-    hands: ManualClock,
+    clock: ManualClock,
 }
 
 impl Scene {
@@ -47,13 +47,13 @@ impl Scene {
                 before(info);
             }));
         });
-        let (stays, hands) = (runtime(), ManualClock::new());
-        let builder = Cluster::builder().signing_algorithm(Algorithm::Es256).clock(hands.clock());
+        let (stays, clock) = (runtime(), ManualClock::new());
+        let builder = Cluster::builder().signing_algorithm(Algorithm::ES256).clock(clock.clock());
         let cluster = stays.block_on(builder.start()).unwrap();
         cluster.create_service_account("shop", "checkout");
         cluster.grant_token_request(Cluster::VERIFIER, "shop", &["checkout"]);
         let client = stays.block_on(async { cluster.kube_client() }).unwrap();
-        Self { stays, cluster, client, hands }
+        Self { stays, cluster, client, clock }
     }
 
     fn token(&self) -> String {
@@ -68,16 +68,16 @@ impl Scene {
 
     fn requests(&self) -> TokenRequestSource {
         let builder = TokenRequestSource::builder(self.client.clone()).namespace("shop").service_account("checkout");
-        builder.audience("orders").clock(self.hands.clock()).build().unwrap()
+        builder.audience("orders").clock(self.clock.clock()).build().unwrap()
     }
 
     fn jwks(&self) -> JwksVerifier {
-        JwksVerifier::in_cluster(self.client.clone()).clock(self.hands.clock()).build().unwrap()
+        JwksVerifier::in_cluster(self.client.clone()).clock(self.clock.clock()).build().unwrap()
     }
 
     /// Returns when nothing is left to be waited for but a refresh.
     fn settle(&self) {
-        while self.hands.next_wake().is_none_or(|wake| wake < Duration::from_secs(60)) {
+        while self.clock.next_wake().is_none_or(|wake| wake < Duration::from_secs(60)) {
             std::thread::yield_now();
         }
     }
@@ -99,7 +99,7 @@ impl Scene {
         let working = runtime.spawn(work);
         runtime.block_on(async {
             while !working.is_finished() {
-                self.hands.advance(Duration::from_millis(1));
+                self.clock.advance(Duration::from_millis(1));
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             working.await.unwrap()
@@ -184,7 +184,7 @@ fn a_refresh_of_keys_in_the_background_ends_with_its_runtime_and_goes_on_in_anot
     gone.block_on(verifier.refresh()).unwrap();
     scene.settle();
     scene.cluster.set_fault(Endpoint::Jwks, Fault::Hang);
-    scene.hands.advance(LONGEST_PERIOD);
+    scene.clock.advance(LONGEST_PERIOD);
     scene.shut_down_in_a_call(gone, Endpoint::Jwks, 2);
     let authenticator = Authenticator::builder(verifier.clone()).audience("orders").build().unwrap();
     let calls = scene.cluster.calls(Endpoint::Jwks);
@@ -212,7 +212,7 @@ fn a_token_request_ends_with_its_runtime() {
     scene.settle();
     let calls = scene.cluster.calls(Endpoint::TokenRequest);
     scene.cluster.set_fault(Endpoint::TokenRequest, Fault::Hang);
-    scene.hands.advance(LONGEST_REFRESH);
+    scene.clock.advance(LONGEST_REFRESH);
     scene.shut_down_in_a_call(gone, Endpoint::TokenRequest, calls + 1);
     let asking = source.clone();
     let kept = scene.elsewhere(async move { asking.token().await }).unwrap();
@@ -257,7 +257,7 @@ fn the_last_handle_takes_its_task_along() {
     scene.cluster.write_projected_volume(&folder, &scene.token()).unwrap();
     let tasks = runtime();
     let (verifier, requests) = (scene.jwks(), scene.requests());
-    let projected = ProjectedToken::new(folder.join("token")).clock(scene.hands.clock());
+    let projected = ProjectedToken::new(folder.join("token")).clock(scene.clock.clock());
     tasks.block_on(async {
         verifier.refresh().await.unwrap();
         requests.token().await.unwrap();

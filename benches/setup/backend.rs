@@ -13,7 +13,7 @@ use tower_kube_auth::{
     BearerToken, Verifier,
     audience::Audiences,
     error::{VerifyError, VerifyErrorKind},
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use super::tokens::acceptance;
@@ -54,7 +54,7 @@ impl Verifier for Backend {
             .take(64)
             .fold(0_u64, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte));
         match fate % 100 {
-            fate if fate < *refused => Ok(Verdict::Reject(Reason::Unauthenticated)),
+            fate if fate < *refused => Ok(Verdict::Reject(RejectReason::Unauthenticated)),
             fate if fate < refused + failed => Err(VerifyError::new(VerifyErrorKind::Unavailable, "on purpose")),
             _ => Ok(Verdict::Accept(acceptance(audiences))),
         }

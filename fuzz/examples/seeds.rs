@@ -21,7 +21,7 @@ fn main() -> Outcome {
 
 async fn write_all() -> Outcome {
     let cluster = Cluster::builder().clock(clock()).issuer(ISSUER).start().await?;
-    let second = cluster.add_key(Algorithm::Es256)?;
+    let second = cluster.add_key(Algorithm::ES256)?;
     let first = cluster.signing_key();
     cluster.create_service_account("shop", "checkout");
     cluster.create_pod_on_node("shop", "checkout-0", "checkout", "worker-1");
@@ -37,7 +37,7 @@ async fn write_all() -> Outcome {
 
     let set: Value = serde_json::from_str(&cluster.jwks_json())?;
     write("jwks", "cluster", &cluster.jwks_json())?;
-    for algorithm in [Algorithm::Es384, Algorithm::EdDsa] {
+    for algorithm in [Algorithm::ES384, Algorithm::EdDsa] {
         cluster.add_key(algorithm)?;
     }
     write("jwks", "four_keys", &cluster.jwks_json())?;

@@ -8,7 +8,7 @@ use tower_kube_auth::{
     Authenticator, BearerToken, ServiceAccountIdentity, Verifier,
     audience::Audiences,
     error::{VerifyError, VerifyErrorKind},
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{AUDIENCE, at_once, clock};
@@ -21,7 +21,7 @@ struct AcceptsNothing;
 impl Verifier for AcceptsNothing {
     async fn verify(&self, token: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
         if token.expose_secret().len().is_multiple_of(2) {
-            Ok(Verdict::Reject(Reason::Signature))
+            Ok(Verdict::Reject(RejectReason::Signature))
         } else {
             Err(VerifyError::new(VerifyErrorKind::Unavailable, "the backend is down"))
         }

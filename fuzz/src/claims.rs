@@ -27,7 +27,7 @@ const LEGACY_CLAIMS: [&str; 3] = [
 
 thread_local! {
     static UNDER_TEST: (SigningKey, JwksVerifier) = {
-        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let key = SigningKey::generate(Algorithm::ES256).unwrap();
         let mut jwk = key.jwk();
         jwk["kid"] = KEY_ID.into();
         let set = serde_json::json!({ "keys": [jwk] }).to_string();
@@ -44,7 +44,7 @@ pub fn check(data: &[u8]) {
     let verdict = UNDER_TEST.with(|(key, verifier)| {
         let token = key.sign_bytes("ES256", header, claims);
         let token = BearerToken::parse(&token).ok()?;
-        verifier.verify_now(token, audiences()).or(Some(Verdict::Reject(tower_kube_auth::verdict::Reason::UnknownKey)))
+        verifier.verify_now(token, audiences()).or(Some(Verdict::Reject(tower_kube_auth::verdict::RejectReason::UnknownKey)))
     });
     let Some(verdict) = verdict else { return };
     let expected = Expected::read(header, claims);

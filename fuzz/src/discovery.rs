@@ -21,7 +21,7 @@ const OTHER_ISSUER: &str = "https://issuer.example/that/is/named/nowhere/0b54cb0
 
 thread_local! {
     static UNDER_TEST: (FakeApiServer, SigningKey, Clock) = {
-        let (api_server, key) = (FakeApiServer::new(), SigningKey::generate(Algorithm::Es256).unwrap());
+        let (api_server, key) = (FakeApiServer::new(), SigningKey::generate(Algorithm::ES256).unwrap());
         api_server.serve(KEYS, json!({ "keys": [key.jwk()] }).to_string().as_bytes());
         (api_server, key, crate::clock())
     };

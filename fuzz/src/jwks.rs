@@ -56,7 +56,7 @@ fn strangers() -> Vec<String> {
     let claims = FIXTURES.tokens[0].token.split('.').nth(1).unwrap();
     let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
     let mut tokens = Vec::new();
-    for (algorithm, known) in [Algorithm::Rs256, Algorithm::Es256].into_iter().zip(&FIXTURES.keys) {
+    for (algorithm, known) in [Algorithm::RS256, Algorithm::ES256].into_iter().zip(&FIXTURES.keys) {
         let key = SigningKey::generate(algorithm).unwrap();
         let mut header = key.header();
         header["kid"] = known["kid"].clone();

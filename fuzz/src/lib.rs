@@ -30,10 +30,10 @@ pub const NOW: u64 = 1_700_000_000;
 
 /// A clock that stands at [`NOW`].
 pub fn clock() -> Clock {
-    let hands = ManualClock::new();
-    let ahead = hands.clock().wall().duration_since(UNIX_EPOCH + Duration::from_secs(NOW));
-    hands.jump_back(ahead.expect("the machine's clock is beyond 2023"));
-    hands.clock()
+    let clock = ManualClock::new();
+    let ahead = clock.clock().wall().duration_since(UNIX_EPOCH + Duration::from_secs(NOW));
+    clock.jump_back(ahead.expect("the machine's clock is beyond 2023"));
+    clock.clock()
 }
 
 fn audiences() -> &'static Audiences {

@@ -10,7 +10,7 @@ use tower_kube_auth::{
     Authenticator, BearerToken, Verifier,
     audience::Audiences,
     error::VerifyError,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{
@@ -27,7 +27,7 @@ struct Denying(Arc<AtomicUsize>);
 impl Verifier for Denying {
     async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Verdict::Reject(Reason::Denied))
+        Ok(Verdict::Reject(RejectReason::Denied))
     }
 }
 
@@ -50,19 +50,19 @@ pub fn check(data: &[u8]) {
     let Ok(token) = BearerToken::parse(&token) else { return };
     let first = judge(token);
     assert_eq!(judge(token), first, "the second time it is another verdict");
-    let is_looked_at = first == Reason::Denied;
+    let is_looked_at = first == RejectReason::Denied;
     match may_be_good(token.expose_secret()) {
         None => assert!(!is_looked_at, "what no verifier could accept costs a call"),
         Some(claims) => assert!(is_looked_at || !is_text(&claims), "{first}, though a verifier could accept it"),
     }
 }
 
-fn judge(token: BearerToken<'_>) -> Reason {
+fn judge(token: BearerToken<'_>) -> RejectReason {
     UNDER_TEST.with(|(authenticator, calls)| {
         let before = calls.load(Ordering::Relaxed);
         let Ok(Verdict::Reject(reason)) = at_once(authenticator.authenticate(token)) else { panic!("it is accepted") };
         let called = calls.load(Ordering::Relaxed) - before;
-        assert_eq!(called, usize::from(reason == Reason::Denied));
+        assert_eq!(called, usize::from(reason == RejectReason::Denied));
         reason
     })
 }

@@ -2,7 +2,7 @@
 
 use tower_kube_auth::{
     identity::UserInfo,
-    verdict::{Acceptance, Reason},
+    verdict::{Acceptance, RejectReason},
 };
 
 use crate::audiences;
@@ -29,7 +29,7 @@ fn check_username(username: &str) {
             assert_eq!(identity.username(), username);
             assert_eq!(username, format!("system:serviceaccount:{namespace}:{name}"));
         }
-        (Err(reason), None) => assert_eq!(reason, Reason::NotAServiceAccount),
+        (Err(reason), None) => assert_eq!(reason, RejectReason::NotAServiceAccount),
         (Ok(_), None) => panic!("{username:?} is accepted as a ServiceAccount's"),
         (Err(reason), Some(_)) => panic!("{username:?} is a ServiceAccount's: {reason}"),
     }

@@ -10,10 +10,10 @@ use std::{
 use super::{limit::Limit, lookup::Outcome, metrics::Counters};
 use crate::{
     audience::Audiences,
+    catch_panic::{Panicked, call_caught, poll_caught},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     token::{BearerToken, OwnedBearerToken},
-    unwind::{Panicked, call_caught, poll_caught},
     verifier::SharedVerifier,
 };
 

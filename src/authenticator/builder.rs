@@ -187,18 +187,18 @@ impl AuthenticatorBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`], which names the option, what is wrong with it and what to do.
-    pub fn build(self) -> Result<Authenticator, BuildError> {
+    /// [`AuthenticatorBuildError`], which names the option, what is wrong with it and what to do.
+    pub fn build(self) -> Result<Authenticator, AuthenticatorBuildError> {
         let audiences = self.checked_audiences()?;
         self.check_numbers()?;
         if self.realm.is_empty() || !self.realm.bytes().all(is_quotable) {
-            return Err(BuildError::Realm(self.realm));
+            return Err(AuthenticatorBuildError::Realm(self.realm));
         }
         if self.issuers.iter().any(String::is_empty) {
-            return Err(BuildError::EmptyIssuer);
+            return Err(AuthenticatorBuildError::EmptyIssuer);
         }
         let cache = VerdictCache::new(self.capacities, self.lifetimes, self.clock.clone())
-            .map_err(|_| BuildError::NoRandomness)?;
+            .map_err(|_| AuthenticatorBuildError::NoRandomness)?;
         let backend = Backend {
             verifier: self.verifier,
             audiences: audiences.clone(),
@@ -219,17 +219,21 @@ impl AuthenticatorBuilder {
         Ok(Authenticator { shared: Arc::new(shared) })
     }
 
-    fn checked_audiences(&self) -> Result<Audiences, BuildError> {
+    fn checked_audiences(&self) -> Result<Audiences, AuthenticatorBuildError> {
         if !self.any_audience {
-            return Audiences::new(&self.audiences).map_err(BuildError::Audiences);
+            return Audiences::new(&self.audiences).map_err(AuthenticatorBuildError::Audiences);
         }
-        if self.audiences.is_empty() { Ok(Audiences::dangerous_any()) } else { Err(BuildError::AnyAndSomeAudiences) }
+        if self.audiences.is_empty() {
+            Ok(Audiences::dangerous_any())
+        } else {
+            Err(AuthenticatorBuildError::AnyAndSomeAudiences)
+        }
     }
 
-    fn check_numbers(&self) -> Result<(), BuildError> {
-        let zero = |option, is_zero: bool| if is_zero { Err(BuildError::Zero(option)) } else { Ok(()) };
+    fn check_numbers(&self) -> Result<(), AuthenticatorBuildError> {
+        let zero = |option, is_zero: bool| if is_zero { Err(AuthenticatorBuildError::Zero(option)) } else { Ok(()) };
         let too_long = |option, ttl, limit| {
-            if ttl > limit { Err(BuildError::TooLong { option, ttl, limit }) } else { Ok(()) }
+            if ttl > limit { Err(AuthenticatorBuildError::TooLong { option, ttl, limit }) } else { Ok(()) }
         };
         zero("cache_capacity", self.capacities.accepted == 0)?;
         zero("reject_capacity", self.capacities.rejected == 0)?;
@@ -240,16 +244,16 @@ impl AuthenticatorBuilder {
         too_long("reject_ttl", self.lifetimes.rejected, LONGEST_TTL)?;
         too_long("serve_stale", self.lifetimes.stale, LONGEST_GRACE)?;
         if self.lifetimes.accepted.is_zero() && !self.lifetimes.stale.is_zero() {
-            return Err(BuildError::StaleWithoutCache);
+            return Err(AuthenticatorBuildError::StaleWithoutCache);
         }
         if self.max_in_flight > tokio::sync::Semaphore::MAX_PERMITS {
-            return Err(BuildError::TooLarge("max_in_flight"));
+            return Err(AuthenticatorBuildError::TooLarge("max_in_flight"));
         }
         if self.max_token_length > LONGEST_TOKEN {
-            return Err(BuildError::TooLarge("max_token_length"));
+            return Err(AuthenticatorBuildError::TooLarge("max_token_length"));
         }
         if self.max_wait >= self.verification_timeout {
-            return Err(BuildError::WaitBeyondTimeout);
+            return Err(AuthenticatorBuildError::WaitBeyondTimeout);
         }
         Ok(())
     }
@@ -263,7 +267,7 @@ fn is_quotable(byte: u8) -> bool {
 /// Why an [`AuthenticatorBuilder`] does not build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum BuildError {
+pub enum AuthenticatorBuildError {
     /// The audiences are missing or unusable.
     Audiences(InvalidAudiences),
     /// Audiences are given, and `dangerous_accept_any_audience` too.
@@ -293,7 +297,7 @@ pub enum BuildError {
     NoRandomness,
 }
 
-impl fmt::Display for BuildError {
+impl fmt::Display for AuthenticatorBuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Audiences(invalid) => invalid.fmt(f),
@@ -329,4 +333,4 @@ impl fmt::Display for BuildError {
     }
 }
 
-impl std::error::Error for BuildError {}
+impl std::error::Error for AuthenticatorBuildError {}

@@ -1,7 +1,7 @@
 //! Forgetting decisions before their time.
 
 use super::Authenticator;
-use crate::{cache::Invalidation, schedule, token::BearerToken};
+use crate::{cache::Invalidation, sync_point::sync_point, token::BearerToken};
 
 /// # Invalidation
 ///
@@ -44,23 +44,23 @@ impl Authenticator {
 
     /// Forgets all accepted tokens of the ServiceAccount with this uid (`metadata.uid`).
     pub fn invalidate_service_account(&self, uid: &str) {
-        self.forget(&Invalidation::ServiceAccount(uid.into()));
+        self.apply(&Invalidation::ServiceAccount(uid.into()));
     }
 
     /// Forgets all accepted tokens that are bound to the Pod with this uid (`metadata.uid`).
     pub fn invalidate_pod(&self, uid: &str) {
-        self.forget(&Invalidation::Pod(uid.into()));
+        self.apply(&Invalidation::Pod(uid.into()));
     }
 
     /// Forgets every decision.
     pub fn invalidate_all(&self) {
-        self.forget(&Invalidation::All);
+        self.apply(&Invalidation::All);
     }
 
     /// Whose token a verification under way is about is not known, so that nobody may follow any of them.
-    fn forget(&self, invalidation: &Invalidation) {
+    fn apply(&self, invalidation: &Invalidation) {
         self.shared.cache.invalidate(invalidation);
-        schedule::point();
+        sync_point();
         self.shared.flights.detach_all();
     }
 }

@@ -18,11 +18,11 @@ use crate::{
 /// How many may wait for each one that may be under way.
 const QUEUE_FACTOR: usize = 16;
 /// One in so many is kept for tokens that were accepted before: a flood of strangers must not end those who are known.
-const KEPT_FOR_KNOWN: usize = 4;
+const RESERVED_SHARE: usize = 4;
 
 pub(super) struct Limit {
-    anybody: Pool,
-    known: Pool,
+    shared: Pool,
+    reserved: Pool,
     max_in_flight: usize,
     max_wait: Duration,
     clock: Clock,
@@ -36,19 +36,25 @@ struct Pool {
 
 impl Limit {
     pub(super) fn new(max_in_flight: usize, max_wait: Duration, clock: Clock) -> Self {
-        let known = max_in_flight / KEPT_FOR_KNOWN;
-        Self { anybody: Pool::new(max_in_flight - known), known: Pool::new(known), max_in_flight, max_wait, clock }
+        let reserved = max_in_flight / RESERVED_SHARE;
+        Self {
+            shared: Pool::new(max_in_flight - reserved),
+            reserved: Pool::new(reserved),
+            max_in_flight,
+            max_wait,
+            clock,
+        }
     }
 
     /// A permit, at once if there is one. Those who are known have a queue of their own.
     pub(super) async fn acquire(&self, is_known: bool) -> Result<SemaphorePermit<'_>, VerifyError> {
-        let pool = if is_known && self.known.queue > 0 { &self.known } else { &self.anybody };
-        for pool in [&self.anybody, pool] {
+        let pool = if is_known && self.reserved.queue > 0 { &self.reserved } else { &self.shared };
+        for pool in [&self.shared, pool] {
             if let Ok(permit) = pool.permits.try_acquire() {
                 return Ok(permit);
             }
         }
-        let _place = Place::take(pool)?;
+        let _slot = QueueSlot::take(pool)?;
         match self.clock.timeout(self.max_wait, pool.permits.acquire()).await {
             Some(Ok(permit)) => Ok(permit),
             Some(Err(_)) | None => Err(saturated()),
@@ -57,12 +63,12 @@ impl Limit {
 
     /// A permit for what nobody waits for, which is about a token that is known: one that is kept for these, or of the others while
     /// half of all are free, so that it keeps nobody else waiting.
-    pub(super) fn spare(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.known.permits).try_acquire_owned() {
+    pub(super) fn try_acquire_background(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.reserved.permits).try_acquire_owned() {
             return Some(permit);
         }
         let is_idle = self.free() > self.max_in_flight / 2;
-        is_idle.then(|| Arc::clone(&self.anybody.permits).try_acquire_owned().ok())?
+        is_idle.then(|| Arc::clone(&self.shared.permits).try_acquire_owned().ok())?
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -70,11 +76,11 @@ impl Limit {
     }
 
     pub(super) fn waiting(&self) -> usize {
-        [&self.anybody, &self.known].map(|pool| pool.waiting.load(Ordering::Relaxed)).iter().sum()
+        [&self.shared, &self.reserved].map(|pool| pool.waiting.load(Ordering::Relaxed)).iter().sum()
     }
 
     fn free(&self) -> usize {
-        self.anybody.permits.available_permits() + self.known.permits.available_permits()
+        self.shared.permits.available_permits() + self.reserved.permits.available_permits()
     }
 }
 
@@ -86,16 +92,16 @@ impl Pool {
 }
 
 /// A place in the queue, given back however the wait ends.
-struct Place<'a>(&'a AtomicUsize);
+struct QueueSlot<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
+impl<'a> QueueSlot<'a> {
     fn take(pool: &'a Pool) -> Result<Self, VerifyError> {
         let place = Self(&pool.waiting);
         if pool.waiting.fetch_add(1, Ordering::Relaxed) < pool.queue { Ok(place) } else { Err(saturated()) }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -118,12 +124,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_gets_the_next_permit_and_who_waits_too_long_gets_none() {
-        let hands = ManualClock::new();
-        let limit = Limit::new(1, SECOND, hands.clock());
+        let clock = ManualClock::new();
+        let limit = Limit::new(1, SECOND, clock.clock());
         let permit = limit.acquire(false).await.unwrap();
         let (next, ()) = tokio::join!(limit.acquire(false), async { drop(permit) });
         let _held = next.unwrap();
-        let (late, ()) = tokio::join!(limit.acquire(true), async { hands.advance(SECOND) });
+        let (late, ()) = tokio::join!(limit.acquire(true), async { clock.advance(SECOND) });
         assert_eq!(late.unwrap_err().kind(), VerifyErrorKind::Saturated);
         assert_eq!(limit.waiting(), 0);
     }
@@ -132,7 +138,7 @@ mod tests {
     async fn the_queue_is_bounded() {
         let limit = limit(1);
         let _held = limit.acquire(false).await.unwrap();
-        limit.anybody.waiting.store(QUEUE_FACTOR, Ordering::Relaxed);
+        limit.shared.waiting.store(QUEUE_FACTOR, Ordering::Relaxed);
         assert_eq!(limit.acquire(false).await.unwrap_err().kind(), VerifyErrorKind::Saturated);
         assert_eq!(limit.waiting(), QUEUE_FACTOR);
     }
@@ -144,22 +150,22 @@ mod tests {
         for _ in 0..6 {
             strangers.push(limit.acquire(false).await.unwrap());
         }
-        limit.anybody.waiting.store(6 * QUEUE_FACTOR, Ordering::Relaxed);
+        limit.shared.waiting.store(6 * QUEUE_FACTOR, Ordering::Relaxed);
         assert!(limit.acquire(false).await.is_err(), "the queue of strangers is full");
         let known = [limit.acquire(true).await.unwrap(), limit.acquire(true).await.unwrap()];
         assert_eq!(limit.in_flight(), 8);
-        assert!(limit.spare().is_none());
+        assert!(limit.try_acquire_background().is_none());
         drop(known);
-        assert!(limit.spare().is_some() && limit.spare().is_some());
+        assert!(limit.try_acquire_background().is_some() && limit.try_acquire_background().is_some());
     }
 
     #[tokio::test]
     async fn what_nobody_waits_for_takes_no_more_than_half() {
         for max_in_flight in [2, 4, 8, 64] {
             let limit = limit(max_in_flight);
-            let spare: Vec<_> = std::iter::from_fn(|| limit.spare()).collect();
+            let spare: Vec<_> = std::iter::from_fn(|| limit.try_acquire_background()).collect();
             assert_eq!((spare.len(), limit.in_flight()), (max_in_flight / 2, max_in_flight / 2));
         }
-        assert!(limit(1).spare().is_some());
+        assert!(limit(1).try_acquire_background().is_some());
     }
 }

@@ -16,11 +16,11 @@ use super::{
     backend::{Backend, Verification, poll_without_panic},
 };
 use crate::{
-    cache::{Digest, Follower, Joined, Leader, Moment},
+    cache::{Digest, Follower, Joined, Leader, VerificationStart},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     identity::ServiceAccountIdentity,
-    schedule,
+    sync_point::sync_point,
     token::{BearerToken, PresentedToken},
     verdict::{Acceptance, Verdict},
 };
@@ -43,7 +43,7 @@ pub(crate) enum Lookup {
 struct Flight {
     leader: Leader<Outcome>,
     digest: Digest,
-    began: Moment,
+    began: VerificationStart,
 }
 
 impl Authenticator {
@@ -60,7 +60,7 @@ impl Authenticator {
 
     /// Decides about a token that is not [`cached`](Self::cached): at once where that takes no waiting, which is from the
     /// cache, by looking, or by computing. Whatever must wait goes on in a task of its own.
-    pub(crate) fn look_up(&self, token: BearerToken<'_>, digest: Digest) -> Lookup {
+    pub(crate) fn lookup(&self, token: BearerToken<'_>, digest: Digest) -> Lookup {
         let shared = &self.shared;
         let counters = &shared.backend.counters;
         if let Some(reason) = shared.cache.rejected(&digest) {
@@ -75,18 +75,18 @@ impl Authenticator {
         let began = shared.cache.now();
         if let Some(outcome) = shared.compute(token) {
             return Lookup::Decided(
-                shared.settle(digest, outcome, |verdict| shared.cache.insert(digest, verdict, began)),
+                shared.cache_outcome(digest, outcome, |verdict| shared.cache.insert(digest, verdict, began)),
             );
         }
         if let Err(reason) = shared.precheck.check(token, shared.backend.clock.wall()) {
             counters.refused_unverified.increment();
             return Lookup::Decided(Ok(Verdict::Reject(reason)));
         }
-        schedule::point();
+        sync_point();
         match shared.flights.join(digest) {
             Joined::Follower(follower) => {
                 counters.followed.increment();
-                Lookup::Waiting(shared.landing(follower))
+                Lookup::Waiting(shared.wait_for_flight(follower))
             }
             Joined::Leader(leader) => shared.lead(leader, digest, token),
         }
@@ -104,28 +104,28 @@ impl Shared {
     }
 
     fn lead(self: &Arc<Self>, leader: Leader<Outcome>, digest: Digest, token: BearerToken<'_>) -> Lookup {
-        schedule::point();
+        sync_point();
         let began = self.cache.now();
         // Another flight may have landed between our look into the cache and our becoming the leader.
         if let Some(verdict) = self.cache.get(&digest) {
-            leader.land(Ok(verdict.clone()));
+            leader.complete(Ok(verdict.clone()));
             return Lookup::Decided(Ok(verdict));
         }
-        schedule::point();
-        let (backend, token, is_known) = (Arc::clone(&self.backend), token.to_owned(), self.cache.knows(&digest));
+        sync_point();
+        let (backend, token, is_known) = (Arc::clone(&self.backend), token.to_owned(), self.cache.contains(&digest));
         let mut verification: Verification = Box::pin(async move { backend.verify(&token, is_known).await });
         let flight = Flight { leader, digest, began };
         // Whoever wakes this waker wakes nobody, which is harmless: the task polls again before it waits.
         if let Poll::Ready(outcome) = poll_without_panic(&mut verification, &mut Context::from_waker(Waker::noop())) {
-            return Lookup::Decided(self.land(flight, outcome));
+            return Lookup::Decided(self.complete(flight, outcome));
         }
         let Ok(runtime) = Handle::try_current() else {
             let error = VerifyError::new(VerifyErrorKind::Aborted, "a verification that waits needs a Tokio runtime");
-            return Lookup::Decided(self.land(flight, Err(error)));
+            return Lookup::Decided(self.complete(flight, Err(error)));
         };
         let follower = flight.leader.follower();
         self.spawn(&runtime, verification, flight);
-        Lookup::Waiting(self.landing(follower))
+        Lookup::Waiting(self.wait_for_flight(follower))
     }
 
     /// Verifies an accepted token anew, unless somebody does already or too much else is under way: nobody waits for it.
@@ -135,7 +135,7 @@ impl Shared {
             return;
         }
         let (Ok(token), Ok(runtime)) = (token.parse(), Handle::try_current()) else { return };
-        let Some(permit) = self.backend.limit.spare() else { return };
+        let Some(permit) = self.backend.limit.try_acquire_background() else { return };
         let Joined::Leader(leader) = self.flights.join(digest) else { return };
         self.backend.counters.refreshed_ahead.increment();
         let flight = Flight { leader, digest, began: self.cache.now() };
@@ -157,18 +157,18 @@ impl Shared {
     }
 
     /// Into the cache first, then to the followers: nobody can find neither the entry nor the flight.
-    fn land(&self, flight: Flight, outcome: Outcome) -> Outcome {
+    fn complete(&self, flight: Flight, outcome: Outcome) -> Outcome {
         let Flight { leader, digest, began } = flight;
-        let outcome = self.settle(digest, outcome, |verdict| {
+        let outcome = self.cache_outcome(digest, outcome, |verdict| {
             leader.unless_detached(|| self.cache.insert(digest, verdict, began));
         });
-        schedule::point();
-        leader.land(outcome.clone());
+        sync_point();
+        leader.complete(outcome.clone());
         outcome
     }
 
     /// Keeps a decision. Where there is none, what was decided before may stand in for it.
-    fn settle(&self, digest: Digest, outcome: Outcome, keep: impl FnOnce(&Verdict)) -> Outcome {
+    fn cache_outcome(&self, digest: Digest, outcome: Outcome, keep: impl FnOnce(&Verdict)) -> Outcome {
         self.backend.counters.count(&outcome);
         let error = match outcome {
             Ok(verdict) => {
@@ -184,9 +184,9 @@ impl Shared {
         Ok(Verdict::Accept(Acceptance::new(identity)))
     }
 
-    fn landing(&self, follower: Follower<Outcome>) -> Waiting {
+    fn wait_for_flight(&self, follower: Follower<Outcome>) -> Waiting {
         let (clock, limit) = (self.backend.clock.clone(), self.backend.timeout.saturating_add(PATIENCE));
-        Box::pin(landing(follower, clock, limit))
+        Box::pin(wait_for_flight(follower, clock, limit))
     }
 }
 
@@ -194,11 +194,11 @@ async fn finish(shared: Weak<Shared>, backend: Arc<Backend>, verification: Verif
     let outcome = backend.within_limit(verification).await;
     if let Some(shared) = shared.upgrade() {
         // The leader's own request waits like the others.
-        drop(shared.land(flight, outcome));
+        drop(shared.complete(flight, outcome));
     }
 }
 
-async fn landing(mut follower: Follower<Outcome>, clock: Clock, limit: Duration) -> Outcome {
+async fn wait_for_flight(mut follower: Follower<Outcome>, clock: Clock, limit: Duration) -> Outcome {
     let aborted = || VerifyError::new(VerifyErrorKind::Aborted, "the verification was ended with its runtime");
     match clock.timeout(limit, follower.outcome()).await {
         Some(outcome) => outcome.unwrap_or_else(|| Err(aborted())),
@@ -213,7 +213,7 @@ async fn landing(mut follower: Follower<Outcome>, clock: Clock, limit: Duration)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{audience::Audiences, verdict::Reason, verifier::Verifier};
+    use crate::{audience::Audiences, verdict::RejectReason, verifier::Verifier};
 
     struct NotToBeAsked;
 
@@ -230,7 +230,7 @@ mod tests {
         let token = BearerToken::parse("e30.e30.AA").unwrap();
         let digest = shared.cache.digest(token.expose_secret().as_bytes());
         let Joined::Leader(leader) = shared.flights.join(digest) else { panic!("nobody else leads") };
-        let verdict = Verdict::Reject(Reason::Signature);
+        let verdict = Verdict::Reject(RejectReason::Signature);
         shared.cache.insert(digest, &verdict, shared.cache.now());
         let Lookup::Decided(outcome) = shared.lead(leader, digest, token) else { panic!("the cache knows") };
         assert_eq!(outcome.unwrap(), verdict);

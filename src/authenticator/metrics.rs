@@ -1,7 +1,7 @@
 //! What an authenticator has done so far, in numbers.
 
 use super::{Authenticator, Outcome};
-use crate::{metrics::Counter, verdict::Verdict};
+use crate::{counters::Counter, verdict::Verdict};
 
 /// A snapshot of an [`Authenticator`]'s counters, for whatever system you collect metrics with. All of them begin at zero and
 /// only grow, but for the last four, which are gauges.
@@ -28,7 +28,7 @@ use crate::{metrics::Counter, verdict::Verdict};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Metrics {
+pub struct AuthenticatorMetrics {
     /// Verifications that accepted a token, those ahead of time included.
     pub accepted: u64,
     /// Verifications that refused one.
@@ -84,11 +84,11 @@ impl Counters {
 impl Authenticator {
     /// What it has done so far, and what is under way.
     #[must_use]
-    pub fn metrics(&self) -> Metrics {
+    pub fn metrics(&self) -> AuthenticatorMetrics {
         let backend = &self.shared.backend;
         let counters = &backend.counters;
         let (accepted_entries, rejected_entries) = self.shared.cache.len();
-        Metrics {
+        AuthenticatorMetrics {
             accepted: counters.accepted.get(),
             rejected: counters.rejected.get(),
             undecided: counters.undecided.get(),

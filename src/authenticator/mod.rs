@@ -14,9 +14,9 @@ mod tests;
 use std::{fmt, sync::Arc};
 
 use backend::Backend;
-pub use builder::{AuthenticatorBuilder, BuildError};
+pub use builder::{AuthenticatorBuildError, AuthenticatorBuilder};
 pub(crate) use lookup::{Lookup, Outcome, Waiting};
-pub use metrics::Metrics;
+pub use metrics::AuthenticatorMetrics;
 use precheck::Precheck;
 use tasks::Tasks;
 
@@ -87,7 +87,7 @@ impl Authenticator {
         if let Some(identity) = self.cached(token.into(), &digest) {
             return Ok(Verdict::Accept(Acceptance::new(identity)));
         }
-        match self.look_up(token, digest) {
+        match self.lookup(token, digest) {
             Lookup::Decided(outcome) => outcome,
             Lookup::Waiting(waiting) => waiting.await,
         }

@@ -14,7 +14,7 @@ use crate::{
     audience::{Audiences, ClaimedAudiences},
     json::Object,
     token::BearerToken,
-    verdict::Reason,
+    verdict::RejectReason,
 };
 
 /// The largest leeway that a verifier of this crate can be given: nothing that one could accept may be refused here.
@@ -45,23 +45,23 @@ impl Precheck {
 
     /// Refuses what no verifier could accept: other than a JWT, of another issuer, for other audiences, or expired. A
     /// claim that is missing is left to the verifier.
-    pub(super) fn check(&self, token: BearerToken<'_>, now: SystemTime) -> Result<(), Reason> {
-        let json = claims_json(token.expose_secret()).ok_or(Reason::Malformed)?;
-        let Object(claims): Object<Claims<'_>> = serde_json::from_slice(&json).map_err(|_| Reason::Malformed)?;
+    pub(super) fn check(&self, token: BearerToken<'_>, now: SystemTime) -> Result<(), RejectReason> {
+        let json = claims_json(token.expose_secret()).ok_or(RejectReason::Malformed)?;
+        let Object(claims): Object<Claims<'_>> = serde_json::from_slice(&json).map_err(|_| RejectReason::Malformed)?;
         if !self.issuers.is_empty()
             && !claims.iss.is_some_and(|issuer| self.issuers.iter().any(|known| *known == issuer))
         {
-            return Err(Reason::Issuer);
+            return Err(RejectReason::Issuer);
         }
         if let Some(claimed) = claims.aud
             && self.audiences.intersection(claimed.iter()).is_empty()
         {
-            return Err(Reason::Audience);
+            return Err(RejectReason::Audience);
         }
         if let Some(expiry) = claims.exp
             && now.checked_sub(LEEWAY).is_some_and(|latest| is_before(expiry, latest))
         {
-            return Err(Reason::Expired);
+            return Err(RejectReason::Expired);
         }
         Ok(())
     }
@@ -95,11 +95,11 @@ mod tests {
 
     const NOW: u64 = 1_700_000_000;
 
-    fn check(claims: &str) -> Result<(), Reason> {
+    fn check(claims: &str) -> Result<(), RejectReason> {
         check_token(&format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)))
     }
 
-    fn check_token(token: &str) -> Result<(), Reason> {
+    fn check_token(token: &str) -> Result<(), RejectReason> {
         let precheck = Precheck::new(Audiences::new(["a", "b"]).unwrap(), vec!["https://issuer".into()]);
         precheck.check(BearerToken::parse(token).unwrap(), UNIX_EPOCH + Duration::from_secs(NOW))
     }
@@ -109,7 +109,10 @@ mod tests {
         for token in
             ["abc", "a.b", "a.b.c.d", ".e30.x", "e30.e30.", "e30..x", "e30.e3=.x", "e30.W10.x", "e30.bm90anNvbg.x"]
         {
-            assert!(BearerToken::parse(token).is_err() || check_token(token) == Err(Reason::Malformed), "{token}");
+            assert!(
+                BearerToken::parse(token).is_err() || check_token(token) == Err(RejectReason::Malformed),
+                "{token}"
+            );
         }
     }
 
@@ -120,7 +123,10 @@ mod tests {
         // The same bytes to whoever ignores the bits that are left over.
         for (header, signature) in [("e31", signature), (header, "c2l"), (header, "c2k=")] {
             let token = format!("{header}.{claims}.{signature}");
-            assert!(BearerToken::parse(&token).is_err() || check_token(&token) == Err(Reason::Malformed), "{token}");
+            assert!(
+                BearerToken::parse(&token).is_err() || check_token(&token) == Err(RejectReason::Malformed),
+                "{token}"
+            );
         }
     }
 
@@ -128,13 +134,13 @@ mod tests {
     fn other_issuers_audiences_and_expired_tokens_are_refused() {
         assert_eq!(check(r#"{"iss":"https://issuer","aud":["x","b"],"exp":1700000000}"#), Ok(()));
         assert_eq!(check(r#"{"iss":"https://issuer","aud":"a"}"#), Ok(()));
-        assert_eq!(check(r#"{"iss":"https://other","aud":"a"}"#), Err(Reason::Issuer));
-        assert_eq!(check(r#"{"aud":"a"}"#), Err(Reason::Issuer));
-        assert_eq!(check(r#"{"iss":"https://issuer","aud":"x"}"#), Err(Reason::Audience));
-        assert_eq!(check(r#"{"iss":"https://issuer","aud":[]}"#), Err(Reason::Audience));
-        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":1699999699}"#), Err(Reason::Expired));
+        assert_eq!(check(r#"{"iss":"https://other","aud":"a"}"#), Err(RejectReason::Issuer));
+        assert_eq!(check(r#"{"aud":"a"}"#), Err(RejectReason::Issuer));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":"x"}"#), Err(RejectReason::Audience));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":[]}"#), Err(RejectReason::Audience));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":1699999699}"#), Err(RejectReason::Expired));
         assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":1699999701.5}"#), Ok(()));
-        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":-1e300}"#), Err(Reason::Expired));
+        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":-1e300}"#), Err(RejectReason::Expired));
     }
 
     #[test]
@@ -146,7 +152,7 @@ mod tests {
             r#"{"iss":"https://issuer","aud":"a","exp":"soon"}"#,
             r#"{"iss":"https://issuer","iss":"https://issuer","aud":"a"}"#,
         ] {
-            assert_eq!(check(claims), Err(Reason::Malformed), "{claims}");
+            assert_eq!(check(claims), Err(RejectReason::Malformed), "{claims}");
         }
     }
 

@@ -12,13 +12,13 @@ use crate::{
     audience::Audiences,
     clock::manual::ManualClock,
     error::{VerifyError, VerifyErrorKind},
-    schedule::{
-        self,
+    sync_point::{
         exploring::{every_schedule, some_schedules},
+        sync_point,
     },
     testing::IdentityBuilder,
     token::BearerToken,
-    verdict::{Acceptance, Reason, Verdict},
+    verdict::{Acceptance, RejectReason, Verdict},
     verifier::Verifier,
 };
 
@@ -46,11 +46,11 @@ impl Verifier for Stepping {
     async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Outcome {
         self.calls.fetch_add(1, SeqCst);
         self.most_under_way.fetch_max(self.under_way.fetch_add(1, SeqCst) + 1, SeqCst);
-        schedule::point();
+        sync_point();
         self.under_way.fetch_sub(1, SeqCst);
         match self.ending {
             Ending::Accept => Ok(accepted()),
-            Ending::Reject => Ok(Verdict::Reject(Reason::Signature)),
+            Ending::Reject => Ok(Verdict::Reject(RejectReason::Signature)),
             Ending::Error => Err(VerifyError::new(VerifyErrorKind::Unavailable, "down")),
             // No hook prints it: it happens in a thousand schedules.
             Ending::Panic => std::panic::resume_unwind(Box::new("panic")),
@@ -96,7 +96,8 @@ fn together(requests: usize, ending: Ending) -> (Vec<Outcome>, usize) {
 
 #[test]
 fn requests_at_once_get_one_verdict_of_one_call() {
-    for (ending, verdict) in [(Ending::Accept, accepted()), (Ending::Reject, Verdict::Reject(Reason::Signature))] {
+    for (ending, verdict) in [(Ending::Accept, accepted()), (Ending::Reject, Verdict::Reject(RejectReason::Signature))]
+    {
         let check = move |requests| {
             let (outcomes, calls) = together(requests, ending);
             assert_eq!(calls, 1);
@@ -129,7 +130,7 @@ fn a_runtime_that_ends_at_any_moment_frees_the_key_and_those_who_wait() {
         let within = runtime.handle().clone();
         let _entered = within.enter();
         let (first, second) = (ask(&authenticator), ask(&authenticator));
-        schedule::point();
+        sync_point();
         drop(runtime);
         assert_eq!(kind(&first.join().unwrap()), Some(VerifyErrorKind::Aborted));
         assert_eq!(kind(&second.join().unwrap()), Some(VerifyErrorKind::Aborted));
@@ -144,7 +145,7 @@ fn nothing_from_before_an_invalidation_is_served_after_it() {
     every_schedule(|| {
         let (authenticator, verifier) = authenticator(Ending::Accept);
         let before = ask(&authenticator);
-        schedule::point();
+        sync_point();
         let begun = verifier.calls.load(SeqCst);
         authenticator.invalidate_all();
         ask(&authenticator).join().unwrap().unwrap();

@@ -53,29 +53,29 @@ impl AcceptedCache {
     /// The entry, unless its time is over by either clock.
     #[inline]
     pub(super) fn get(&self, digest: &Digest, clock: &Clock) -> Option<Hit> {
-        let (hit, tell) = self.entries.pin().get(digest)?.hit(clock)?;
-        if tell {
-            self.tell(digest);
+        let (hit, is_touch_due) = self.entries.pin().get(digest)?.hit(clock)?;
+        if is_touch_due {
+            self.touch(digest);
         }
         Some(hit)
     }
 
     /// What `look` makes of the entry, fresh or not.
-    pub(super) fn look<T>(&self, digest: &Digest, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+    pub(super) fn peek<T>(&self, digest: &Digest, look: impl FnOnce(&Entry) -> T) -> Option<T> {
         self.entries.pin().get(digest).map(look)
     }
 
     /// Lets moka know that the entry is in use. What is used every second counts more than what is used now and then; that is
     /// all that its choice of whom to evict needs.
     #[cold]
-    fn tell(&self, digest: &Digest) {
+    fn touch(&self, digest: &Digest) {
         let _ = self.stamps.get(digest);
     }
 
     pub(super) fn insert(&self, digest: Digest, identity: ServiceAccountIdentity, began: Instant, lifetime: Lifetime) {
         let stamp = self.next_stamp.fetch_add(1, Ordering::Relaxed);
         // moka admits a newcomer to a full cache by how often it was asked for, and only its reads count.
-        self.tell(&digest);
+        self.touch(&digest);
         self.entries.pin().insert(digest, Entry::new(identity, stamp, began, lifetime));
         self.stamps.insert(digest, stamp);
     }
@@ -123,7 +123,7 @@ mod tests {
     struct Fixture {
         cache: AcceptedCache,
         key: DigestKey,
-        hands: ManualClock,
+        clock: ManualClock,
         identity: ServiceAccountIdentity,
     }
 
@@ -131,11 +131,11 @@ mod tests {
         fn with_capacity(capacity: u64) -> Self {
             let key = DigestKey::random().unwrap();
             let identity = IdentityBuilder::new("ns", "sa").build();
-            Self { cache: AcceptedCache::new(capacity, MINUTE), key, hands: ManualClock::new(), identity }
+            Self { cache: AcceptedCache::new(capacity, MINUTE), key, clock: ManualClock::new(), identity }
         }
 
         fn insert(&self, name: &str) {
-            let now = self.hands.clock().monotonic();
+            let now = self.clock.clock().monotonic();
             self.cache.insert(
                 self.digest(name),
                 self.identity.clone(),
@@ -149,7 +149,7 @@ mod tests {
         }
 
         fn has(&self, name: &str) -> bool {
-            self.cache.get(&self.digest(name), &self.hands.clock()).is_some()
+            self.cache.get(&self.digest(name), &self.clock.clock()).is_some()
         }
 
         fn agree(&self) -> bool {
@@ -228,7 +228,7 @@ mod tests {
             if second >= 5 {
                 (0..100).for_each(|number| fixture.insert(&format!("stranger {second} {number}")));
             }
-            fixture.hands.advance(Duration::from_secs(1));
+            fixture.clock.advance(Duration::from_secs(1));
         }
         // moka's counts of use are estimates: under some keys two tokens share them.
         assert!(lost <= 12, "{lost} of 900 looks");

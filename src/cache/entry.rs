@@ -31,7 +31,7 @@ pub(super) struct Entry {
     /// The identity's own, at hand without a second look into memory.
     expires_at: Option<SystemTime>,
     /// The last second, counted down to `fresh_until`, in which moka was told of a use.
-    told: AtomicU32,
+    last_touch: AtomicU32,
     /// From which second after `refresh_from` on it may be verified anew in the background.
     next_attempt: AtomicU32,
     /// One more than the second after `refresh_from` in which that failed last; 0 if it never did.
@@ -47,7 +47,7 @@ impl Entry {
             fresh_until: began + lifetime.fresh,
             refresh_from: began + lifetime.refresh_after,
             grace: lifetime.grace,
-            told: AtomicU32::new(u32::MAX),
+            last_touch: AtomicU32::new(u32::MAX),
             next_attempt: AtomicU32::new(0),
             failed: AtomicU32::new(0),
         }
@@ -64,11 +64,11 @@ impl Entry {
             return None;
         }
         let second = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
-        let tell = self.told.load(Ordering::Relaxed) != second;
-        if tell {
-            self.told.store(second, Ordering::Relaxed);
+        let is_touch_due = self.last_touch.load(Ordering::Relaxed) != second;
+        if is_touch_due {
+            self.last_touch.store(second, Ordering::Relaxed);
         }
-        Some((Hit { identity: self.identity.clone(), is_due: now >= self.refresh_from }, tell))
+        Some((Hit { identity: self.identity.clone(), is_due: now >= self.refresh_from }, is_touch_due))
     }
 
     /// The identity, if it is fresh or within its grace; never past its `exp`.

@@ -23,7 +23,7 @@ pub(crate) enum Invalidation {
 
 /// When a verification began: on the clock, and between which invalidations.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub(crate) struct VerificationStart {
     pub(super) at: Instant,
     invalidations: u64,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Moment {
 const API_SERVER_TTL: Duration = Duration::from_secs(11);
 
 /// What an invalidation can be about. The ServiceAccount and the Pod are known of accepted tokens.
-pub(super) struct About<'a> {
+pub(super) struct InvalidationSubject<'a> {
     digest: &'a Digest,
     account: Option<&'a str>,
     pod: Option<&'a str>,
@@ -48,7 +48,7 @@ pub(super) struct Log {
     latest: VecDeque<(Instant, Invalidation)>,
 }
 
-impl<'a> About<'a> {
+impl<'a> InvalidationSubject<'a> {
     pub(super) fn rejected(digest: &'a Digest) -> Self {
         Self { digest, account: None, pod: None }
     }
@@ -59,7 +59,7 @@ impl<'a> About<'a> {
 }
 
 impl Invalidation {
-    pub(super) fn is_of(&self, about: &About<'_>) -> bool {
+    pub(super) fn is_of(&self, about: &InvalidationSubject<'_>) -> bool {
         match self {
             Self::Token(token) => token == about.digest,
             Self::ServiceAccount(uid) => about.account == Some(uid),
@@ -89,19 +89,19 @@ impl Invalidations {
 
 impl Log {
     /// What begins at `at` begins now.
-    pub(super) fn moment(&self, at: Instant) -> Moment {
-        Moment { at, invalidations: self.count }
+    pub(super) fn moment(&self, at: Instant) -> VerificationStart {
+        VerificationStart { at, invalidations: self.count }
     }
 
     /// Whether a token was invalidated after `since`. One that is no longer remembered counts as about everybody.
-    pub(super) fn any_since(&self, since: Moment, about: &About<'_>) -> bool {
+    pub(super) fn any_since(&self, since: VerificationStart, about: &InvalidationSubject<'_>) -> bool {
         let newer = usize::try_from(self.count - since.invalidations).unwrap_or(usize::MAX);
         newer > self.latest.len() || self.latest.iter().rev().take(newer).any(|(_, one)| one.is_of(about))
     }
 
     /// Until when the API server's own cache may know of a token only what was before its last invalidation, if a verification that
     /// began then met with that.
-    pub(super) fn unsettled_until(&self, began: Moment, about: &About<'_>) -> Option<Instant> {
+    pub(super) fn unsettled_until(&self, began: VerificationStart, about: &InvalidationSubject<'_>) -> Option<Instant> {
         let ends = |at: Instant| Some(at + API_SERVER_TTL).filter(|end| *end > began.at);
         let mut oldest = None;
         for (at, one) in self.latest.iter().rev() {
@@ -140,10 +140,10 @@ mod tests {
             let is_of_nobody = matches!(invalidation, Invalidation::ServiceAccount(_) | Invalidation::Pod(_));
             invalidations.push(at, invalidation);
             let log = invalidations.so_far();
-            assert_eq!(log.any_since(before, &About::accepted(&mine, &identity)), of_mine);
-            assert_eq!(log.any_since(before, &About::accepted(&other, &identity)), of_other);
-            assert_eq!(log.any_since(before, &About::rejected(&mine)), of_mine && !is_of_nobody);
-            assert!(!log.any_since(log.moment(at), &About::accepted(&mine, &identity)));
+            assert_eq!(log.any_since(before, &InvalidationSubject::accepted(&mine, &identity)), of_mine);
+            assert_eq!(log.any_since(before, &InvalidationSubject::accepted(&other, &identity)), of_other);
+            assert_eq!(log.any_since(before, &InvalidationSubject::rejected(&mine)), of_mine && !is_of_nobody);
+            assert!(!log.any_since(log.moment(at), &InvalidationSubject::accepted(&mine, &identity)));
         }
     }
 
@@ -153,8 +153,8 @@ mod tests {
             (Invalidations::default(), DigestKey::random().unwrap(), Clock::system().monotonic());
         let (digest, before) = (key.digest(b"a"), invalidations.so_far().moment(at));
         let (any, unsettled) = (
-            || invalidations.so_far().any_since(before, &About::rejected(&digest)),
-            || invalidations.so_far().unsettled_until(before, &About::rejected(&digest)),
+            || invalidations.so_far().any_since(before, &InvalidationSubject::rejected(&digest)),
+            || invalidations.so_far().unsettled_until(before, &InvalidationSubject::rejected(&digest)),
         );
         for number in 0..REMEMBERED - 1 {
             invalidations.push(at + SECOND, Invalidation::Pod(number.to_string().into()));
@@ -174,7 +174,9 @@ mod tests {
         invalidations.push(at, Invalidation::Token(key.digest(b"mine")));
         invalidations.push(at + SECOND, Invalidation::Token(key.digest(b"another")));
         let log = invalidations.so_far();
-        let until = |digest, seconds| log.unsettled_until(log.moment(at + SECOND * seconds), &About::rejected(digest));
+        let until = |digest, seconds| {
+            log.unsettled_until(log.moment(at + SECOND * seconds), &InvalidationSubject::rejected(digest))
+        };
         assert_eq!(until(&mine, 0), Some(at + API_SERVER_TTL));
         assert_eq!(until(&mine, 10), Some(at + API_SERVER_TTL));
         assert_eq!(until(&mine, 11), None);

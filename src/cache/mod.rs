@@ -3,9 +3,9 @@
 mod accepted;
 mod digest;
 mod entry;
-mod flight;
 mod invalidations;
 mod lifetimes;
+mod single_flight;
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,18 @@ use moka::sync::Cache;
 use crate::{
     clock::Clock,
     identity::ServiceAccountIdentity,
-    schedule,
-    verdict::{Acceptance, Reason, Verdict},
+    sync_point::sync_point,
+    verdict::{Acceptance, RejectReason, Verdict},
 };
 
 use accepted::AcceptedCache;
 pub(crate) use digest::Digest;
 use digest::{DigestHasher, DigestKey};
 pub(crate) use entry::Hit;
-pub(crate) use flight::{Flights, Follower, Joined, Leader};
-use invalidations::{About, Invalidations};
-pub(crate) use invalidations::{Invalidation, Moment};
+pub(crate) use invalidations::{Invalidation, VerificationStart};
+use invalidations::{InvalidationSubject, Invalidations};
 pub(crate) use lifetimes::Lifetimes;
+pub(crate) use single_flight::{Flights, Follower, Joined, Leader};
 
 /// The longest pause after a failed attempt to verify an accepted token anew, whatever the verifier asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub(crate) struct VerdictCache {
 
 #[derive(Clone, Copy)]
 struct Rejected {
-    reason: Reason,
+    reason: RejectReason,
     fresh_until: Instant,
 }
 
@@ -79,7 +79,7 @@ impl VerdictCache {
         self.accepted.get(digest, &self.clock)
     }
 
-    pub(crate) fn rejected(&self, digest: &Digest) -> Option<Reason> {
+    pub(crate) fn rejected(&self, digest: &Digest) -> Option<RejectReason> {
         let entry = self.rejected.get(digest)?;
         (self.clock.monotonic() < entry.fresh_until).then_some(entry.reason)
     }
@@ -94,13 +94,13 @@ impl VerdictCache {
     /// Whether the caller is the one to verify an accepted token anew in the background.
     pub(crate) fn claim_refresh(&self, digest: &Digest) -> bool {
         let now = self.clock.monotonic();
-        self.accepted.look(digest, |entry| entry.claim_attempt(now)).unwrap_or(false)
+        self.accepted.peek(digest, |entry| entry.claim_attempt(now)).unwrap_or(false)
     }
 
     /// An accepted token could not be verified anew: what may be served nonetheless.
     pub(crate) fn after_failure(&self, digest: &Digest, pause: Option<Duration>) -> Option<ServiceAccountIdentity> {
         let (now, pause) = (self.clock.monotonic(), pause.unwrap_or_default().min(LONGEST_PAUSE));
-        self.accepted.look(digest, |entry| {
+        self.accepted.peek(digest, |entry| {
             entry.note_failure(now, pause);
             entry.within_grace(&self.clock)
         })?
@@ -113,31 +113,31 @@ impl VerdictCache {
             return None;
         }
         let now = self.clock.monotonic();
-        self.accepted.look(digest, |entry| entry.has_failed_lately(now).then(|| entry.within_grace(&self.clock))?)?
+        self.accepted.peek(digest, |entry| entry.has_failed_lately(now).then(|| entry.within_grace(&self.clock))?)?
     }
 
     /// Whether the token was accepted not long ago, though its time may be over.
-    pub(crate) fn knows(&self, digest: &Digest) -> bool {
-        self.accepted.look(digest, |_| ()).is_some()
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.accepted.peek(digest, |_| ()).is_some()
     }
 
     /// To be taken before a verification begins, and given to [`insert`](Self::insert).
-    pub(crate) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> VerificationStart {
         self.invalidations.so_far().moment(self.clock.monotonic())
     }
 
     /// Keeps a verdict, unless its token was invalidated since the verification `began`.
-    pub(crate) fn insert(&self, digest: Digest, verdict: &Verdict, began: Moment) {
+    pub(crate) fn insert(&self, digest: Digest, verdict: &Verdict, began: VerificationStart) {
         match verdict {
             Verdict::Accept(acceptance) => self.insert_accepted(digest, acceptance.identity(), began),
             Verdict::Reject(reason) => self.insert_rejected(digest, *reason, began),
         }
     }
 
-    fn insert_accepted(&self, digest: Digest, identity: &ServiceAccountIdentity, began: Moment) {
+    fn insert_accepted(&self, digest: Digest, identity: &ServiceAccountIdentity, began: VerificationStart) {
         let elapsed = self.clock.monotonic().saturating_duration_since(began.at);
         let mut lifetime = self.lifetimes.accepted(identity, self.clock.wall(), elapsed);
-        let (log, about) = (self.invalidations.so_far(), About::accepted(&digest, identity));
+        let (log, about) = (self.invalidations.so_far(), InvalidationSubject::accepted(&digest, identity));
         if log.any_since(began, &about) {
             return;
         }
@@ -154,10 +154,10 @@ impl VerdictCache {
         }
     }
 
-    fn insert_rejected(&self, digest: Digest, reason: Reason, began: Moment) {
+    fn insert_rejected(&self, digest: Digest, reason: RejectReason, began: VerificationStart) {
         let log = self.invalidations.so_far();
         if let Some(lifetime) = self.lifetimes.rejected()
-            && !log.any_since(began, &About::rejected(&digest))
+            && !log.any_since(began, &InvalidationSubject::rejected(&digest))
         {
             self.rejected.insert(digest, Rejected { reason, fresh_until: self.clock.monotonic() + lifetime });
         }
@@ -167,14 +167,16 @@ impl VerdictCache {
     /// Forgets decisions, and those to come of verifications that have begun.
     pub(crate) fn invalidate(&self, invalidation: &Invalidation) {
         self.invalidations.push(self.clock.monotonic(), invalidation.clone());
-        schedule::point();
+        sync_point();
         match invalidation {
             Invalidation::Token(digest) => {
                 self.accepted.remove(digest);
                 self.rejected.invalidate(digest);
             }
             Invalidation::ServiceAccount(_) | Invalidation::Pod(_) => {
-                self.accepted.remove_those(|digest, identity| invalidation.is_of(&About::accepted(digest, identity)));
+                self.accepted.remove_those(|digest, identity| {
+                    invalidation.is_of(&InvalidationSubject::accepted(digest, identity))
+                });
             }
             Invalidation::All => {
                 self.accepted.remove_those(|_, _| true);
@@ -202,9 +204,9 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn cache(hands: &ManualClock) -> VerdictCache {
+    fn cache(clock: &ManualClock) -> VerdictCache {
         let lifetimes = Lifetimes { accepted: MINUTE, rejected: MINUTE / 6, stale: Duration::ZERO };
-        VerdictCache::new(Capacities { accepted: 100, rejected: 10 }, lifetimes, hands.clock()).unwrap()
+        VerdictCache::new(Capacities { accepted: 100, rejected: 10 }, lifetimes, clock.clock()).unwrap()
     }
 
     fn digest(cache: &VerdictCache, token: &str) -> Digest {
@@ -221,53 +223,53 @@ mod tests {
 
     #[test]
     fn an_accepted_entry_ends_with_its_ttl() {
-        let hands = ManualClock::new();
-        let cache = cache(&hands);
+        let clock = ManualClock::new();
+        let cache = cache(&clock);
         let key = digest(&cache, "a");
         insert(&cache, key, &accept(IdentityBuilder::new("ns", "sa")));
-        hands.advance(MINUTE * 9 / 10 - Duration::from_millis(1));
+        clock.advance(MINUTE * 9 / 10 - Duration::from_millis(1));
         assert!(cache.accepted(&key).is_some());
-        hands.advance(MINUTE * 2 / 10 + Duration::from_millis(2));
+        clock.advance(MINUTE * 2 / 10 + Duration::from_millis(2));
         assert!(cache.accepted(&key).is_none());
     }
 
     #[test]
     fn nothing_is_served_past_exp_though_the_ttl_is_not_over() {
-        let hands = ManualClock::new();
-        let cache = cache(&hands);
+        let clock = ManualClock::new();
+        let cache = cache(&clock);
         let key = digest(&cache, "a");
-        let expiry = hands.clock().wall() + Duration::from_secs(20);
+        let expiry = clock.clock().wall() + Duration::from_secs(20);
         insert(&cache, key, &accept(IdentityBuilder::new("ns", "sa").expires_at(expiry)));
-        hands.advance(Duration::from_millis(19_999));
+        clock.advance(Duration::from_millis(19_999));
         assert!(cache.accepted(&key).is_some());
-        hands.advance(Duration::from_millis(1));
+        clock.advance(Duration::from_millis(1));
         assert!(cache.accepted(&key).is_none());
     }
 
     #[test]
     fn a_wall_clock_that_is_set_forward_past_exp_ends_the_entry_and_one_set_back_does_not_prolong_the_ttl() {
-        let hands = ManualClock::new();
-        let cache = cache(&hands);
+        let clock = ManualClock::new();
+        let cache = cache(&clock);
         let (short, long) = (digest(&cache, "a"), digest(&cache, "b"));
-        let expiry = hands.clock().wall() + MINUTE * 30;
+        let expiry = clock.clock().wall() + MINUTE * 30;
         insert(&cache, short, &accept(IdentityBuilder::new("ns", "sa").expires_at(expiry)));
         insert(&cache, long, &accept(IdentityBuilder::new("ns", "sa").expires_at(expiry)));
-        hands.jump_forward(MINUTE * 60);
+        clock.jump_forward(MINUTE * 60);
         assert!(cache.accepted(&short).is_none());
-        hands.jump_back(MINUTE * 120);
+        clock.jump_back(MINUTE * 120);
         assert!(cache.accepted(&long).is_some());
-        hands.advance(MINUTE * 12 / 10);
+        clock.advance(MINUTE * 12 / 10);
         assert!(cache.accepted(&long).is_none(), "the TTL runs on the monotonic clock");
     }
 
     #[test]
     fn rejected_entries_have_their_own_time_and_room() {
-        let hands = ManualClock::new();
-        let cache = cache(&hands);
+        let clock = ManualClock::new();
+        let cache = cache(&clock);
         let good = digest(&cache, "good");
         insert(&cache, good, &accept(IdentityBuilder::new("ns", "sa")));
         for junk in 0..10_000 {
-            insert(&cache, digest(&cache, &format!("junk{junk}")), &Verdict::Reject(Reason::Signature));
+            insert(&cache, digest(&cache, &format!("junk{junk}")), &Verdict::Reject(RejectReason::Signature));
         }
         cache.rejected.run_pending_tasks();
         assert!(cache.rejected.entry_count() <= 10, "bounded");
@@ -276,33 +278,33 @@ mod tests {
         let last = digest(&cache, "last");
         cache.rejected.invalidate_all();
         cache.rejected.run_pending_tasks();
-        insert(&cache, last, &Verdict::Reject(Reason::Signature));
-        assert_eq!(cache.get(&last), Some(Verdict::Reject(Reason::Signature)));
-        hands.advance(MINUTE / 5);
+        insert(&cache, last, &Verdict::Reject(RejectReason::Signature));
+        assert_eq!(cache.get(&last), Some(Verdict::Reject(RejectReason::Signature)));
+        clock.advance(MINUTE / 5);
         assert_eq!(cache.get(&last), None);
     }
 
     #[test]
     fn a_ttl_of_zero_keeps_nothing() {
-        let hands = ManualClock::new();
+        let clock = ManualClock::new();
         let lifetimes = Lifetimes { accepted: Duration::ZERO, rejected: Duration::ZERO, stale: Duration::ZERO };
-        let cache = VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, hands.clock()).unwrap();
+        let cache = VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, clock.clock()).unwrap();
         let key = digest(&cache, "a");
         insert(&cache, key, &accept(IdentityBuilder::new("ns", "sa")));
-        insert(&cache, key, &Verdict::Reject(Reason::Signature));
+        insert(&cache, key, &Verdict::Reject(RejectReason::Signature));
         assert_eq!(cache.get(&key), None);
         assert_eq!(cache.accepted.len() + cache.rejected.iter().count(), 0);
     }
 
     #[test]
     fn what_a_fallback_accepted_has_no_grace() {
-        let hands = ManualClock::new();
+        let clock = ManualClock::new();
         let lifetimes = Lifetimes { accepted: MINUTE, rejected: MINUTE, stale: MINUTE };
-        let cache = VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, hands.clock()).unwrap();
+        let cache = VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, clock.clock()).unwrap();
         let (own, fallback) = (digest(&cache, "own"), digest(&cache, "fallback"));
         insert(&cache, own, &accept(IdentityBuilder::new("ns", "sa")));
         insert(&cache, fallback, &accept(IdentityBuilder::new("ns", "sa").from_fallback()));
-        hands.advance(MINUTE * 11 / 10);
+        clock.advance(MINUTE * 11 / 10);
         assert!(cache.after_failure(&own, None).is_some());
         assert!(cache.after_failure(&fallback, None).is_none());
     }
@@ -312,7 +314,7 @@ mod tests {
         let cache = cache(&ManualClock::new());
         let key = digest(&cache, "a");
         let (rejected, accepted) =
-            (Verdict::Reject(Reason::Unauthenticated), accept(IdentityBuilder::new("ns", "sa").from_fallback()));
+            (Verdict::Reject(RejectReason::Unauthenticated), accept(IdentityBuilder::new("ns", "sa").from_fallback()));
         for verdicts in [[&rejected, &accepted], [&accepted, &rejected]] {
             verdicts.into_iter().for_each(|verdict| insert(&cache, key, verdict));
             assert_eq!(cache.get(&key), Some(rejected.clone()));
@@ -322,15 +324,15 @@ mod tests {
 
     #[test]
     fn the_time_of_an_entry_runs_from_when_its_verification_began() {
-        let hands = ManualClock::new();
-        let cache = cache(&hands);
+        let clock = ManualClock::new();
+        let cache = cache(&clock);
         let (slow, slower, key) =
             (digest(&cache, "slow"), digest(&cache, "slower"), accept(IdentityBuilder::new("ns", "sa")));
         let began = cache.now();
-        hands.advance(MINUTE / 2);
+        clock.advance(MINUTE / 2);
         cache.insert(slow, &key, began);
         assert!(cache.accepted(&slow).is_some());
-        hands.advance(MINUTE * 6 / 10);
+        clock.advance(MINUTE * 6 / 10);
         assert!(cache.accepted(&slow).is_none());
         cache.insert(slower, &key, began);
         assert!(cache.accepted(&slower).is_none());
@@ -340,7 +342,7 @@ mod tests {
     fn what_was_invalidated_since_it_began_is_not_kept() {
         let cache = cache(&ManualClock::new());
         let (key, other) = (digest(&cache, "a"), digest(&cache, "b"));
-        for verdict in [accept(IdentityBuilder::new("ns", "sa")), Verdict::Reject(Reason::Signature)] {
+        for verdict in [accept(IdentityBuilder::new("ns", "sa")), Verdict::Reject(RejectReason::Signature)] {
             let began = cache.now();
             cache.invalidate(&Invalidation::Token(key));
             cache.insert(key, &verdict, began);

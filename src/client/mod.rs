@@ -34,8 +34,8 @@
 
 mod add_token;
 mod error;
-mod keeper;
 mod projected;
+mod refresher;
 mod source;
 mod static_token;
 mod token;
@@ -49,4 +49,4 @@ pub use source::TokenSource;
 pub use static_token::StaticToken;
 pub use token::Token;
 #[cfg(feature = "token-review")]
-pub use token_request::{BoundObjectRef, InvalidTokenRequest, TokenRequestBuilder, TokenRequestSource};
+pub use token_request::{BoundObjectRef, TokenRequestBuildError, TokenRequestBuilder, TokenRequestSource};

@@ -36,7 +36,7 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Says that a server refused `token` (401): if that is the one which is kept, the next request should get another.
     ///
     /// Called on the request path, so it must not block. Defaults to doing nothing.
-    fn forget(&self, token: &Token) {
+    fn invalidate(&self, token: &Token) {
         let _ = token;
     }
 }
@@ -46,8 +46,8 @@ impl<T: TokenSource> TokenSource for Arc<T> {
         T::token(self).await
     }
 
-    fn forget(&self, token: &Token) {
-        T::forget(self, token);
+    fn invalidate(&self, token: &Token) {
+        T::invalidate(self, token);
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) type Getting = Pin<Box<dyn Future<Output = Result<Token, TokenError>>
 
 trait Erased: Send + Sync {
     fn token(self: Arc<Self>) -> Getting;
-    fn forget(&self, token: &Token);
+    fn invalidate(&self, token: &Token);
 }
 
 impl<T: TokenSource> Erased for T {
@@ -67,8 +67,8 @@ impl<T: TokenSource> Erased for T {
         Box::pin(async move { TokenSource::token(&*self).await })
     }
 
-    fn forget(&self, token: &Token) {
-        TokenSource::forget(self, token);
+    fn invalidate(&self, token: &Token) {
+        TokenSource::invalidate(self, token);
     }
 }
 
@@ -81,8 +81,8 @@ impl SharedSource {
         Arc::clone(&self.0).token()
     }
 
-    pub(super) fn forget(&self, token: &Token) {
-        self.0.forget(token);
+    pub(super) fn invalidate(&self, token: &Token) {
+        self.0.invalidate(token);
     }
 }
 

@@ -58,12 +58,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_static_token_is_not_handed_out_past_its_expiry() {
-        let hands = ManualClock::new();
-        let token = Token::new("a.b.c").unwrap().with_expiry(hands.clock().wall() + Duration::from_secs(60));
-        let source = StaticToken::new(token.clone()).clock(hands.clock());
-        hands.advance(Duration::from_secs(59));
+        let clock = ManualClock::new();
+        let token = Token::new("a.b.c").unwrap().with_expiry(clock.clock().wall() + Duration::from_secs(60));
+        let source = StaticToken::new(token.clone()).clock(clock.clock());
+        clock.advance(Duration::from_secs(59));
         assert_eq!(source.token().await.unwrap(), token);
-        hands.advance(Duration::from_secs(1));
+        clock.advance(Duration::from_secs(1));
         assert_eq!(source.token().await.unwrap_err().kind(), TokenErrorKind::Expired);
     }
 }

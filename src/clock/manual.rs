@@ -16,10 +16,10 @@ use super::{Clock, Source};
 /// use std::time::Duration;
 /// use tower_kube_auth::testing::ManualClock;
 ///
-/// let hands = ManualClock::new();
-/// let clock = hands.clock();
+/// let clock = ManualClock::new();
+/// let clock = clock.clock();
 /// let before = clock.wall();
-/// hands.advance(Duration::from_secs(60));
+/// clock.advance(Duration::from_secs(60));
 /// assert_eq!(clock.wall().duration_since(before).unwrap(), Duration::from_secs(60));
 /// ```
 #[derive(Clone, Debug)]
@@ -84,15 +84,15 @@ impl ManualClock {
     /// use tower_kube_auth::testing::ManualClock;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// let hands = ManualClock::new();
-    /// let clock = hands.clock();
+    /// let clock = ManualClock::new();
+    /// let clock = clock.clock();
     /// let sleeper = tokio::spawn(async move { clock.sleep(Duration::from_secs(10)).await });
     /// tokio::task::yield_now().await;
-    /// hands.advance(Duration::from_secs(9));
-    /// assert_eq!(hands.next_wake(), Some(Duration::from_secs(1)));
-    /// hands.advance(Duration::from_secs(1));
+    /// clock.advance(Duration::from_secs(9));
+    /// assert_eq!(clock.next_wake(), Some(Duration::from_secs(1)));
+    /// clock.advance(Duration::from_secs(1));
     /// sleeper.await.unwrap();
-    /// assert_eq!(hands.next_wake(), None);
+    /// assert_eq!(clock.next_wake(), None);
     /// # }
     /// ```
     #[must_use]

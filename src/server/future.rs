@@ -11,7 +11,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{refusal::Refuse, service};
+use super::{response::RejectionResponse, service};
 use crate::authenticator::{Authenticator, Waiting};
 
 pin_project! {
@@ -30,7 +30,7 @@ pin_project! {
     enum State<S, R, F, ReqBody, ResBody> {
         Inner { #[pin] future: F },
         Waiting { waiting: Waiting, then: Option<Box<Then<S, R, ReqBody>>> },
-        Refused { response: Option<Response<ResBody>> },
+        Rejected { response: Option<Response<ResBody>> },
     }
 }
 
@@ -38,7 +38,7 @@ pin_project! {
 struct Then<S, R, ReqBody> {
     ready: S,
     request: Request<ReqBody>,
-    refusal: R,
+    rejection_response: R,
     authenticator: Authenticator,
     is_grpc: bool,
 }
@@ -56,23 +56,23 @@ where
         waiting: Waiting,
         ready: S,
         request: Request<ReqBody>,
-        refusal: R,
+        rejection_response: R,
         authenticator: Authenticator,
         is_grpc: bool,
     ) -> Self {
-        let then = Box::new(Then { ready, request, refusal, authenticator, is_grpc });
+        let then = Box::new(Then { ready, request, rejection_response, authenticator, is_grpc });
         Self { state: State::Waiting { waiting, then: Some(then) } }
     }
 
-    pub(super) fn refused(response: Response<ResBody>) -> Self {
-        Self { state: State::Refused { response: Some(response) } }
+    pub(super) fn rejected(response: Response<ResBody>) -> Self {
+        Self { state: State::Rejected { response: Some(response) } }
     }
 }
 
 impl<S, R, ReqBody, ResBody> Future for ResponseFuture<S, R, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    R: Refuse<ResBody>,
+    R: RejectionResponse<ResBody>,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -81,7 +81,7 @@ where
         loop {
             let next = match state.as_mut().project() {
                 Projected::Inner { future } => return future.poll(cx),
-                Projected::Refused { response } => {
+                Projected::Rejected { response } => {
                     return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
                 }
                 Projected::Waiting { waiting, then } => {
@@ -95,9 +95,13 @@ where
                             State::Inner { future: then.ready.call(then.request) }
                         }
                         Err(rejection) => {
-                            let response =
-                                service::refuse(&then.refusal, &then.authenticator, then.is_grpc, &rejection);
-                            State::Refused { response: Some(response) }
+                            let response = service::reject(
+                                &then.rejection_response,
+                                &then.authenticator,
+                                then.is_grpc,
+                                &rejection,
+                            );
+                            State::Rejected { response: Some(response) }
                         }
                     }
                 }

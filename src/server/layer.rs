@@ -3,7 +3,7 @@
 use tower_layer::Layer;
 
 use super::{
-    refusal::{DefaultRefusal, Refuse},
+    response::{DefaultRejectionResponse, RejectionResponse},
     service::Authenticate,
 };
 use crate::authenticator::Authenticator;
@@ -15,20 +15,20 @@ impl Authenticator {
     #[must_use]
     pub fn layer(&self) -> AuthenticateLayer {
         let options = Options { optional: false, keep_authorization: false };
-        AuthenticateLayer { authenticator: self.clone(), options, refusal: DefaultRefusal }
+        AuthenticateLayer { authenticator: self.clone(), options, rejection_response: DefaultRejectionResponse }
     }
 }
 
 /// Puts [`Authenticate`] in front of a service; made by [`Authenticator::layer`].
 ///
 /// Works with any request body, and with any response body that has a [`Default`] (or with a
-/// [`map_refusal`](Self::map_refusal) hook, with any at all). The inner service must be `Clone`, for the requests that have to
+/// [`map_rejection_response`](Self::map_rejection_response) hook, with any at all). The inner service must be `Clone`, for the requests that have to
 /// wait; on a cache hit it is not cloned.
 #[derive(Clone, Debug)]
-pub struct AuthenticateLayer<R = DefaultRefusal> {
+pub struct AuthenticateLayer<R = DefaultRejectionResponse> {
     authenticator: Authenticator,
     options: Options,
-    refusal: R,
+    rejection_response: R,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,19 +63,19 @@ impl<R> AuthenticateLayer<R> {
     /// use axum::{Router, body::Body, http::Response, routing::get};
     /// use tower_kube_auth::server::Rejection;
     ///
-    /// let layer = auth.layer().map_refusal(|response: Response<()>, rejection: &Rejection| {
+    /// let layer = auth.layer().map_rejection_response(|response: Response<()>, rejection: &Rejection| {
     ///     response.map(|()| Body::from(format!("{{\"error\":\"{}\"}}", rejection.body_text())))
     /// });
     /// let app: Router = Router::new().route("/", get(async || "hello")).layer(layer);
     /// # }
     /// ```
     #[must_use]
-    pub fn map_refusal<F, ResBody>(self, refusal: F) -> AuthenticateLayer<F>
+    pub fn map_rejection_response<F, ResBody>(self, rejection_response: F) -> AuthenticateLayer<F>
     where
         F: Fn(http::Response<()>, &super::Rejection) -> http::Response<ResBody> + Clone,
-        F: Refuse<ResBody>,
+        F: RejectionResponse<ResBody>,
     {
-        AuthenticateLayer { authenticator: self.authenticator, options: self.options, refusal }
+        AuthenticateLayer { authenticator: self.authenticator, options: self.options, rejection_response }
     }
 }
 
@@ -83,6 +83,6 @@ impl<S, R: Clone> Layer<S> for AuthenticateLayer<R> {
     type Service = Authenticate<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authenticate::new(inner, self.authenticator.clone(), self.options, self.refusal.clone())
+        Authenticate::new(inner, self.authenticator.clone(), self.options, self.rejection_response.clone())
     }
 }

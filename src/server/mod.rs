@@ -44,14 +44,14 @@ mod credential;
 mod extract;
 mod future;
 mod layer;
-mod refusal;
 mod rejection;
+mod response;
 mod service;
 
 #[cfg(feature = "axum")]
 pub use extract::IdentityRejection;
 pub use future::ResponseFuture;
 pub use layer::AuthenticateLayer;
-pub use refusal::{DefaultRefusal, Refuse};
 pub use rejection::Rejection;
+pub use response::{DefaultRejectionResponse, RejectionResponse};
 pub use service::Authenticate;

@@ -7,14 +7,14 @@ use http::{HeaderValue, Response, StatusCode, header};
 use crate::{
     error::{VerifyError, VerifyErrorKind},
     token::MalformedToken,
-    verdict::Reason,
+    verdict::RejectReason,
 };
 
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Longer than that, nobody who is told so comes back.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// A refused request: the cause, for the hook of [`map_refusal`](super::AuthenticateLayer::map_refusal) and for logs.
+/// A refused request: the cause, for the hook of [`map_rejection_response`](super::AuthenticateLayer::map_rejection_response) and for logs.
 ///
 /// The causes hold no part of the token. Still, what callers are told by default is only [`body_text`](Self::body_text).
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub enum Rejection {
     /// The credential is malformed, or there is more than one.
     MalformedToken(MalformedToken),
     /// The token is not good here.
-    InvalidToken(Reason),
+    InvalidToken(RejectReason),
     /// No decision could be reached: our trouble.
     Unavailable(VerifyError),
 }
@@ -170,7 +170,7 @@ mod tests {
     fn the_challenge_is_that_of_rfc_6750() {
         assert_eq!(challenge(&Rejection::MissingToken), "Bearer realm=\"the realm\"");
         assert_eq!(
-            challenge(&Rejection::InvalidToken(Reason::Expired)),
+            challenge(&Rejection::InvalidToken(RejectReason::Expired)),
             "Bearer realm=\"the realm\", error=\"invalid_token\", error_description=\"the bearer token is not accepted\""
         );
         assert!(challenge(&Rejection::MalformedToken(MalformedToken::Duplicate)).contains("error=\"invalid_request\""));

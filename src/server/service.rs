@@ -12,8 +12,8 @@ use super::{
     credential,
     future::ResponseFuture,
     layer::Options,
-    refusal::{DefaultRefusal, Refuse},
     rejection::Rejection,
+    response::{DefaultRejectionResponse, RejectionResponse},
 };
 use crate::{
     authenticator::{Authenticator, Digest, Lookup, Outcome, Waiting},
@@ -24,11 +24,11 @@ use crate::{
 
 /// Authenticates requests before the inner service sees them; see [`AuthenticateLayer`](super::AuthenticateLayer).
 #[derive(Clone, Debug)]
-pub struct Authenticate<S, R = DefaultRefusal> {
+pub struct Authenticate<S, R = DefaultRejectionResponse> {
     inner: S,
     authenticator: Authenticator,
     options: Options,
-    refusal: R,
+    rejection_response: R,
 }
 
 /// Left in the extensions of a request that an optional layer let through without a token, so that an extractor can tell
@@ -40,47 +40,47 @@ pub(super) struct Anonymous {
 }
 
 /// What the credential of a request leads to, as far as that is known at once.
-enum Seen {
+enum AuthOutcome {
     Identity(ServiceAccountIdentity),
     Anonymous,
     Undecided(Waiting),
-    Refused(Rejection),
+    Rejected(Rejection),
 }
 
 impl<S, R> Authenticate<S, R> {
-    pub(super) fn new(inner: S, authenticator: Authenticator, options: Options, refusal: R) -> Self {
-        Self { inner, authenticator, options, refusal }
+    pub(super) fn new(inner: S, authenticator: Authenticator, options: Options, rejection_response: R) -> Self {
+        Self { inner, authenticator, options, rejection_response }
     }
 
     #[inline]
-    fn see(&self, headers: &HeaderMap) -> Seen {
+    fn authenticate(&self, headers: &HeaderMap) -> AuthOutcome {
         let token = match credential::bearer_token(headers, self.authenticator.max_token_length()) {
             Ok(Some(token)) => token,
-            Ok(None) if self.options.optional => return Seen::Anonymous,
-            Ok(None) => return Seen::Refused(Rejection::MissingToken),
-            Err(malformed) => return Seen::Refused(Rejection::MalformedToken(malformed)),
+            Ok(None) if self.options.optional => return AuthOutcome::Anonymous,
+            Ok(None) => return AuthOutcome::Rejected(Rejection::MissingToken),
+            Err(malformed) => return AuthOutcome::Rejected(Rejection::MalformedToken(malformed)),
         };
         // What was accepted before was parsed before: the digest is of all its bytes, so these are the same.
         let digest = self.authenticator.digest(token);
         if let Some(identity) = self.authenticator.cached(token, &digest) {
-            return Seen::Identity(identity);
+            return AuthOutcome::Identity(identity);
         }
-        self.examine(token, digest)
+        self.authenticate_uncached(token, digest)
     }
 
     /// Everything but a hit.
     #[cold]
-    fn examine(&self, token: PresentedToken<'_>, digest: Digest) -> Seen {
+    fn authenticate_uncached(&self, token: PresentedToken<'_>, digest: Digest) -> AuthOutcome {
         let token = match token.parse() {
             Ok(token) => token,
-            Err(malformed) => return Seen::Refused(Rejection::MalformedToken(malformed)),
+            Err(malformed) => return AuthOutcome::Rejected(Rejection::MalformedToken(malformed)),
         };
-        match self.authenticator.look_up(token, digest) {
+        match self.authenticator.lookup(token, digest) {
             Lookup::Decided(outcome) => match identity(outcome) {
-                Ok(identity) => Seen::Identity(identity),
-                Err(rejection) => Seen::Refused(rejection),
+                Ok(identity) => AuthOutcome::Identity(identity),
+                Err(rejection) => AuthOutcome::Rejected(rejection),
             },
-            Lookup::Waiting(waiting) => Seen::Undecided(waiting),
+            Lookup::Waiting(waiting) => AuthOutcome::Undecided(waiting),
         }
     }
 
@@ -93,18 +93,18 @@ impl<S, R> Authenticate<S, R> {
         strip_remote_headers(headers);
     }
 
-    fn refuse<ReqBody, ResBody>(&self, request: &Request<ReqBody>, rejection: &Rejection) -> Response<ResBody>
+    fn reject<ReqBody, ResBody>(&self, request: &Request<ReqBody>, rejection: &Rejection) -> Response<ResBody>
     where
-        R: Refuse<ResBody>,
+        R: RejectionResponse<ResBody>,
     {
-        refuse(&self.refusal, &self.authenticator, is_grpc(request), rejection)
+        reject(&self.rejection_response, &self.authenticator, is_grpc(request), rejection)
     }
 }
 
 impl<S, R, ReqBody, ResBody> Service<Request<ReqBody>> for Authenticate<S, R>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    R: Refuse<ResBody>,
+    R: RejectionResponse<ResBody>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -115,28 +115,28 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match self.see(request.headers()) {
-            Seen::Identity(identity) => {
+        match self.authenticate(request.headers()) {
+            AuthOutcome::Identity(identity) => {
                 self.strip(request.headers_mut());
                 request.extensions_mut().insert(identity);
                 ResponseFuture::inner(self.inner.call(request))
             }
-            Seen::Anonymous => {
+            AuthOutcome::Anonymous => {
                 self.strip(request.headers_mut());
                 request.extensions_mut().remove::<ServiceAccountIdentity>();
                 request.extensions_mut().insert(Anonymous { realm: self.authenticator.realm().clone() });
                 ResponseFuture::inner(self.inner.call(request))
             }
-            Seen::Undecided(waiting) => {
+            AuthOutcome::Undecided(waiting) => {
                 let is_grpc = is_grpc(&request);
                 self.strip(request.headers_mut());
                 // The service that was polled ready is the one to call; its clone, which was not, takes its place here.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                let (refusal, authenticator) = (self.refusal.clone(), self.authenticator.clone());
-                ResponseFuture::waiting(waiting, ready, request, refusal, authenticator, is_grpc)
+                let (rejection_response, authenticator) = (self.rejection_response.clone(), self.authenticator.clone());
+                ResponseFuture::waiting(waiting, ready, request, rejection_response, authenticator, is_grpc)
             }
-            Seen::Refused(rejection) => ResponseFuture::refused(self.refuse(&request, &rejection)),
+            AuthOutcome::Rejected(rejection) => ResponseFuture::rejected(self.reject(&request, &rejection)),
         }
     }
 }
@@ -149,12 +149,17 @@ pub(super) fn identity(outcome: Outcome) -> Result<ServiceAccountIdentity, Rejec
     }
 }
 
-pub(super) fn refuse<R, ResBody>(refusal: &R, by: &Authenticator, is_grpc: bool, why: &Rejection) -> Response<ResBody>
+pub(super) fn reject<R, ResBody>(
+    rejection_response: &R,
+    by: &Authenticator,
+    is_grpc: bool,
+    why: &Rejection,
+) -> Response<ResBody>
 where
-    R: Refuse<ResBody>,
+    R: RejectionResponse<ResBody>,
 {
     why.log();
-    refusal.refuse(if is_grpc { why.grpc_response() } else { why.response(by.realm()) }, why)
+    rejection_response.respond(if is_grpc { why.grpc_response() } else { why.response(by.realm()) }, why)
 }
 
 /// gRPC and its kin (`application/grpc+proto`, `application/grpc-web`) read the outcome from `grpc-status`.

@@ -28,11 +28,11 @@ pub(super) const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.
 /// use tower_kube_auth::testing::{Algorithm, Cluster, ManualClock, Release};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let hands = ManualClock::new();
+/// let clock = ManualClock::new();
 /// let cluster = Cluster::builder()
-///     .clock(hands.clock())
+///     .clock(clock.clock())
 ///     .issuer("https://issuer.example")
-///     .signing_algorithm(Algorithm::Es256)
+///     .signing_algorithm(Algorithm::ES256)
 ///     .release(Release::V1_20)
 ///     .start()
 ///     .await?;
@@ -110,7 +110,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// What the first key signs with. Defaults to [`Algorithm::Rs256`].
+    /// What the first key signs with. Defaults to [`Algorithm::RS256`].
     pub fn signing_algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;
         self

@@ -10,7 +10,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 
-use super::failure::ClusterError;
+use super::error::ClusterError;
 
 /// The names under which Pods, and tests, reach an API server.
 const NAMES: [&str; 6] = [

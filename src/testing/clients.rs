@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::config::AuthInfo;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-use super::{Cluster, failure::ClusterError};
+use super::{Cluster, error::ClusterError};
 
 pub(super) const ADMIN_TOKEN_PREFIX: &str = "admin-";
 

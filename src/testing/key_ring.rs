@@ -81,7 +81,7 @@ impl Cluster {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cluster = Cluster::start().await?;
     /// let old = cluster.signing_key();
-    /// let new = cluster.add_key(Algorithm::Es256)?;
+    /// let new = cluster.add_key(Algorithm::ES256)?;
     /// assert_eq!(cluster.signing_key().kid(), old.kid());
     /// cluster.sign_with_newest();
     /// assert_eq!(cluster.signing_key().kid(), new.kid());

@@ -15,7 +15,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use serde_json::{Value, json};
 
-use super::failure::ClusterError;
+use super::error::ClusterError;
 
 /// What a [`SigningKey`] signs with. Kubernetes itself signs with RS256, or with the ES algorithm of its EC key's curve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,11 +23,11 @@ use super::failure::ClusterError;
 pub enum Algorithm {
     /// RSA with 2048 bits, PKCS #1 v1.5 and SHA-256: what nearly every cluster uses, and the default.
     #[default]
-    Rs256,
+    RS256,
     /// ECDSA on P-256 with SHA-256.
-    Es256,
+    ES256,
     /// ECDSA on P-384 with SHA-384.
-    Es384,
+    ES384,
     /// Ed25519, which no Kubernetes release signs with; other issuers do.
     EdDsa,
 }
@@ -37,9 +37,9 @@ impl Algorithm {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Rs256 => "RS256",
-            Self::Es256 => "ES256",
-            Self::Es384 => "ES384",
+            Self::RS256 => "RS256",
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
             Self::EdDsa => "EdDSA",
         }
     }
@@ -54,7 +54,7 @@ impl Algorithm {
 /// use tower_kube_auth::testing::{Algorithm, SigningKey};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let stranger = SigningKey::generate(Algorithm::Es256)?;
+/// let stranger = SigningKey::generate(Algorithm::ES256)?;
 /// let token = stranger.sign(&json!({"alg": "ES256", "kid": "x"}), &json!({"sub": "me"}));
 /// assert_eq!(token.split('.').count(), 3);
 /// assert_eq!(stranger.jwk()["crv"], "P-256");
@@ -89,9 +89,9 @@ impl SigningKey {
     fn try_generate(algorithm: Algorithm) -> Result<Self, aws_lc_rs::error::Unspecified> {
         let ec = |curve| EcdsaKeyPair::generate(curve).map(Pair::Ec);
         let pair = match algorithm {
-            Algorithm::Rs256 => Pair::Rsa(rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?),
-            Algorithm::Es256 => ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)?,
-            Algorithm::Es384 => ec(&signature::ECDSA_P384_SHA384_FIXED_SIGNING)?,
+            Algorithm::RS256 => Pair::Rsa(rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?),
+            Algorithm::ES256 => ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)?,
+            Algorithm::ES384 => ec(&signature::ECDSA_P384_SHA384_FIXED_SIGNING)?,
             Algorithm::EdDsa => Pair::Ed25519(Ed25519KeyPair::generate()?),
         };
         let spki = match &pair {
@@ -166,7 +166,7 @@ impl SigningKey {
                 // An uncompressed point: the byte 4, then x and y of equal length.
                 let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
                 let (x, y) = point.split_at(point.len() / 2);
-                let curve = if self.0.algorithm == Algorithm::Es384 { "P-384" } else { "P-256" };
+                let curve = if self.0.algorithm == Algorithm::ES384 { "P-384" } else { "P-256" };
                 json!({"kty": "EC", "crv": curve, "x": BASE64URL.encode(x), "y": BASE64URL.encode(y)})
             }
             Pair::Ed25519(pair) => {
@@ -225,14 +225,14 @@ impl SigningKey {
     /// Whether this key made `signature` with `alg`: the check that go-jose does in the API server.
     pub(super) fn verifies(&self, alg: &str, message: &[u8], signature: &[u8]) -> bool {
         let algorithm: &'static dyn VerificationAlgorithm = match (self.0.algorithm, alg) {
-            (Algorithm::Rs256, "RS256") => &signature::RSA_PKCS1_2048_8192_SHA256,
-            (Algorithm::Rs256, "RS384") => &signature::RSA_PKCS1_2048_8192_SHA384,
-            (Algorithm::Rs256, "RS512") => &signature::RSA_PKCS1_2048_8192_SHA512,
-            (Algorithm::Rs256, "PS256") => &signature::RSA_PSS_2048_8192_SHA256,
-            (Algorithm::Rs256, "PS384") => &signature::RSA_PSS_2048_8192_SHA384,
-            (Algorithm::Rs256, "PS512") => &signature::RSA_PSS_2048_8192_SHA512,
-            (Algorithm::Es256, "ES256") => &signature::ECDSA_P256_SHA256_FIXED,
-            (Algorithm::Es384, "ES384") => &signature::ECDSA_P384_SHA384_FIXED,
+            (Algorithm::RS256, "RS256") => &signature::RSA_PKCS1_2048_8192_SHA256,
+            (Algorithm::RS256, "RS384") => &signature::RSA_PKCS1_2048_8192_SHA384,
+            (Algorithm::RS256, "RS512") => &signature::RSA_PKCS1_2048_8192_SHA512,
+            (Algorithm::RS256, "PS256") => &signature::RSA_PSS_2048_8192_SHA256,
+            (Algorithm::RS256, "PS384") => &signature::RSA_PSS_2048_8192_SHA384,
+            (Algorithm::RS256, "PS512") => &signature::RSA_PSS_2048_8192_SHA512,
+            (Algorithm::ES256, "ES256") => &signature::ECDSA_P256_SHA256_FIXED,
+            (Algorithm::ES384, "ES384") => &signature::ECDSA_P384_SHA384_FIXED,
             (Algorithm::EdDsa, "EdDSA") => &signature::ED25519,
             _ => return false,
         };
@@ -260,7 +260,7 @@ impl fmt::Debug for SigningKey {
 /// use tower_kube_auth::testing::{Algorithm, SigningKey, sign_hs256};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let key = SigningKey::generate(Algorithm::Es256)?;
+/// let key = SigningKey::generate(Algorithm::ES256)?;
 /// let secret = key.public_key_pem();
 /// let token = sign_hs256(&json!({"alg": "HS256", "kid": key.kid()}), &json!({"sub": "me"}), secret.as_bytes());
 /// assert_eq!(token.split('.').count(), 3);
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_a_key_signs_it_verifies_and_another_does_not() {
-        for algorithm in [Algorithm::Rs256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa] {
+        for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDsa] {
             let [key, other] = [(); 2].map(|()| SigningKey::generate(algorithm).unwrap());
             let token = key.sign(&key.header(), &json!({"sub": "x"}));
             let (signed, signature) = token.rsplit_once('.').unwrap();
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_key_id_is_the_hash_of_the_published_key() {
-        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let key = SigningKey::generate(Algorithm::ES256).unwrap();
         let kid = BASE64URL.encode(digest::digest(&digest::SHA256, key.public_key_der()));
         assert_eq!(key.jwk()["kid"], kid);
         let jwk = key.jwk();

@@ -27,15 +27,14 @@
 //!
 //! It is not a cluster: nothing runs the Pods, and there is no watch, no update and no patch.
 
-mod access;
-mod access_review;
 mod api;
 mod authentication;
 mod builder;
 mod calls;
 mod certificates;
 mod clients;
-mod failure;
+mod error;
+mod etcd_outage;
 mod fault;
 mod grants;
 mod identity;
@@ -46,11 +45,12 @@ mod legacy_token;
 mod object_api;
 mod objects;
 mod projected_volume;
+mod rbac;
 mod request_info;
 mod server;
 mod state;
 mod status;
-mod store;
+mod subject_access_review;
 mod token_request;
 mod token_review;
 mod token_rules;
@@ -64,7 +64,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 pub use self::{
     builder::ClusterBuilder,
-    failure::ClusterError,
+    error::ClusterError,
     fault::{Endpoint, Fault},
     identity::IdentityBuilder,
     keys::{Algorithm, SigningKey, sign_hs256},

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Cluster, api, certificates::Authority, failure::ClusterError, state::State};
+use super::{Cluster, api, certificates::Authority, error::ClusterError, state::State};
 
 /// Whether the API server can be reached, and whose certificate it shows.
 impl Cluster {

@@ -1,6 +1,6 @@
 //! Who decides about a token: the [`Verifier`] trait, the two verifiers of this crate, and how two are combined.
 
-mod erased;
+mod dyn_verifier;
 mod fallback;
 #[cfg(feature = "jwks")]
 pub mod jwks;
@@ -12,8 +12,8 @@ pub mod token_review;
 
 use std::{future::Future, sync::Arc};
 
-pub(crate) use erased::SharedVerifier;
-pub use fallback::OrWhenUnavailable;
+pub(crate) use dyn_verifier::SharedVerifier;
+pub use fallback::Fallback;
 pub use screened::Screened;
 
 use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict::Verdict};
@@ -25,7 +25,7 @@ use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict
 ///
 /// ```
 /// use tower_kube_auth::{
-///     BearerToken, Verifier, audience::Audiences, error::VerifyError, verdict::{Reason, Verdict},
+///     BearerToken, Verifier, audience::Audiences, error::VerifyError, verdict::{RejectReason, Verdict},
 /// };
 ///
 /// /// Lets only ServiceAccounts of one namespace through.
@@ -34,7 +34,7 @@ use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict
 /// impl<V: Verifier> Verifier for OnlyFrom<V> {
 ///     async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
 ///         Ok(match self.1.verify(token, audiences).await? {
-///             Verdict::Accept(accepted) if accepted.identity().namespace() != self.0 => Verdict::Reject(Reason::Denied),
+///             Verdict::Accept(accepted) if accepted.identity().namespace() != self.0 => Verdict::Reject(RejectReason::Denied),
 ///             verdict => verdict,
 ///         })
 ///     }
@@ -165,12 +165,12 @@ pub trait Verifier: Send + Sync + 'static {
     /// assert!(matches!(verdict, Verdict::Accept(accepted) if accepted.identity().is_from_fallback()));
     /// # Ok(()) }
     /// ```
-    fn or_when_unavailable<F>(self, fallback: F) -> OrWhenUnavailable<Self, F>
+    fn or_when_unavailable<F>(self, fallback: F) -> Fallback<Self, F>
     where
         Self: Sized,
         F: Verifier,
     {
-        OrWhenUnavailable::new(self, fallback)
+        Fallback::new(self, fallback)
     }
 }
 

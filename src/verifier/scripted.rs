@@ -13,7 +13,7 @@ use crate::{
     error::{VerifyError, VerifyErrorKind},
     identity::UserInfo,
     token::BearerToken,
-    verdict::{Acceptance, Reason, Verdict},
+    verdict::{Acceptance, RejectReason, Verdict},
 };
 
 #[derive(Clone)]
@@ -41,7 +41,7 @@ impl Scripted {
         Self::new(Ok(accept(name)))
     }
 
-    pub(super) fn rejecting(reason: Reason) -> Self {
+    pub(super) fn rejecting(reason: RejectReason) -> Self {
         Self::new(Ok(Verdict::Reject(reason)))
     }
 

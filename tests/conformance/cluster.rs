@@ -36,7 +36,7 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { algorithm: Algorithm::Rs256, second_issuer: None }
+        Self { algorithm: Algorithm::RS256, second_issuer: None }
     }
 }
 

@@ -7,7 +7,7 @@ use tower_kube_auth::{
     BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
     audience::Audiences,
     error::VerifyError,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::scene::{Outcome, Scene};
@@ -68,8 +68,8 @@ impl Verdicts {
 
     /// Both refuse: the API server as it always does, without a reason, and the offline verifier for `reason`.
     #[track_caller]
-    pub(crate) fn refused(&self, what: &str, reason: Reason) {
-        assert_eq!(self.review, Verdict::Reject(Reason::Unauthenticated), "{what}: by TokenReview");
+    pub(crate) fn refused(&self, what: &str, reason: RejectReason) {
+        assert_eq!(self.review, Verdict::Reject(RejectReason::Unauthenticated), "{what}: by TokenReview");
         assert_eq!(self.jwks, Verdict::Reject(reason), "{what}: by JWKS");
     }
 }

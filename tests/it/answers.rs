@@ -9,7 +9,7 @@ use axum::{
 use tower_kube_auth::{
     error::{VerifyError, VerifyErrorKind},
     server::Rejection,
-    verdict::Reason,
+    verdict::RejectReason,
 };
 
 use crate::scripted::{Scripted, Service, anonymous, bearer, token, with_header};
@@ -61,9 +61,13 @@ async fn two_authorization_headers_400_though_both_are_good() {
 
 #[tokio::test]
 async fn a_rejected_token_401_invalid_token_whatever_the_reason_without_saying_it() {
-    for reason in
-        [Reason::Signature, Reason::Audience, Reason::Expired, Reason::NotAServiceAccount, Reason::Unauthenticated]
-    {
+    for reason in [
+        RejectReason::Signature,
+        RejectReason::Audience,
+        RejectReason::Expired,
+        RejectReason::NotAServiceAccount,
+        RejectReason::Unauthenticated,
+    ] {
         let service = Service::new(&Scripted::rejecting(reason).authenticator());
         let answer = service.refused(bearer(&token("a"))).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
@@ -108,7 +112,7 @@ async fn the_realm_is_configurable() {
 
 #[tokio::test]
 async fn the_body_is_replaceable_and_status_and_headers_stay() {
-    let layer = Scripted::rejecting(Reason::Expired).authenticator().layer().map_refusal(
+    let layer = Scripted::rejecting(RejectReason::Expired).authenticator().layer().map_rejection_response(
         |response: Response<()>, rejection: &Rejection| {
             let Rejection::InvalidToken(reason) = rejection else { panic!("{rejection}") };
             let body = format!("{{\"reason\":\"{}\"}}", reason.as_str());
@@ -129,7 +133,7 @@ async fn grpc_gets_trailers_only() {
     let cases = [
         (Scripted::accepting(), None, "16"),
         (Scripted::accepting(), Some("two words".to_owned()), "16"),
-        (Scripted::rejecting(Reason::Signature), Some(token("a")), "16"),
+        (Scripted::rejecting(RejectReason::Signature), Some(token("a")), "16"),
         (Scripted::failing(), Some(token("a")), "14"),
     ];
     for (verifier, token, status) in cases {
@@ -159,7 +163,7 @@ async fn a_content_type_does_not_turn_a_refused_get_into_a_cacheable_200() {
 
 #[tokio::test]
 async fn optional_lets_only_requests_without_a_bearer_token_through() {
-    let verifier = Scripted::rejecting(Reason::Signature);
+    let verifier = Scripted::rejecting(RejectReason::Signature);
     let layer = verifier.authenticator().layer().optional();
     let service = Service::behind(move |router| router.layer(layer));
     for request in [anonymous(), with_header("authorization", "Basic dXNlcjpwYXNz")] {

@@ -11,11 +11,11 @@ use std::{
 use axum::http::StatusCode;
 use tower_kube_auth::{
     audience::{Audiences, InvalidAudiences},
-    authenticator::BuildError,
+    authenticator::AuthenticatorBuildError,
     error::{VerifyError, VerifyErrorKind},
     identity::UserInfo,
     testing::ManualClock,
-    verdict::{Acceptance, Reason, Verdict},
+    verdict::{Acceptance, RejectReason, Verdict},
 };
 
 use crate::scripted::{Scripted, Service, accept, bearer, token};
@@ -24,29 +24,29 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn an_accepted_token_is_verified_once_per_ttl() {
-    let hands = ManualClock::new();
+    let clock = ManualClock::new();
     let verifier = Scripted::accepting();
-    let service = Service::new(&verifier.builder().clock(hands.clock()).build().unwrap());
+    let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
     for period in 1..=3 {
         for _ in 0..10 {
             assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
         }
         assert_eq!(verifier.calls(), period);
-        hands.advance(MINUTE * 11 / 10);
+        clock.advance(MINUTE * 11 / 10);
     }
 }
 
 #[tokio::test]
 async fn a_rejected_token_is_verified_once_per_its_shorter_ttl() {
-    let hands = ManualClock::new();
-    let verifier = Scripted::rejecting(Reason::Signature);
-    let service = Service::new(&verifier.builder().clock(hands.clock()).build().unwrap());
+    let clock = ManualClock::new();
+    let verifier = Scripted::rejecting(RejectReason::Signature);
+    let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
     for period in 1..=3 {
         for _ in 0..10 {
             assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
         }
         assert_eq!(verifier.calls(), period);
-        hands.advance(Duration::from_secs(11));
+        clock.advance(Duration::from_secs(11));
     }
 }
 
@@ -58,7 +58,7 @@ async fn a_ttl_of_zero_turns_a_cache_off() {
         assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
         assert_eq!(verifier.calls(), call);
     }
-    let verifier = Scripted::rejecting(Reason::Signature);
+    let verifier = Scripted::rejecting(RejectReason::Signature);
     let service = Service::new(&verifier.builder().reject_ttl(Duration::ZERO).build().unwrap());
     for call in 1..=3 {
         assert_eq!(service.get(&token("a")).await.status, StatusCode::UNAUTHORIZED);
@@ -68,18 +68,18 @@ async fn a_ttl_of_zero_turns_a_cache_off() {
 
 #[tokio::test]
 async fn cached_callers_are_served_through_an_outage_until_their_ttl_and_then_get_503() {
-    let hands = ManualClock::new();
+    let clock = ManualClock::new();
     let down = Arc::new(AtomicBool::new(false));
     let down_inside = down.clone();
     let verifier = Scripted::new(move |_| {
         let down = down_inside.load(Ordering::SeqCst);
         async move { if down { Err(VerifyError::new(VerifyErrorKind::Unavailable, "down")) } else { Ok(accept()) } }
     });
-    let service = Service::new(&verifier.builder().clock(hands.clock()).build().unwrap());
+    let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
     down.store(true, Ordering::SeqCst);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    hands.advance(MINUTE * 2);
+    clock.advance(MINUTE * 2);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::SERVICE_UNAVAILABLE);
     down.store(false, Ordering::SeqCst);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "recovery without help");
@@ -87,8 +87,8 @@ async fn cached_callers_are_served_through_an_outage_until_their_ttl_and_then_ge
 
 #[tokio::test]
 async fn nothing_is_served_past_exp() {
-    let hands = ManualClock::new();
-    let expiry = hands.clock().wall() + Duration::from_secs(20);
+    let clock = ManualClock::new();
+    let expiry = clock.clock().wall() + Duration::from_secs(20);
     let expired = Arc::new(AtomicBool::new(false));
     let expired_inside = expired.clone();
     let verifier = Scripted::new(move |_| {
@@ -97,12 +97,12 @@ async fn nothing_is_served_past_exp() {
             let user = UserInfo::service_account("ns", "sa", "uid");
             let audiences = Audiences::new(["api"]).unwrap();
             let acceptance = Acceptance::from_user_info(user, &audiences, ["api"], None, Some(expiry)).unwrap();
-            Ok(if expired { Verdict::Reject(Reason::Expired) } else { Verdict::Accept(acceptance) })
+            Ok(if expired { Verdict::Reject(RejectReason::Expired) } else { Verdict::Accept(acceptance) })
         }
     });
-    let service = Service::new(&verifier.builder().clock(hands.clock()).build().unwrap());
+    let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    hands.advance(Duration::from_secs(20));
+    clock.advance(Duration::from_secs(20));
     expired.store(true, Ordering::SeqCst);
     assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
 }
@@ -110,7 +110,7 @@ async fn nothing_is_served_past_exp() {
 #[tokio::test]
 async fn a_flood_of_junk_evicts_no_accepted_caller() {
     let verifier = Scripted::new(|text| async move {
-        Ok(if text == token("good") { accept() } else { Verdict::Reject(Reason::Signature) })
+        Ok(if text == token("good") { accept() } else { Verdict::Reject(RejectReason::Signature) })
     });
     let authenticator = verifier.builder().cache_capacity(100).reject_capacity(100).build().unwrap();
     let service = Service::new(&authenticator);
@@ -139,41 +139,53 @@ fn every_bad_combination_fails_in_build_and_says_what_to_do() {
     let without_audience = || tower_kube_auth::Authenticator::builder(Scripted::accepting());
     let with = || Scripted::accepting().builder();
     let cases = [
-        (without_audience().build(), BuildError::Audiences(InvalidAudiences::None), ".audience("),
+        (without_audience().build(), AuthenticatorBuildError::Audiences(InvalidAudiences::None), ".audience("),
         (
             without_audience().audience("").build(),
-            BuildError::Audiences(InvalidAudiences::Empty),
+            AuthenticatorBuildError::Audiences(InvalidAudiences::Empty),
             "environment variable",
         ),
-        (with().audience("a ").build(), BuildError::Audiences(InvalidAudiences::Padded("a ".into())), "trim"),
-        (with().dangerous_accept_any_audience().build(), BuildError::AnyAndSomeAudiences, "contradict"),
-        (with().issuer("").build(), BuildError::EmptyIssuer, "environment variable"),
-        (with().cache_capacity(0).build(), BuildError::Zero("cache_capacity"), "TTL to zero"),
-        (with().reject_capacity(0).build(), BuildError::Zero("reject_capacity"), "TTL to zero"),
-        (with().max_in_flight(0).build(), BuildError::Zero("max_in_flight"), "positive"),
-        (with().max_in_flight(usize::MAX).build(), BuildError::TooLarge("max_in_flight"), "unit"),
-        (with().max_token_length(0).build(), BuildError::Zero("max_token_length"), "positive"),
-        (with().max_token_length(usize::MAX).build(), BuildError::TooLarge("max_token_length"), "unit"),
-        (with().verification_timeout(Duration::ZERO).build(), BuildError::Zero("verification_timeout"), "positive"),
-        (with().max_wait(MINUTE).build(), BuildError::WaitBeyondTimeout, "shorter"),
+        (
+            with().audience("a ").build(),
+            AuthenticatorBuildError::Audiences(InvalidAudiences::Padded("a ".into())),
+            "trim",
+        ),
+        (with().dangerous_accept_any_audience().build(), AuthenticatorBuildError::AnyAndSomeAudiences, "contradict"),
+        (with().issuer("").build(), AuthenticatorBuildError::EmptyIssuer, "environment variable"),
+        (with().cache_capacity(0).build(), AuthenticatorBuildError::Zero("cache_capacity"), "TTL to zero"),
+        (with().reject_capacity(0).build(), AuthenticatorBuildError::Zero("reject_capacity"), "TTL to zero"),
+        (with().max_in_flight(0).build(), AuthenticatorBuildError::Zero("max_in_flight"), "positive"),
+        (with().max_in_flight(usize::MAX).build(), AuthenticatorBuildError::TooLarge("max_in_flight"), "unit"),
+        (with().max_token_length(0).build(), AuthenticatorBuildError::Zero("max_token_length"), "positive"),
+        (with().max_token_length(usize::MAX).build(), AuthenticatorBuildError::TooLarge("max_token_length"), "unit"),
+        (
+            with().verification_timeout(Duration::ZERO).build(),
+            AuthenticatorBuildError::Zero("verification_timeout"),
+            "positive",
+        ),
+        (with().max_wait(MINUTE).build(), AuthenticatorBuildError::WaitBeyondTimeout, "shorter"),
         (
             with().cache_ttl(MINUTE * 61).build(),
-            BuildError::TooLong { option: "cache_ttl", ttl: MINUTE * 61, limit: MINUTE * 60 },
+            AuthenticatorBuildError::TooLong { option: "cache_ttl", ttl: MINUTE * 61, limit: MINUTE * 60 },
             "revoked",
         ),
         (
             with().serve_stale(MINUTE * 60 * 25).build(),
-            BuildError::TooLong { option: "serve_stale", ttl: MINUTE * 60 * 25, limit: MINUTE * 60 * 24 },
+            AuthenticatorBuildError::TooLong { option: "serve_stale", ttl: MINUTE * 60 * 25, limit: MINUTE * 60 * 24 },
             "revoked",
         ),
         (
             with().cache_ttl(Duration::ZERO).serve_stale(MINUTE).build(),
-            BuildError::StaleWithoutCache,
+            AuthenticatorBuildError::StaleWithoutCache,
             "positive cache_ttl",
         ),
-        (with().realm("a\"b").build(), BuildError::Realm("a\"b".into()), "visible ASCII"),
-        (with().realm("").build(), BuildError::Realm(String::new()), "visible ASCII"),
-        (with().realm("a\r\nSet-Cookie: b").build(), BuildError::Realm("a\r\nSet-Cookie: b".into()), "visible ASCII"),
+        (with().realm("a\"b").build(), AuthenticatorBuildError::Realm("a\"b".into()), "visible ASCII"),
+        (with().realm("").build(), AuthenticatorBuildError::Realm(String::new()), "visible ASCII"),
+        (
+            with().realm("a\r\nSet-Cookie: b").build(),
+            AuthenticatorBuildError::Realm("a\r\nSet-Cookie: b".into()),
+            "visible ASCII",
+        ),
     ];
     for (built, expected, advice) in cases {
         let error = built.unwrap_err();

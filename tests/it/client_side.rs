@@ -26,15 +26,15 @@ use tower_kube_auth::{
 
 const CHECKOUT: &str = "system:serviceaccount:shop:checkout";
 
-async fn cluster(hands: &ManualClock) -> Cluster {
+async fn cluster(clock: &ManualClock) -> Cluster {
     crate::leaks::watch();
-    let cluster = Cluster::builder().clock(hands.clock()).start().await.unwrap();
+    let cluster = Cluster::builder().clock(clock.clock()).start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     cluster
 }
 
 /// A source that acts as `checkout` itself, with the one right that it needs.
-fn token_requests(cluster: &Cluster, hands: &ManualClock) -> TokenRequestSource {
+fn token_requests(cluster: &Cluster, clock: &ManualClock) -> TokenRequestSource {
     cluster.grant_token_request(CHECKOUT, "shop", &["checkout"]);
     let own = cluster.token("shop", "checkout").expires_in(Duration::from_secs(30 * 86_400)).issue().unwrap();
     let mut config = cluster.kube_config_for(own);
@@ -42,7 +42,7 @@ fn token_requests(cluster: &Cluster, hands: &ManualClock) -> TokenRequestSource 
     config.default_retry = false;
     let client = kube::Client::try_from(config).unwrap();
     let builder = TokenRequestSource::builder(client).namespace("shop").service_account("checkout").audience("orders");
-    builder.clock(hands.clock()).build().unwrap()
+    builder.clock(clock.clock()).build().unwrap()
 }
 
 /// A folder that is gone at the end of the test.
@@ -59,8 +59,8 @@ impl Volume {
         token
     }
 
-    fn source(&self, hands: &ManualClock) -> ProjectedToken {
-        ProjectedToken::new(self.0.join("token")).clock(hands.clock())
+    fn source(&self, clock: &ManualClock) -> ProjectedToken {
+        ProjectedToken::new(self.0.join("token")).clock(clock.clock())
     }
 }
 
@@ -102,10 +102,10 @@ async fn ask(client: &HttpClient, address: SocketAddr) -> (StatusCode, String) {
 
 #[tokio::test]
 async fn a_thousand_requests_take_one_token_request() {
-    let hands = ManualClock::new();
-    let cluster = cluster(&hands).await;
+    let clock = ManualClock::new();
+    let cluster = cluster(&clock).await;
     let orders = orders(&cluster).await;
-    let client = client(token_requests(&cluster, &hands), orders);
+    let client = client(token_requests(&cluster, &clock), orders);
     let load: Vec<_> = (0..200)
         .map(|_| {
             let client = client.clone();
@@ -116,7 +116,7 @@ async fn a_thousand_requests_take_one_token_request() {
         assert_eq!(answer.await.unwrap(), (StatusCode::OK, CHECKOUT.to_owned()));
     }
     assert_eq!(cluster.calls(Endpoint::TokenRequest), 1, "for all that came together");
-    let source = token_requests(&cluster, &hands);
+    let source = token_requests(&cluster, &clock);
     for _ in 0..1000 {
         source.token().await.unwrap();
     }
@@ -125,12 +125,12 @@ async fn a_thousand_requests_take_one_token_request() {
 
 #[tokio::test]
 async fn a_401_gets_the_next_request_a_new_token() {
-    let hands = ManualClock::new();
-    let cluster = cluster(&hands).await;
+    let clock = ManualClock::new();
+    let cluster = cluster(&clock).await;
     let orders = orders(&cluster).await;
     // Its own credential is not `checkout`'s, so it outlives it.
     let source = TokenRequestSource::builder(cluster.admin_client().unwrap()).namespace("shop");
-    let source = source.service_account("checkout").audience("orders").clock(hands.clock()).build().unwrap();
+    let source = source.service_account("checkout").audience("orders").clock(clock.clock()).build().unwrap();
     let client = client(source, orders);
     assert_eq!(ask(&client, orders).await.0, StatusCode::OK);
     cluster.delete_service_account("shop", "checkout");
@@ -142,20 +142,20 @@ async fn a_401_gets_the_next_request_a_new_token() {
 
 #[tokio::test]
 async fn a_server_at_another_port_never_sees_the_token() {
-    let hands = ManualClock::new();
-    let cluster = cluster(&hands).await;
+    let clock = ManualClock::new();
+    let cluster = cluster(&clock).await;
     let orders = orders(&cluster).await;
     let show = async |headers: HeaderMap| headers.contains_key("authorization").to_string();
     let elsewhere = serve(Router::new().route("/", get(show))).await;
-    let client = client(token_requests(&cluster, &hands), orders);
+    let client = client(token_requests(&cluster, &clock), orders);
     assert_eq!(ask(&client, orders).await.0, StatusCode::OK);
     assert_eq!(ask(&client, elsewhere).await.1, "false");
 }
 
 #[tokio::test]
 async fn whatever_is_wrong_with_the_api_servers_answer_there_is_an_error_without_a_token() {
-    let hands = ManualClock::new();
-    let cluster = cluster(&hands).await;
+    let clock = ManualClock::new();
+    let cluster = cluster(&clock).await;
     let token = cluster.token("shop", "checkout").audience("orders").issue().unwrap();
     let half = format!("{{\"status\":{{\"token\":\"{token}\"");
     let wrong = format!("{{\"status\":{{\"token\":\"{token}\",\"expirationTimestamp\":\"{token}\"}}}}");
@@ -171,7 +171,7 @@ async fn whatever_is_wrong_with_the_api_servers_answer_there_is_an_error_without
     ];
     for (fault, kind) in cases {
         cluster.set_fault(Endpoint::TokenRequest, fault.clone());
-        let error = token_requests(&cluster, &hands).token().await.unwrap_err();
+        let error = token_requests(&cluster, &clock).token().await.unwrap_err();
         assert_eq!(error.kind(), kind, "{fault:?}: {error}");
         assert!(!format!("{error} {error:?}").contains(&token[..20]), "{error:?}");
     }
@@ -179,15 +179,15 @@ async fn whatever_is_wrong_with_the_api_servers_answer_there_is_an_error_without
 
 #[tokio::test]
 async fn the_volume_is_read_again_after_kubelets_symlink_swap() {
-    let hands = ManualClock::new();
-    let cluster = cluster(&hands).await;
+    let clock = ManualClock::new();
+    let cluster = cluster(&clock).await;
     let volume = Volume::new();
     let first = volume.write(&cluster);
-    let source = volume.source(&hands);
+    let source = volume.source(&clock);
     assert_eq!(source.token().await.unwrap().expose_secret(), first);
     let second = volume.write(&cluster);
     assert_eq!(source.token().await.unwrap().expose_secret(), first, "from memory");
-    hands.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_secs(60));
     while source.token().await.unwrap().expose_secret() == first {
         tokio::task::yield_now().await;
     }
@@ -196,8 +196,8 @@ async fn the_volume_is_read_again_after_kubelets_symlink_swap() {
 
 #[tokio::test]
 async fn no_reader_sees_half_a_swap() {
-    let hands = ManualClock::new();
-    let cluster = cluster(&hands).await;
+    let clock = ManualClock::new();
+    let cluster = cluster(&clock).await;
     let volume = Volume::new();
     let token = volume.write(&cluster);
     let stop = AtomicBool::new(false);
@@ -210,7 +210,7 @@ async fn no_reader_sees_half_a_swap() {
         // On a thread of its own: a runtime cannot be driven from inside another one.
         let reader = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let read = || runtime.block_on(volume.source(&hands).token());
+            let read = || runtime.block_on(volume.source(&clock).token());
             (0..500).all(|_| read().is_ok_and(|read| read.expose_secret() == token))
         });
         let whole = reader.join();
@@ -221,11 +221,11 @@ async fn no_reader_sees_half_a_swap() {
 
 #[tokio::test]
 async fn between_refreshes_the_file_system_is_not_touched() {
-    let hands = ManualClock::new();
-    let cluster = cluster(&hands).await;
+    let clock = ManualClock::new();
+    let cluster = cluster(&clock).await;
     let volume = Volume::new();
     let token = volume.write(&cluster);
-    let source = Arc::new(volume.source(&hands));
+    let source = Arc::new(volume.source(&clock));
     source.token().await.unwrap();
     std::fs::remove_dir_all(&volume.0).unwrap();
     for _ in 0..10_000 {

@@ -10,7 +10,7 @@ use tower_kube_auth::{
     authenticator::AuthenticatorBuilder,
     error::VerifyErrorKind,
     testing::{Algorithm, Cluster, Endpoint, Fault, ManualClock, SigningKey},
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::scripted::{Answer, Service, bearer};
@@ -21,7 +21,7 @@ const DOWN: Fault = Fault::Status { code: 503, retry_after: None };
 
 struct Setup {
     cluster: Cluster,
-    hands: ManualClock,
+    clock: ManualClock,
     stranger: SigningKey,
     review: TokenReviewVerifier,
     jwks: JwksVerifier,
@@ -29,8 +29,8 @@ struct Setup {
 
 async fn set_up() -> Setup {
     crate::leaks::watch();
-    let hands = ManualClock::new();
-    let builder = Cluster::builder().clock(hands.clock()).signing_algorithm(Algorithm::Es256);
+    let clock = ManualClock::new();
+    let builder = Cluster::builder().clock(clock.clock()).signing_algorithm(Algorithm::ES256);
     let cluster = builder.start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     let mut config = cluster.kube_config().unwrap();
@@ -38,23 +38,23 @@ async fn set_up() -> Setup {
     let client = kube::Client::try_from(config).unwrap();
     // Less than the first pause between two attempts, so that there is one attempt; and the clock stands still.
     let limit = Duration::from_millis(400);
-    let review = TokenReviewVerifier::new(client.clone()).timeout(limit).clock(hands.clock());
-    let jwks = JwksVerifier::in_cluster(client).fetch_timeout(limit).clock(hands.clock()).build().unwrap();
-    Setup { cluster, hands, stranger: SigningKey::generate(Algorithm::Es256).unwrap(), review, jwks }
+    let review = TokenReviewVerifier::new(client.clone()).timeout(limit).clock(clock.clock());
+    let jwks = JwksVerifier::in_cluster(client).fetch_timeout(limit).clock(clock.clock()).build().unwrap();
+    Setup { cluster, clock, stranger: SigningKey::generate(Algorithm::ES256).unwrap(), review, jwks }
 }
 
 impl Setup {
     fn builder(&self, verifier: impl Verifier) -> AuthenticatorBuilder {
-        Authenticator::builder(verifier).audience("orders").clock(self.hands.clock())
+        Authenticator::builder(verifier).audience("orders").clock(self.clock.clock())
     }
 
     fn screened(&self) -> Service {
-        let verifier = self.review.clone().screened_by(self.jwks.clone()).clock(self.hands.clock());
+        let verifier = self.review.clone().screened_by(self.jwks.clone()).clock(self.clock.clock());
         Service::new(&self.builder(verifier).build().unwrap())
     }
 
     fn with_fallback(&self) -> Authenticator {
-        let verifier = self.review.clone().or_when_unavailable(self.jwks.clone()).clock(self.hands.clock());
+        let verifier = self.review.clone().or_when_unavailable(self.jwks.clone()).clock(self.clock.clock());
         self.builder(verifier).build().unwrap()
     }
 
@@ -127,7 +127,7 @@ async fn a_screen_without_keys_leaves_it_to_the_review() {
     is_invalid_token(&service.refused(bearer(&setup.forged())).await);
     assert_eq!(setup.reviews(), 2);
     setup.cluster.clear_faults();
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     is_invalid_token(&service.refused(bearer(&setup.forged())).await);
     assert_eq!(setup.reviews(), 2, "the keys are loaded as soon as they can be had");
 }
@@ -162,7 +162,7 @@ async fn an_unknown_key_within_the_cooldown_is_left_to_the_review() {
 async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_64_reviews() {
     let setup = Arc::new(set_up().await);
     setup.jwks.refresh().await.unwrap();
-    let verifier = setup.review.clone().screened_by(setup.jwks.clone()).clock(setup.hands.clock());
+    let verifier = setup.review.clone().screened_by(setup.jwks.clone()).clock(setup.clock.clock());
     let service = Service::new(&setup.builder(verifier).max_in_flight(8).build().unwrap());
     for round in 0..2 {
         let reviews_before = setup.reviews();
@@ -182,7 +182,7 @@ async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_64_reviews
         assert_eq!(setup.cluster.calls(Endpoint::Jwks), 2 + round, "one load, and one fetch per round");
         let reviews = setup.reviews() - reviews_before;
         assert!((1..=64).contains(&reviews), "{reviews} reviews in ten seconds");
-        setup.hands.advance(COOLDOWN);
+        setup.clock.advance(COOLDOWN);
     }
     assert!(setup.cluster.max_in_flight(Endpoint::TokenReview) <= 8);
     assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
@@ -214,7 +214,7 @@ async fn made_up_key_ids_one_for_each_token_are_reviewed_64_times_in_ten_seconds
             served += 1;
         }
         assert_eq!((setup.reviews() - before, service.reached()), (10, served));
-        setup.hands.advance(COOLDOWN);
+        setup.clock.advance(COOLDOWN);
     }
     setup.cluster.rotate().unwrap();
     assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK, "a new key's tokens are good again");
@@ -235,7 +235,7 @@ async fn in_an_outage_tokens_are_accepted_and_marked_and_afterwards_not_marked_w
         }
         setup.cluster.come_up().await.unwrap();
         assert!(identity(&authenticator, &setup.token()).await.is_from_fallback(), "the pause goes on");
-        setup.hands.advance(SECOND);
+        setup.clock.advance(SECOND);
         let reviews = setup.reviews();
         for _ in 0..3 {
             assert!(!identity(&authenticator, &setup.token()).await.is_from_fallback());
@@ -285,7 +285,7 @@ async fn in_an_outage_junk_is_refused_and_an_unknown_key_is_undecided() {
         assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
         is_invalid_token(&service.refused(bearer(&setup.forged())).await);
         is_our_trouble(&service.refused(bearer(&setup.signed_by_a_stranger_as("made-up"))).await);
-        setup.hands.advance(COOLDOWN);
+        setup.clock.advance(COOLDOWN);
         assert_eq!(service.reached(), round + 1);
     }
     setup.cluster.go_down().await.unwrap();
@@ -304,7 +304,7 @@ async fn a_deletion_that_the_fallback_missed_is_seen_after_the_outage() {
     setup.cluster.set_fault(Endpoint::TokenReview, DOWN);
     assert!(identity(&authenticator, &first).await.is_from_fallback());
     setup.cluster.clear_faults();
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     is_invalid_token(&Service::new(&authenticator).refused(bearer(&second)).await);
 }
 
@@ -312,7 +312,7 @@ async fn a_deletion_that_the_fallback_missed_is_seen_after_the_outage() {
 async fn the_nest_computes_what_it_verifies() {
     let setup = set_up().await;
     let nest = setup.review.clone().screened_by(setup.jwks.clone()).or_when_unavailable(setup.jwks.clone());
-    let nest = nest.clock(setup.hands.clock());
+    let nest = nest.clock(setup.clock.clock());
     let audiences = Audiences::new(["orders"]).unwrap();
     let now = |token: &str| nest.verify_now(BearerToken::parse(token).unwrap(), &audiences);
     let verify = async |token: &str| {
@@ -323,7 +323,7 @@ async fn the_nest_computes_what_it_verifies() {
         other => panic!("{other:?}"),
     };
     setup.jwks.refresh().await.unwrap();
-    let forgery = Verdict::Reject(Reason::Signature);
+    let forgery = Verdict::Reject(RejectReason::Signature);
     let (good, forged) = (setup.token(), setup.forged());
 
     assert_eq!((now(&good), now(&forged)), (None, Some(forgery.clone())));
@@ -341,10 +341,14 @@ async fn the_nest_computes_what_it_verifies() {
     let hidden = setup.signed_by_a_stranger_as("hidden");
     for _ in 0..2 {
         assert_eq!(now(&hidden), None);
-        assert_eq!(verify(&hidden).await, Ok(Verdict::Reject(Reason::UnknownKey)), "the screen refuses it as ever");
+        assert_eq!(
+            verify(&hidden).await,
+            Ok(Verdict::Reject(RejectReason::UnknownKey)),
+            "the screen refuses it as ever"
+        );
     }
 
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     assert_eq!((now(&good), now(&forged)), (None, Some(forgery.clone())));
     assert_eq!((verify(&forged).await, setup.reviews()), (Ok(forgery), 2));
     assert_eq!(now(&good), None, "junk has neither probed nor ended the outage");
@@ -352,7 +356,7 @@ async fn the_nest_computes_what_it_verifies() {
     assert_eq!(setup.reviews(), 3);
 
     setup.cluster.set_fault(Endpoint::TokenReview, Fault::Status { code: 403, retry_after: None });
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     assert_eq!(verify(&good).await, Err(VerifyErrorKind::Forbidden));
     assert_eq!(now(&good), None);
     setup.cluster.clear_faults();

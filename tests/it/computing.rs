@@ -16,7 +16,7 @@ use tower_kube_auth::{
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     testing::{Algorithm, SigningKey},
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::scripted::{Service, accept, bearer, token};
@@ -41,7 +41,7 @@ impl Verifier for Computing {
         assert!(!is("fatal"), "on purpose");
         match () {
             () if is("known") => Some(accept()),
-            () if is("forged") => Some(Verdict::Reject(Reason::Signature)),
+            () if is("forged") => Some(Verdict::Reject(RejectReason::Signature)),
             () => None,
         }
     }
@@ -89,7 +89,7 @@ async fn issuers_that_are_configured_come_first() {
 
 #[tokio::test]
 async fn a_leeway_beyond_the_pre_checks_own_is_obeyed() {
-    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let key = SigningKey::generate(Algorithm::ES256).unwrap();
     let now = Clock::system().wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({
         "iss": "https://issuer.example", "sub": "system:serviceaccount:ns:sa", "aud": ["api"], "exp": now - 120,

@@ -12,19 +12,19 @@ use crate::scripted::{Service, bearer};
 
 struct Setup {
     cluster: Cluster,
-    hands: ManualClock,
+    clock: ManualClock,
     service: Service,
 }
 
 async fn set_up() -> Setup {
     crate::leaks::watch();
-    let hands = ManualClock::new();
-    let cluster = Cluster::builder().clock(hands.clock()).start().await.unwrap();
+    let clock = ManualClock::new();
+    let cluster = Cluster::builder().clock(clock.clock()).start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     let verifier = TokenReviewVerifier::new(cluster.kube_client().unwrap());
-    let authenticator = Authenticator::builder(verifier).audience("orders").clock(hands.clock()).build().unwrap();
+    let authenticator = Authenticator::builder(verifier).audience("orders").clock(clock.clock()).build().unwrap();
     let service = Service::new(&authenticator);
-    Setup { cluster, hands, service }
+    Setup { cluster, clock, service }
 }
 
 impl Setup {
@@ -65,7 +65,7 @@ async fn a_deleted_pod_is_seen_when_the_ttl_is_over() {
     assert_eq!(setup.service.get(&token).await.status, StatusCode::OK);
     setup.cluster.delete_pod("shop", "checkout-1");
     assert_eq!(setup.service.get(&token).await.status, StatusCode::OK, "still cached");
-    setup.hands.advance(Duration::from_secs(67));
+    setup.clock.advance(Duration::from_secs(67));
     assert_eq!(setup.service.refused(bearer(&token)).await.status, StatusCode::UNAUTHORIZED);
 }
 

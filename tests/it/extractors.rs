@@ -2,7 +2,7 @@
 
 use axum::{Router, http::StatusCode, routing::get};
 use tower::ServiceExt;
-use tower_kube_auth::{ServiceAccountIdentity, verdict::Reason};
+use tower_kube_auth::{ServiceAccountIdentity, verdict::RejectReason};
 
 use crate::{
     leaks,
@@ -49,7 +49,7 @@ async fn both_extractors_behind_an_optional_layer() {
 
 #[tokio::test]
 async fn a_bad_token_never_becomes_nobody() {
-    let router = router().layer(Scripted::rejecting(Reason::Audience).authenticator().layer().optional());
+    let router = router().layer(Scripted::rejecting(RejectReason::Audience).authenticator().layer().optional());
     assert_eq!(send(router, "/optional", Some(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
 }
 
@@ -66,7 +66,7 @@ async fn without_the_layer_500_and_a_log_line_that_names_it() {
 #[tokio::test]
 async fn an_identity_of_an_outer_layer_does_not_survive_an_optional_inner_one() {
     let outer = Scripted::accepting().authenticator().layer();
-    let inner = Scripted::rejecting(Reason::Audience).authenticator().layer().optional();
+    let inner = Scripted::rejecting(RejectReason::Audience).authenticator().layer().optional();
     let router = router().layer(inner).layer(outer);
     assert_eq!(send(router, "/optional", Some(&token("a"))).await.body, "nobody");
 }

@@ -8,7 +8,7 @@ use tower_kube_auth::{
     audience::Audiences,
     error::VerifyErrorKind,
     testing::{Algorithm, Cluster, Endpoint, Fault},
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::scripted::{Service, bearer};
@@ -112,16 +112,16 @@ async fn a_key_that_is_hidden_from_discovery_is_refused_offline_and_accepted_by_
     cluster.hide_from_discovery(&cluster.signing_key());
     let offline =
         JwksVerifier::in_cluster(cluster.kube_client().unwrap()).unknown_key_cooldown(Duration::ZERO).build().unwrap();
-    assert_eq!(verify(&offline, &token(&cluster)).await, Verdict::Reject(Reason::UnknownKey));
+    assert_eq!(verify(&offline, &token(&cluster)).await, Verdict::Reject(RejectReason::UnknownKey));
     accepted(&TokenReviewVerifier::new(cluster.kube_client().unwrap()), &token(&cluster)).await;
 }
 
 #[tokio::test]
 async fn an_es384_cluster_where_that_is_allowed() {
-    let cluster = Cluster::builder().signing_algorithm(Algorithm::Es384).start().await.unwrap();
+    let cluster = Cluster::builder().signing_algorithm(Algorithm::ES384).start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     let by_default = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
-    assert_eq!(verify(&by_default, &token(&cluster)).await, Verdict::Reject(Reason::Algorithm));
+    assert_eq!(verify(&by_default, &token(&cluster)).await, Verdict::Reject(RejectReason::Algorithm));
     let allowed = [tower_kube_auth::verifier::jwks::Algorithm::ES384];
     let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).algorithms(allowed).build().unwrap();
     accepted(&verifier, &token(&cluster)).await;

@@ -8,7 +8,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use tower_kube_auth::{
     audience::Audiences,
     identity::{ServiceAccountIdentity, UserInfo},
-    verdict::{Acceptance, Reason, Verdict},
+    verdict::{Acceptance, RejectReason, Verdict},
 };
 
 use crate::scripted::{Answer, Scripted, Service, accept, bearer, token};
@@ -17,13 +17,13 @@ use crate::scripted::{Answer, Scripted, Service, accept, bearer, token};
 fn accepting_only(secret: &str) -> Scripted {
     let secret = secret.to_owned();
     Scripted::new(move |token| {
-        let verdict = if token == secret { accept() } else { Verdict::Reject(Reason::Signature) };
+        let verdict = if token == secret { accept() } else { Verdict::Reject(RejectReason::Signature) };
         async move { Ok(verdict) }
     })
 }
 
 fn verifiers() -> [Scripted; 3] {
-    [Scripted::rejecting(Reason::Signature), Scripted::failing(), accepting_only(&token("secret"))]
+    [Scripted::rejecting(RejectReason::Signature), Scripted::failing(), accepting_only(&token("secret"))]
 }
 
 fn in_a_runtime<F: Future>(future: F) -> F::Output {

@@ -113,7 +113,7 @@ async fn a_pause_that_the_verifier_asks_for_is_kept() {
 #[tokio::test]
 async fn a_token_that_is_about_to_expire_is_not_verified_anew() {
     let switch = Switch::new(Mood::Accepts);
-    let expiry = switch.hands.clock().wall() + Duration::from_secs(40);
+    let expiry = switch.clock.clock().wall() + Duration::from_secs(40);
     switch.set(Mood::AcceptsUntil(expiry));
     let service = Service::new(&switch.builder().build().unwrap());
     service.get(&token("a")).await;

@@ -23,7 +23,7 @@ use tower_kube_auth::{
     authenticator::AuthenticatorBuilder,
     error::{VerifyError, VerifyErrorKind},
     identity::UserInfo,
-    verdict::{Acceptance, Reason, Verdict},
+    verdict::{Acceptance, RejectReason, Verdict},
 };
 
 type Script = dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>> + Send>> + Send + Sync;
@@ -49,7 +49,7 @@ impl Scripted {
         Self::new(async |_| Ok(accept()))
     }
 
-    pub fn rejecting(reason: Reason) -> Self {
+    pub fn rejecting(reason: RejectReason) -> Self {
         Self::new(move |_| async move { Ok(Verdict::Reject(reason)) })
     }
 

@@ -150,9 +150,9 @@ async fn a_panicking_verifier_answers_503_and_the_next_call_works() {
 
 #[tokio::test]
 async fn a_verification_that_hangs_ends_at_its_time_limit_and_frees_the_key() {
-    let hands = ManualClock::new();
+    let clock = ManualClock::new();
     let (verifier, gate, entered) = gated();
-    let authenticator = verifier.builder().clock(hands.clock()).build().unwrap();
+    let authenticator = verifier.builder().clock(clock.clock()).build().unwrap();
     let text = token("a");
     let waiting = tokio::spawn({
         let (authenticator, text) = (authenticator.clone(), text.clone());
@@ -161,7 +161,7 @@ async fn a_verification_that_hangs_ends_at_its_time_limit_and_frees_the_key() {
     entered.notified().await;
     // The second poll, in the task of its own, sets the time limit.
     tokio::task::yield_now().await;
-    hands.advance(Duration::from_secs(15));
+    clock.advance(Duration::from_secs(15));
     assert_eq!(waiting.await.unwrap().unwrap_err().kind(), VerifyErrorKind::Timeout);
     gate.add_permits(1);
     assert!(authenticator.authenticate(BearerToken::parse(&text).unwrap()).await.is_ok());
@@ -170,9 +170,9 @@ async fn a_verification_that_hangs_ends_at_its_time_limit_and_frees_the_key() {
 
 #[tokio::test]
 async fn beyond_the_limit_in_flight_503_after_a_bounded_wait() {
-    let hands = ManualClock::new();
+    let clock = ManualClock::new();
     let (verifier, gate, entered) = gated();
-    let authenticator = verifier.builder().max_in_flight(1).clock(hands.clock()).build().unwrap();
+    let authenticator = verifier.builder().max_in_flight(1).clock(clock.clock()).build().unwrap();
     let service = Service::new(&authenticator);
     let spawn = |name: &str| {
         let (service, token) = (service.clone(), token(name));
@@ -183,7 +183,7 @@ async fn beyond_the_limit_in_flight_503_after_a_bounded_wait() {
     let second = spawn("second");
     while verifier.calls() < 1 || !second.is_finished() {
         tokio::task::yield_now().await;
-        hands.advance(Duration::from_millis(100));
+        clock.advance(Duration::from_millis(100));
     }
     assert_eq!(second.await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(verifier.calls(), 1, "the second token never reached the backend");

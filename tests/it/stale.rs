@@ -42,16 +42,16 @@ async fn it_is_served_until_the_grace_is_over_and_then_503() {
 #[tokio::test]
 async fn it_is_never_served_past_exp() {
     let switch = Switch::new(Mood::Accepts);
-    switch.set(Mood::AcceptsUntil(switch.hands.clock().wall() + Duration::from_secs(200)));
+    switch.set(Mood::AcceptsUntil(switch.clock.clock().wall() + Duration::from_secs(200)));
     let service = a_caller_past_the_ttl(&switch).await;
     switch.set(Mood::Fails);
     switch.advance(132.0);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "a second before");
     switch.advance(1.0);
     assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
-    switch.hands.jump_back(Duration::from_secs(3600));
+    switch.clock.jump_back(Duration::from_secs(3600));
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "by the clock as it is now");
-    switch.hands.jump_forward(Duration::from_secs(7200));
+    switch.clock.jump_forward(Duration::from_secs(7200));
     assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 

@@ -12,7 +12,7 @@ use tower_kube_auth::{
     error::{VerifyError, VerifyErrorKind},
     identity::UserInfo,
     testing::ManualClock,
-    verdict::{Acceptance, Reason, Verdict},
+    verdict::{Acceptance, RejectReason, Verdict},
 };
 
 use crate::scripted::Scripted;
@@ -35,7 +35,7 @@ pub struct Switch {
     mood: Arc<Mutex<Mood>>,
     go_on: Arc<Notify>,
     pub verifier: Scripted,
-    pub hands: ManualClock,
+    pub clock: ManualClock,
 }
 
 impl Switch {
@@ -52,7 +52,7 @@ impl Switch {
                 answer(mood, &token)
             }
         });
-        Self { mood, go_on, verifier, hands: ManualClock::new() }
+        Self { mood, go_on, verifier, clock: ManualClock::new() }
     }
 
     pub fn set(&self, mood: Mood) {
@@ -70,11 +70,11 @@ impl Switch {
     }
 
     pub fn builder(&self) -> AuthenticatorBuilder {
-        self.verifier.builder().clock(self.hands.clock())
+        self.verifier.builder().clock(self.clock.clock())
     }
 
     pub fn advance(&self, seconds: f64) {
-        self.hands.advance(Duration::from_secs_f64(seconds));
+        self.clock.advance(Duration::from_secs_f64(seconds));
     }
 }
 
@@ -83,7 +83,7 @@ fn answer(mood: Mood, token: &str) -> Result<Verdict, VerifyError> {
     match mood {
         Mood::Accepts => Ok(accept(token, None)),
         Mood::AcceptsUntil(expiry) => Ok(accept(token, Some(expiry))),
-        Mood::Rejects => Ok(Verdict::Reject(Reason::Unauthenticated)),
+        Mood::Rejects => Ok(Verdict::Reject(RejectReason::Unauthenticated)),
         Mood::Fails | Mood::Hangs => Err(down()),
         Mood::FailsWithPause(pause) => Err(down().with_retry_after(pause)),
     }

@@ -152,7 +152,7 @@ impl futures_core::Stream for Chunks {
 async fn a_body_without_a_default_works_with_a_hook() {
     #[derive(Debug, PartialEq)]
     struct NoDefault(&'static str);
-    let layer = Scripted::accepting().authenticator().layer().map_refusal(
+    let layer = Scripted::accepting().authenticator().layer().map_rejection_response(
         |response: Response<()>, _: &tower_kube_auth::server::Rejection| response.map(|()| NoDefault("no")),
     );
     let inner = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(NoDefault("yes"))));

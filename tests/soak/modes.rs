@@ -95,7 +95,7 @@ impl Mode {
             caller.username().to_owned()
         }
         let layer = builder.audience(AUDIENCE).build()?.layer();
-        let layer = layer.map_refusal(|response: Response<()>, rejection: &Rejection| {
+        let layer = layer.map_rejection_response(|response: Response<()>, rejection: &Rejection| {
             response.map(|()| Body::from(rejection.to_string()))
         });
         Ok(Self { router: Router::new().route("/", get(whoami)).layer(layer), ..self })

@@ -61,7 +61,7 @@ impl World {
             scene,
             population: Arc::default(),
             oracle: Arc::default(),
-            stranger: SigningKey::generate(Algorithm::Rs256)?,
+            stranger: SigningKey::generate(Algorithm::RS256)?,
             state: Mutex::new(State { keys: vec![key], pods: Vec::new() }),
             events: Events::default(),
         };

@@ -16,7 +16,7 @@ pub struct Issuer {
 
 impl Issuer {
     pub async fn start() -> Self {
-        let key = SigningKey::generate(Algorithm::Rs256).expect("random numbers");
+        let key = SigningKey::generate(Algorithm::RS256).expect("random numbers");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let jwks = json!({"keys": [key.jwk()]});
@@ -74,7 +74,7 @@ impl Issuer {
             claims[name] = value;
             self.token(claims)
         };
-        let stranger = SigningKey::generate(Algorithm::Rs256).expect("random numbers");
+        let stranger = SigningKey::generate(Algorithm::RS256).expect("random numbers");
         [
             ("a stranger's signature", stranger.sign(&self.key.header(), &self.claims(1))),
             ("another audience", with("aud", json!(["other"]))),

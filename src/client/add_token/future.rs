@@ -85,7 +85,7 @@ where
                     if let Some(Sent { source, token }) = sent.take()
                         && is_refusal(&response)
                     {
-                        source.forget(&token);
+                        source.invalidate(&token);
                     }
                     return Poll::Ready(Ok(response));
                 }

@@ -16,7 +16,7 @@ use crate::client::{TokenSource, source::SharedSource};
 /// - The header is marked [sensitive](http::HeaderValue::is_sensitive). An `Authorization` header that the request has
 ///   already stays, and no token is asked for.
 /// - Only requests to the given origins get the token; all others go out without one.
-/// - A 401, or gRPC's `UNAUTHENTICATED`, makes the source [forget](TokenSource::forget) that token, so that the next
+/// - A 401, or gRPC's `UNAUTHENTICATED`, makes the source [forget](TokenSource::invalidate) that token, so that the next
 ///   request gets another one. The request itself is not made again: whether that is safe only its sender knows.
 /// - Without a token the request is not made; the error can be downcast to [`TokenError`](crate::client::TokenError).
 ///

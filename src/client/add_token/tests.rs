@@ -33,7 +33,7 @@ impl TokenSource for Scripted {
         Ok(Token::new(format!("token-{}", state.forgotten.len() + 1)).unwrap())
     }
 
-    fn forget(&self, token: &Token) {
+    fn invalidate(&self, token: &Token) {
         self.0.lock().unwrap().forgotten.push(token.expose_secret().to_owned());
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Token, TokenError, TokenErrorKind, TokenSource,
-    keeper::{Fetch, Fetched, Keeper, schedule},
+    refresher::{Fetch, Fetched, Refresher, backoff},
 };
 use crate::{clock::Clock, inspect::UnverifiedToken};
 
@@ -29,7 +29,7 @@ pub(super) const STANDARD_MOUNT: &str = "/var/run/secrets/kubernetes.io/servicea
 /// from memory. White space around the token is trimmed; a file that is empty or has no JWT in it is refused.
 ///
 /// When the file cannot be read, the last good token is handed out until it expires; reading is tried again after
-/// 1 s, then at growing intervals of up to 10 s. After a 401 ([`forget`](TokenSource::forget)) it is read again at once.
+/// 1 s, then at growing intervals of up to 10 s. After a 401 ([`invalidate`](TokenSource::invalidate)) it is read again at once.
 ///
 /// The background task starts with the first call of [`token`](TokenSource::token), which must be inside a Tokio runtime, and ends
 /// when the last clone of the source is dropped.
@@ -52,7 +52,7 @@ pub(super) const STANDARD_MOUNT: &str = "/var/run/secrets/kubernetes.io/servicea
 ///
 /// [projected volume]: https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#launch-a-pod-using-service-account-token-projection
 #[derive(Clone)]
-pub struct ProjectedToken(Keeper<TokenFile>);
+pub struct ProjectedToken(Refresher<TokenFile>);
 
 impl ProjectedToken {
     /// The token in the file `path`: the `path` of the volume's `serviceAccountToken` source below its mount.
@@ -73,7 +73,7 @@ impl ProjectedToken {
     }
 
     fn with(path: PathBuf, clock: Clock, read: Arc<Read>) -> Self {
-        Self(Keeper::new(TokenFile { path, read, clock: clock.clone() }, clock))
+        Self(Refresher::new(TokenFile { path, read, clock: clock.clone() }, clock))
     }
 }
 
@@ -97,8 +97,8 @@ impl TokenSource for ProjectedToken {
         self.0.token().await
     }
 
-    fn forget(&self, token: &Token) {
-        self.0.forget(token);
+    fn invalidate(&self, token: &Token) {
+        self.0.invalidate(token);
     }
 }
 
@@ -135,6 +135,6 @@ impl Fetch for TokenFile {
         }
         let now = self.clock.wall();
         let life = token.expires_at().map(|expiry| expiry.duration_since(now).unwrap_or_default());
-        Ok(Fetched { token, next: schedule::reread_after(life, fastrand::f64()) })
+        Ok(Fetched { token, next: backoff::reread_after(life, fastrand::f64()) })
     }
 }

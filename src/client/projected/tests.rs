@@ -64,37 +64,37 @@ async fn secret(source: &ProjectedToken) -> String {
 
 /// Moves the clock and lets the background task read, on its other thread, as often as it has reason to: tokio's paused
 /// time does not move while a thread is reading or a task can run.
-async fn advance(hands: &ManualClock, duration: Duration, disk: &Disk, reads: u32) {
-    hands.advance(duration);
+async fn advance(clock: &ManualClock, duration: Duration, disk: &Disk, reads: u32) {
+    clock.advance(duration);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(disk.reads(), reads);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_file_is_re_read_every_minute_and_not_once_a_request() {
-    let hands = ManualClock::new();
-    let end = hands.clock().wall() + MINUTE * 60;
+    let clock = ManualClock::new();
+    let end = clock.clock().wall() + MINUTE * 60;
     let disk = Disk::with(&jwt("first", end));
-    let source = disk.source(hands.clock());
+    let source = disk.source(clock.clock());
     for minute in 0..5 {
         for _ in 0..10_000 {
             secret(&source).await;
         }
         assert_eq!(disk.reads(), minute + 1, "zero I/O between refreshes");
         disk.write(jwt(&format!("after-{minute}"), end));
-        advance(&hands, MINUTE, &disk, minute + 2).await;
+        advance(&clock, MINUTE, &disk, minute + 2).await;
         assert_eq!(secret(&source).await, jwt(&format!("after-{minute}"), end));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_file_is_re_read_on_half_of_the_remaining_life() {
-    let hands = ManualClock::new();
-    let disk = Disk::with(&jwt("short", hands.clock().wall() + Duration::from_secs(41)));
-    let source = disk.source(hands.clock());
+    let clock = ManualClock::new();
+    let disk = Disk::with(&jwt("short", clock.clock().wall() + Duration::from_secs(41)));
+    let source = disk.source(clock.clock());
     secret(&source).await;
-    advance(&hands, Duration::from_secs(18), &disk, 1).await;
-    advance(&hands, Duration::from_secs(3), &disk, 2).await;
+    advance(&clock, Duration::from_secs(18), &disk, 1).await;
+    advance(&clock, Duration::from_secs(3), &disk, 2).await;
     drop(source);
 }
 
@@ -144,59 +144,59 @@ async fn a_file_that_cannot_be_read_is_an_error_that_says_what_to_do() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_re_read_keeps_the_last_token_until_it_expires() {
     for bad in [Err(ErrorKind::NotFound), Ok(""), Ok("junk")] {
-        let hands = ManualClock::new();
-        let token = jwt("good", hands.clock().wall() + MINUTE * 3);
+        let clock = ManualClock::new();
+        let token = jwt("good", clock.clock().wall() + MINUTE * 3);
         let disk = Disk::with(&token);
-        let source = disk.source(hands.clock());
+        let source = disk.source(clock.clock());
         secret(&source).await;
         match bad {
             Err(error) => disk.break_with(error),
             Ok(content) => disk.write(content),
         }
-        advance(&hands, MINUTE, &disk, 2).await;
+        advance(&clock, MINUTE, &disk, 2).await;
         assert_eq!(secret(&source).await, token);
-        advance(&hands, MINUTE, &disk, 3).await;
+        advance(&clock, MINUTE, &disk, 3).await;
         assert_eq!(secret(&source).await, token);
-        advance(&hands, MINUTE + Duration::from_secs(1), &disk, 4).await;
+        advance(&clock, MINUTE + Duration::from_secs(1), &disk, 4).await;
         let error = source.token().await.unwrap_err();
         assert!(matches!(error.kind(), TokenErrorKind::Unreadable | TokenErrorKind::Malformed), "{error}");
 
-        disk.write(jwt("new", hands.clock().wall() + MINUTE * 3));
-        advance(&hands, MINUTE, &disk, 5).await;
+        disk.write(jwt("new", clock.clock().wall() + MINUTE * 3));
+        advance(&clock, MINUTE, &disk, 5).await;
         assert_eq!(secret(&source).await, *disk.content.lock().unwrap().as_ref().unwrap());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_file_with_an_expired_token_is_an_error_and_the_token_is_not_handed_out() {
-    let hands = ManualClock::new();
-    let disk = Disk::with(&jwt("old", hands.clock().wall()));
-    let error = disk.source(hands.clock()).token().await.unwrap_err();
+    let clock = ManualClock::new();
+    let disk = Disk::with(&jwt("old", clock.clock().wall()));
+    let error = disk.source(clock.clock()).token().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Expired);
     assert!(error.to_string().contains("/mount/token"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_401_makes_the_file_be_read_again() {
-    let hands = ManualClock::new();
-    let end = hands.clock().wall() + MINUTE * 60;
+    let clock = ManualClock::new();
+    let end = clock.clock().wall() + MINUTE * 60;
     let disk = Disk::with(&jwt("first", end));
-    let source = disk.source(hands.clock());
+    let source = disk.source(clock.clock());
     let first = source.token().await.unwrap();
     disk.write(jwt("second", end));
     assert_eq!(secret(&source).await, jwt("first", end));
-    source.forget(&first);
+    source.invalidate(&first);
     assert_eq!(secret(&source).await, jwt("second", end));
     assert_eq!(disk.reads(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_without_expiry_is_re_read_every_minute_too() {
-    let hands = ManualClock::new();
+    let clock = ManualClock::new();
     let disk = Disk::with("e30.e30.c2ln");
-    let source = disk.source(hands.clock());
+    let source = disk.source(clock.clock());
     assert_eq!(source.token().await.unwrap().expires_at(), None);
-    advance(&hands, MINUTE, &disk, 2).await;
+    advance(&clock, MINUTE, &disk, 2).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api_server::ApiServer,
     audience::{Audiences, InvalidAudiences},
-    client::{keeper::Keeper, projected},
+    client::{projected, refresher::Refresher},
     clock::Clock,
     identity::Username,
 };
@@ -130,30 +130,30 @@ impl TokenRequestBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidTokenRequest`], which names the option and what is wrong with it.
-    pub fn build(mut self) -> Result<TokenRequestSource, InvalidTokenRequest> {
+    /// [`TokenRequestBuildError`], which names the option and what is wrong with it.
+    pub fn build(mut self) -> Result<TokenRequestSource, TokenRequestBuildError> {
         let audiences = match (self.for_api_server, self.audiences.is_empty()) {
             (true, true) => Vec::new(),
-            (true, false) => return Err(InvalidTokenRequest::ApiServerAndOtherAudiences),
+            (true, false) => return Err(TokenRequestBuildError::ApiServerAndOtherAudiences),
             (false, _) => {
-                let audiences = Audiences::new(&self.audiences).map_err(InvalidTokenRequest::Audiences)?;
+                let audiences = Audiences::new(&self.audiences).map_err(TokenRequestBuildError::Audiences)?;
                 audiences.required().unwrap_or_default().to_vec()
             }
         };
         let seconds = self.life.as_secs();
         if !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&seconds) {
-            return Err(InvalidTokenRequest::Lifetime(self.life));
+            return Err(TokenRequestBuildError::Lifetime(self.life));
         }
         let Subject { namespace, name, .. } = &self.subject;
         if let Some(namespace) = namespace.as_deref().filter(|namespace| Username::new(namespace, "x").is_none()) {
-            return Err(InvalidTokenRequest::Namespace(namespace.to_owned()));
+            return Err(TokenRequestBuildError::Namespace(namespace.to_owned()));
         }
         if let Some(name) = name.as_deref().filter(|name| Username::new("x", name).is_none()) {
-            return Err(InvalidTokenRequest::ServiceAccount(name.to_owned()));
+            return Err(TokenRequestBuildError::ServiceAccount(name.to_owned()));
         }
         self.api_server.clock = self.clock.clone();
         let request = Request::new(self.api_server, audiences, seconds, self.subject, self.clock.clone());
-        Ok(TokenRequestSource(Keeper::new(request, self.clock)))
+        Ok(TokenRequestSource(Refresher::new(request, self.clock)))
     }
 
     #[cfg(test)]
@@ -168,16 +168,16 @@ impl TokenRequestBuilder {
 /// ```
 /// # fn example(client: kube::Client) {
 /// use std::time::Duration;
-/// use tower_kube_auth::client::{InvalidTokenRequest, TokenRequestSource};
+/// use tower_kube_auth::client::{TokenRequestBuildError, TokenRequestSource};
 ///
 /// let minute = Duration::from_secs(60);
 /// let refused = TokenRequestSource::builder(client).audience("orders").expires_in(minute).build().unwrap_err();
-/// assert_eq!(refused, InvalidTokenRequest::Lifetime(minute));
+/// assert_eq!(refused, TokenRequestBuildError::Lifetime(minute));
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum InvalidTokenRequest {
+pub enum TokenRequestBuildError {
     /// The audiences are missing or unusable.
     Audiences(InvalidAudiences),
     /// Audiences are given, and `dangerous_api_server_audience` too.
@@ -190,7 +190,7 @@ pub enum InvalidTokenRequest {
     ServiceAccount(String),
 }
 
-impl fmt::Display for InvalidTokenRequest {
+impl fmt::Display for TokenRequestBuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Audiences(InvalidAudiences::None) => {
@@ -212,4 +212,4 @@ impl fmt::Display for InvalidTokenRequest {
     }
 }
 
-impl std::error::Error for InvalidTokenRequest {}
+impl std::error::Error for TokenRequestBuildError {}

@@ -12,10 +12,10 @@ use std::fmt;
 
 use kube::Client;
 
-use super::{Token, TokenError, TokenSource, keeper::Keeper};
+use super::{Token, TokenError, TokenSource, refresher::Refresher};
 use request::Request;
 
-pub use builder::{InvalidTokenRequest, TokenRequestBuilder};
+pub use builder::{TokenRequestBuildError, TokenRequestBuilder};
 pub use subject::BoundObjectRef;
 
 /// Asks the API server for a token of a ServiceAccount ([TokenRequest]), and for the next one in time.
@@ -32,7 +32,7 @@ pub use subject::BoundObjectRef;
 /// When a request fails, the old token is handed out until it expires, and another request is made after 1 s, then at growing
 /// intervals of up to 30 s. (Within each, 429, 5xx and broken connections are tried again, up to five times in
 /// [10 s](TokenRequestBuilder::timeout). `kube::Client` has a retry of its own by default, which multiplies the calls;
-/// `Config::default_retry = false` leaves the matter to this source.) After a 401 ([`forget`](TokenSource::forget)) a new token is requested at once, but no more
+/// `Config::default_retry = false` leaves the matter to this source.) After a 401 ([`invalidate`](TokenSource::invalidate)) a new token is requested at once, but no more
 /// often than every 10 s. The task starts with the first call of [`token`](TokenSource::token), which must be inside a
 /// Tokio runtime, and ends when the last clone is dropped.
 ///
@@ -59,7 +59,7 @@ pub use subject::BoundObjectRef;
 ///
 /// [TokenRequest]: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/
 #[derive(Clone)]
-pub struct TokenRequestSource(Keeper<Request>);
+pub struct TokenRequestSource(Refresher<Request>);
 
 impl TokenRequestSource {
     /// Requests tokens from the API server of `client`.
@@ -77,8 +77,8 @@ impl TokenSource for TokenRequestSource {
         self.0.token().await
     }
 
-    fn forget(&self, token: &Token) {
-        self.0.forget(token);
+    fn invalidate(&self, token: &Token) {
+        self.0.invalidate(token);
     }
 }
 

@@ -12,13 +12,13 @@ use tokio::sync::OnceCell;
 use super::subject::{Resolved, Subject};
 use crate::{
     api_server::{ApiServer, CallError, Purpose},
+    api_types::{TokenRequest, TokenRequestResponse, TokenRequestSpec},
     client::{
         Token, TokenError, TokenErrorKind,
-        keeper::{Fetch, Fetched, schedule},
+        refresher::{Fetch, Fetched, backoff},
     },
     clock::Clock,
     error::VerifyErrorKind,
-    wire::{TokenRequest, TokenRequestResponse, TokenRequestSpec},
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ impl Request {
         // Where our clock is behind the server's, the timestamp alone would make the life seem longer than it is.
         let life = answer.spec.expiration_seconds.map_or(left, |granted| left.min(Duration::from_secs(granted)));
         let expiry = now.checked_add(life).map_or(expiry, |end| end.min(expiry));
-        Ok(Fetched { token: token.with_expiry(expiry), next: schedule::refresh_after(life, fastrand::f64()) })
+        Ok(Fetched { token: token.with_expiry(expiry), next: backoff::refresh_after(life, fastrand::f64()) })
     }
 }
 

@@ -13,7 +13,7 @@ const HOUR: u64 = 60 * MINUTE;
 const SPAN: u64 = 10_000 * HOUR;
 
 struct Soak {
-    hands: ManualClock,
+    clock: ManualClock,
     fake: FakeApiServer,
     source: TokenRequestSource,
     elapsed: u64,
@@ -21,16 +21,16 @@ struct Soak {
 
 impl Soak {
     fn with_life(seconds: u64) -> Self {
-        let hands = ManualClock::new();
-        let fake = FakeApiServer::new(&hands.clock());
+        let clock = ManualClock::new();
+        let fake = FakeApiServer::new(&clock.clock());
         let builder = fake.builder().namespace("shop").service_account("checkout").audience("orders");
         let source = builder.expires_in(Duration::from_secs(seconds)).build().unwrap();
-        Self { hands, fake, source, elapsed: 0 }
+        Self { clock, fake, source, elapsed: 0 }
     }
 
     async fn advance(&mut self, seconds: u64) {
         self.elapsed += seconds;
-        self.hands.advance(Duration::from_secs(seconds));
+        self.clock.advance(Duration::from_secs(seconds));
         for _ in 0..6 {
             tokio::task::yield_now().await;
         }
@@ -39,7 +39,7 @@ impl Soak {
     /// A token, which must be good now, however the source came by it.
     async fn token(&self) -> Option<String> {
         let token = self.source.token().await.ok()?;
-        let (now, expiry) = (self.hands.clock().wall(), token.expires_at().unwrap());
+        let (now, expiry) = (self.clock.clock().wall(), token.expires_at().unwrap());
         assert!(now < expiry, "an expired token was handed out after {} s", self.elapsed);
         Some(token.expose_secret().to_owned())
     }

@@ -5,13 +5,13 @@ use std::{borrow::Cow, fmt, path::PathBuf, sync::Arc};
 use serde_json::Value;
 
 use crate::{
+    api_types::ObjectRef,
     client::{
         TokenError, TokenErrorKind,
         projected::{Read, in_background},
     },
     identity::Username,
     inspect::UnverifiedToken,
-    wire::ObjectRef,
 };
 
 /// An object that a token is bound to: when it is gone, the token is refused (`boundObjectRef`).

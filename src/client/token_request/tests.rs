@@ -107,8 +107,8 @@ async fn secret(source: &TokenRequestSource) -> String {
 }
 
 /// Moves the clock and lets every task do what it can.
-async fn advance(hands: &ManualClock, duration: Duration) {
-    hands.advance(duration);
+async fn advance(clock: &ManualClock, duration: Duration) {
+    clock.advance(duration);
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
@@ -138,7 +138,7 @@ async fn expiration_seconds_below_600_or_above_2_to_the_32_are_refused_before_th
         let built = orders(&fake).expires_in(Duration::from_secs(seconds)).build();
         assert_eq!(built.is_ok(), good, "{seconds}");
         if let Err(error) = built {
-            assert_eq!(error, InvalidTokenRequest::Lifetime(Duration::from_secs(seconds)));
+            assert_eq!(error, TokenRequestBuildError::Lifetime(Duration::from_secs(seconds)));
         }
     }
     assert_eq!(fake.calls(), 0);
@@ -147,12 +147,12 @@ async fn expiration_seconds_below_600_or_above_2_to_the_32_are_refused_before_th
 #[tokio::test]
 async fn without_an_audience_it_is_not_built() {
     let fake = FakeApiServer::new(&Clock::system());
-    let none = InvalidTokenRequest::Audiences(InvalidAudiences::None);
+    let none = TokenRequestBuildError::Audiences(InvalidAudiences::None);
     assert_eq!(fake.builder().build().unwrap_err(), none);
-    let empty = InvalidTokenRequest::Audiences(InvalidAudiences::Empty);
+    let empty = TokenRequestBuildError::Audiences(InvalidAudiences::Empty);
     assert_eq!(fake.builder().audience("").build().unwrap_err(), empty);
     let both = fake.builder().audience("a").dangerous_api_server_audience().build().unwrap_err();
-    assert_eq!(both, InvalidTokenRequest::ApiServerAndOtherAudiences);
+    assert_eq!(both, TokenRequestBuildError::ApiServerAndOtherAudiences);
 }
 
 #[tokio::test]
@@ -166,40 +166,40 @@ async fn names_that_would_change_the_path_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_refreshed_at_80_percent_by_one_request_and_none_in_between() {
-    let hands = ManualClock::new();
-    let fake = FakeApiServer::new(&hands.clock());
+    let clock = ManualClock::new();
+    let fake = FakeApiServer::new(&clock.clock());
     let source = orders(&fake).build().unwrap();
     for window in 1..=5 {
         for _ in 0..1000 {
             assert_eq!(secret(&source).await, format!("token-{window}"));
         }
         assert_eq!(fake.calls(), window);
-        advance(&hands, HOUR.mul_f64(0.75)).await;
+        advance(&clock, HOUR.mul_f64(0.75)).await;
         assert_eq!(fake.calls(), window, "not yet");
-        advance(&hands, HOUR.mul_f64(0.051)).await;
+        advance(&clock, HOUR.mul_f64(0.051)).await;
         assert_eq!(fake.calls(), window + 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_refreshed_after_24_hours_even_if_it_lives_for_a_year() {
-    let hands = ManualClock::new();
-    let fake = FakeApiServer::new(&hands.clock());
+    let clock = ManualClock::new();
+    let fake = FakeApiServer::new(&clock.clock());
     let source = orders(&fake).expires_in(HOUR * 24 * 365).build().unwrap();
     secret(&source).await;
-    advance(&hands, HOUR * 22).await;
+    advance(&clock, HOUR * 22).await;
     assert_eq!(fake.calls(), 1);
-    advance(&hands, HOUR * 2).await;
+    advance(&clock, HOUR * 2).await;
     assert_eq!(fake.calls(), 2);
 }
 
 /// The API server writes a year into `exp` of the 3607 s token, and the truth into `status.expirationTimestamp`.
 #[tokio::test(start_paused = true)]
 async fn the_trap_of_3607_seconds_life_is_counted_from_the_status_and_not_from_exp() {
-    let hands = ManualClock::new();
-    let fake = FakeApiServer::new(&hands.clock());
+    let clock = ManualClock::new();
+    let fake = FakeApiServer::new(&clock.clock());
     let source = orders(&fake).expires_in(Duration::from_secs(3607)).build().unwrap();
-    let now = hands.clock().wall();
+    let now = clock.clock().wall();
     let in_a_year = (now + HOUR * 24 * 365).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let claims = URL_SAFE_NO_PAD.encode(json!({ "exp": in_a_year }).to_string());
     fake.answer_with(
@@ -209,51 +209,51 @@ async fn the_trap_of_3607_seconds_life_is_counted_from_the_status_and_not_from_e
     let token = source.token().await.unwrap();
     let left = token.expires_at().unwrap().duration_since(now).unwrap();
     assert!((3606..=3607).contains(&left.as_secs()), "{left:?}");
-    advance(&hands, HOUR.mul_f64(0.81)).await;
+    advance(&clock, HOUR.mul_f64(0.81)).await;
     assert_eq!(fake.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_server_may_shorten_the_life() {
-    let hands = ManualClock::new();
-    let fake = FakeApiServer::new(&hands.clock());
+    let clock = ManualClock::new();
+    let fake = FakeApiServer::new(&clock.clock());
     let source = orders(&fake).expires_in(HOUR * 24).build().unwrap();
-    fake.answer_with(StatusCode::CREATED, granted("short", 3600, hands.clock().wall() + HOUR));
+    fake.answer_with(StatusCode::CREATED, granted("short", 3600, clock.clock().wall() + HOUR));
     secret(&source).await;
-    advance(&hands, HOUR.mul_f64(0.81)).await;
+    advance(&clock, HOUR.mul_f64(0.81)).await;
     assert_eq!(fake.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_behind_the_servers_does_not_make_the_life_longer() {
-    let hands = ManualClock::new();
-    let fake = FakeApiServer::new(&hands.clock());
+    let clock = ManualClock::new();
+    let fake = FakeApiServer::new(&clock.clock());
     let source = orders(&fake).build().unwrap();
     // By the server's clock it ends in an hour; ours is three hours behind.
-    let end = hands.clock().wall() + HOUR * 4;
+    let end = clock.clock().wall() + HOUR * 4;
     fake.answer_with(StatusCode::CREATED, granted("token", 3600, end));
     let token = source.token().await.unwrap();
-    assert!(token.expires_at().unwrap() <= hands.clock().wall() + HOUR);
-    advance(&hands, HOUR.mul_f64(0.81)).await;
+    assert!(token.expires_at().unwrap() <= clock.clock().wall() + HOUR);
+    advance(&clock, HOUR.mul_f64(0.81)).await;
     assert_eq!(fake.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn on_failure_the_old_token_is_kept_until_it_expires() {
-    let hands = ManualClock::new();
-    let fake = FakeApiServer::new(&hands.clock());
+    let clock = ManualClock::new();
+    let fake = FakeApiServer::new(&clock.clock());
     let source = orders(&fake).build().unwrap();
     secret(&source).await;
     fake.answer_with(StatusCode::FORBIDDEN, json!({}));
     for _ in 0..59 {
-        advance(&hands, HOUR / 60).await;
+        advance(&clock, HOUR / 60).await;
         assert_eq!(secret(&source).await, "token-1");
     }
     assert!(fake.calls() <= 16, "{}", fake.calls());
-    advance(&hands, HOUR / 60).await;
+    advance(&clock, HOUR / 60).await;
     assert_eq!(source.token().await.unwrap_err().kind(), TokenErrorKind::Forbidden);
     fake.answer_rightly();
-    advance(&hands, HOUR / 60).await;
+    advance(&clock, HOUR / 60).await;
     assert!(secret(&source).await.starts_with("token-"));
 }
 
@@ -284,13 +284,13 @@ async fn each_refusal_has_its_kind_and_the_servers_words() {
         (500, TokenErrorKind::Unavailable, 5),
     ];
     for (status, kind, calls) in cases {
-        let hands = ManualClock::new();
-        let fake = FakeApiServer::new(&hands.clock());
+        let clock = ManualClock::new();
+        let fake = FakeApiServer::new(&clock.clock());
         fake.answer_with(StatusCode::from_u16(status).unwrap(), json!({ "message": "the server's words" }));
         let source = orders(&fake).build().unwrap();
         let asking = tokio::spawn(async move { source.token().await });
         while !asking.is_finished() {
-            advance(&hands, Duration::from_millis(100)).await;
+            advance(&clock, Duration::from_millis(100)).await;
         }
         let error = asking.await.unwrap().unwrap_err();
         assert_eq!((error.kind(), fake.calls()), (kind, calls), "{status}");
@@ -300,20 +300,20 @@ async fn each_refusal_has_its_kind_and_the_servers_words() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_without_a_usable_token_is_an_error() {
-    let hands = ManualClock::new();
-    let end = hands.clock().wall() + HOUR;
+    let clock = ManualClock::new();
+    let end = clock.clock().wall() + HOUR;
     let mut no_time = granted("secret-token", 3600, end);
     no_time["status"]["expirationTimestamp"] = json!("tomorrow");
     for body in [json!({}), json!([]), json!({ "status": null }), granted("", 1, end), granted("a b", 1, end), no_time]
     {
-        let fake = FakeApiServer::new(&hands.clock());
+        let fake = FakeApiServer::new(&clock.clock());
         fake.answer_with(StatusCode::CREATED, body);
         let error = orders(&fake).build().unwrap().token().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
         assert!(!format!("{error:?}").contains("secret-token"));
     }
-    let fake = FakeApiServer::new(&hands.clock());
-    fake.answer_with(StatusCode::CREATED, granted("late", 3600, hands.clock().wall() - HOUR));
+    let fake = FakeApiServer::new(&clock.clock());
+    fake.answer_with(StatusCode::CREATED, granted("late", 3600, clock.clock().wall() - HOUR));
     let error = orders(&fake).build().unwrap().token().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Expired);
 }

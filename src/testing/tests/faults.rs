@@ -53,8 +53,8 @@ async fn a_cut_connection_is_cut_in_the_middle_of_the_body() {
 
 #[tokio::test]
 async fn a_delay_is_over_when_the_clock_says_so() {
-    let hands = ManualClock::new();
-    let cluster = std::sync::Arc::new(with(Cluster::builder().clock(hands.clock())).await);
+    let clock = ManualClock::new();
+    let cluster = std::sync::Arc::new(with(Cluster::builder().clock(clock.clock())).await);
     cluster.set_fault(Endpoint::TokenReview, Fault::Delay(Duration::from_secs(5)));
     let asking = tokio::spawn({
         let cluster = cluster.clone();
@@ -62,10 +62,10 @@ async fn a_delay_is_over_when_the_clock_says_so() {
     });
     cluster.wait_for_calls(Endpoint::TokenReview, 1).await;
     assert!(!asking.is_finished());
-    hands.advance(Duration::from_secs(5));
+    clock.advance(Duration::from_secs(5));
     // The clock may have been moved before the request looked at it.
     while !asking.is_finished() {
-        hands.advance(Duration::from_secs(5));
+        clock.advance(Duration::from_secs(5));
         tokio::task::yield_now().await;
     }
     asking.await.unwrap().unwrap();

@@ -1,8 +1,8 @@
 //! The cluster as its users see it: mostly through a `kube` client, over TLS.
 
-mod access;
 mod faults;
 mod objects;
+mod rbac;
 mod server;
 mod token_request;
 mod token_review;

@@ -5,7 +5,7 @@ use super::{super::*, *};
 
 #[tokio::test]
 async fn discovery_is_what_kubernetes_publishes() {
-    let cluster = with(Cluster::builder().signing_algorithm(Algorithm::Es256)).await;
+    let cluster = with(Cluster::builder().signing_algorithm(Algorithm::ES256)).await;
     let client = cluster.kube_client().unwrap();
     let document: Value = client.request(get("/.well-known/openid-configuration")).await.unwrap();
     assert_eq!(

@@ -23,8 +23,8 @@ fn refused(result: Result<Value, kube::Error>) -> (u16, String, String) {
 
 #[tokio::test]
 async fn a_token_says_what_kubernetes_would_say() {
-    let hands = ManualClock::new();
-    let cluster = with(Cluster::builder().clock(hands.clock())).await;
+    let clock = ManualClock::new();
+    let cluster = with(Cluster::builder().clock(clock.clock())).await;
     let pod = cluster.create_pod_on_node("team-a", "robot-0", "robot", "node-1");
     let account = cluster.create_service_account("team-a", "robot");
     let issued = request(&cluster, bound("Pod", "robot-0", Some(&pod))).await.unwrap();

@@ -46,16 +46,16 @@ async fn a_token_is_for_its_audiences_only() {
 
 #[tokio::test]
 async fn times_are_judged_by_the_injected_clock_with_a_minute_of_leeway() {
-    let hands = ManualClock::new();
-    let cluster = with(Cluster::builder().clock(hands.clock())).await;
+    let clock = ManualClock::new();
+    let cluster = with(Cluster::builder().clock(clock.clock())).await;
     let token = cluster.token("team-a", "robot").audience("x").expires_in(Duration::from_secs(600)).issue().unwrap();
-    hands.advance(Duration::from_secs(659));
+    clock.advance(Duration::from_secs(659));
     assert!(is_good(&cluster, &token));
-    hands.advance(Duration::from_secs(2));
+    clock.advance(Duration::from_secs(2));
     assert_eq!(refusal(&cluster, &token), "[invalid bearer token, service account token has expired]");
-    hands.jump_back(Duration::from_secs(661 + 59));
+    clock.jump_back(Duration::from_secs(661 + 59));
     assert!(is_good(&cluster, &token), "not valid before, but within the leeway");
-    hands.jump_back(Duration::from_secs(3));
+    clock.jump_back(Duration::from_secs(3));
     assert_eq!(refusal(&cluster, &token), "[invalid bearer token, service account token is not valid yet]");
 }
 
@@ -105,7 +105,7 @@ async fn what_the_cluster_did_not_sign_is_refused() {
     let good = cluster.mint(&claims);
     let parts: Vec<&str> = good.split('.').collect();
     let [header, payload, signature] = parts.as_slice() else { panic!() };
-    let stranger = SigningKey::generate(Algorithm::Rs256).unwrap();
+    let stranger = SigningKey::generate(Algorithm::RS256).unwrap();
     let lying = json!({"alg": "HS256", "kid": key.kid()});
     let bad = [
         ("another key under our kid", stranger.sign(&key.header(), &claims)),
@@ -187,8 +187,8 @@ async fn a_token_ends_with_what_it_is_bound_to() {
 /// `DeletionTimestamp.Before(now - leeway)`: a minute of grace, to the second.
 #[tokio::test]
 async fn a_pod_marked_for_deletion_is_gone_a_minute_later() {
-    let hands = ManualClock::new();
-    let cluster = with(Cluster::builder().clock(hands.clock())).await;
+    let clock = ManualClock::new();
+    let cluster = with(Cluster::builder().clock(clock.clock())).await;
     cluster.create_pod_on_node("team-a", "robot-0", "robot", "node-1");
     let token = cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-0").issue().unwrap();
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> =
@@ -196,9 +196,9 @@ async fn a_pod_marked_for_deletion_is_gone_a_minute_later() {
     let grace = kube::api::DeleteParams { grace_period_seconds: Some(10), ..Default::default() };
     pods.delete("robot-0", &grace).await.unwrap();
     assert!(pods.get("robot-0").await.unwrap().metadata.deletion_timestamp.is_some(), "nothing runs here that ends it");
-    hands.advance(Duration::from_secs(10 + 59));
+    clock.advance(Duration::from_secs(10 + 59));
     assert!(is_good(&cluster, &token));
-    hands.advance(Duration::from_secs(2));
+    clock.advance(Duration::from_secs(2));
     assert!(!is_good(&cluster, &token));
 }
 
@@ -242,8 +242,8 @@ async fn legacy_tokens_last_as_long_as_their_secret() {
 async fn a_rotation_keeps_old_tokens_good_until_its_last_step() {
     let cluster = cluster().await;
     let old = cluster.mint(&claims(&cluster));
-    let new = cluster.add_key(Algorithm::Es384).unwrap();
-    assert_eq!(cluster.signing_key().algorithm(), Algorithm::Rs256);
+    let new = cluster.add_key(Algorithm::ES384).unwrap();
+    assert_eq!(cluster.signing_key().algorithm(), Algorithm::RS256);
     cluster.sign_with_newest();
     let newer = cluster.mint(&claims(&cluster));
     assert!(is_good(&cluster, &old) && is_good(&cluster, &newer));
@@ -269,8 +269,8 @@ async fn several_issuers_are_accepted_and_the_first_one_signs() {
 
 #[tokio::test]
 async fn release_1_20_has_its_own_words_and_knows_no_jti() {
-    let hands = ManualClock::new();
-    let cluster = with(Cluster::builder().release(Release::V1_20).clock(hands.clock())).await;
+    let clock = ManualClock::new();
+    let cluster = with(Cluster::builder().release(Release::V1_20).clock(clock.clock())).await;
     cluster.create_pod_on_node("team-a", "robot-0", "robot", "node-1");
     let claims = cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-0").claims().unwrap();
     assert!(claims.get("jti").is_none() && claims["kubernetes.io"].get("node").is_none());
@@ -278,7 +278,7 @@ async fn release_1_20_has_its_own_words_and_knows_no_jti() {
     assert_eq!(node.to_string(), "cannot bind token to object of type /v1, Kind=Node");
     let token = cluster.mint(&claims);
     assert!(is_good(&cluster, &token));
-    hands.advance(Duration::from_secs(4000));
+    clock.advance(Duration::from_secs(4000));
     assert_eq!(refusal(&cluster, &token), "[invalid bearer token, Token has expired.]");
 }
 

@@ -1,33 +1,33 @@
 //! One verifier in place of another while that one cannot be reached.
 
-mod outage;
+mod circuit_breaker;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use self::outage::{Outage, Turn};
+use self::circuit_breaker::{CircuitBreaker, Turn};
 use super::Verifier;
 use crate::{
     audience::Audiences,
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     token::BearerToken,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 /// A verifier with a fallback for its outages. See [`Verifier::or_when_unavailable`].
 ///
 /// Clones share what they know about the outage.
 #[derive(Clone, Debug)]
-pub struct OrWhenUnavailable<V, F> {
+pub struct Fallback<V, F> {
     verifier: V,
     fallback: F,
-    outage: Arc<Outage>,
+    outage: Arc<CircuitBreaker>,
     clock: Clock,
 }
 
-impl<V, F> OrWhenUnavailable<V, F> {
+impl<V, F> Fallback<V, F> {
     pub(super) fn new(verifier: V, fallback: F) -> Self {
         Self { verifier, fallback, outage: Arc::default(), clock: Clock::system() }
     }
@@ -40,7 +40,7 @@ impl<V, F> OrWhenUnavailable<V, F> {
     }
 }
 
-impl<V: Verifier, F: Verifier> OrWhenUnavailable<V, F> {
+impl<V: Verifier, F: Verifier> Fallback<V, F> {
     /// What counts of the fallback's answer.
     async fn fall_back(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         match self.fallback.verify(token, audiences).await {
@@ -53,10 +53,10 @@ impl<V: Verifier, F: Verifier> OrWhenUnavailable<V, F> {
     }
 }
 
-impl<V: Verifier, F: Verifier> Verifier for OrWhenUnavailable<V, F> {
+impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
     async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
         let turn = self.outage.turn(self.clock.monotonic());
-        let is_paused = matches!(turn, Turn::Paused(_));
+        let is_paused = matches!(turn, Turn::Open(_));
         if is_paused && let Some(verdict) = self.fall_back(token, audiences).await {
             return Ok(verdict);
         }
@@ -98,16 +98,16 @@ impl<V: Verifier, F: Verifier> Verifier for OrWhenUnavailable<V, F> {
 fn counts(verdict: Verdict) -> Option<Verdict> {
     match verdict {
         Verdict::Accept(acceptance) => Some(Verdict::Accept(acceptance.by_fallback())),
-        Verdict::Reject(Reason::UnknownKey | Reason::Issuer | Reason::Algorithm) => None,
+        Verdict::Reject(RejectReason::UnknownKey | RejectReason::Issuer | RejectReason::Algorithm) => None,
         Verdict::Reject(
-            Reason::Malformed
-            | Reason::Signature
-            | Reason::Audience
-            | Reason::Expired
-            | Reason::NotYetValid
-            | Reason::NotAServiceAccount
-            | Reason::Unauthenticated
-            | Reason::Denied,
+            RejectReason::Malformed
+            | RejectReason::Signature
+            | RejectReason::Audience
+            | RejectReason::Expired
+            | RejectReason::NotYetValid
+            | RejectReason::NotAServiceAccount
+            | RejectReason::Unauthenticated
+            | RejectReason::Denied,
         ) => Some(verdict),
     }
 }
@@ -126,5 +126,5 @@ fn is_an_answer(kind: VerifyErrorKind) -> bool {
 /// Whether the verdict shows that the verifier's backend works again. Other refusals may have been computed, by a screen for
 /// instance.
 fn comes_from_the_backend(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Accept(_) | Verdict::Reject(Reason::Unauthenticated | Reason::Denied))
+    matches!(verdict, Verdict::Accept(_) | Verdict::Reject(RejectReason::Unauthenticated | RejectReason::Denied))
 }

@@ -196,8 +196,8 @@ impl JwksBuilder {
     ///
     /// # Errors
     ///
-    /// [`JwksConfigError`], which names what is wrong and what to do.
-    pub fn build(self) -> Result<JwksVerifier, JwksConfigError> {
+    /// [`JwksBuildError`], which names what is wrong and what to do.
+    pub fn build(self) -> Result<JwksVerifier, JwksBuildError> {
         self.check()?;
         let Self { issuers, leeway, freshness, legacy_tokens, clock, .. } = self;
         let algorithms: Arc<[Algorithm]> = self.algorithms.into();
@@ -217,12 +217,12 @@ impl JwksBuilder {
             Keys::JwkSet(json) => fixed(read_set(json.as_bytes(), &algorithms)?, clock),
             Keys::JwkSetFile(path) => {
                 let json =
-                    std::fs::read(&path).map_err(|error| JwksConfigError::File { path, why: error.to_string() })?;
+                    std::fs::read(&path).map_err(|error| JwksBuildError::File { path, why: error.to_string() })?;
                 fixed(read_set(&json, &algorithms)?, clock)
             }
             Keys::Pem(pem) => {
                 let keys = KeySet::from_pem(pem.as_bytes(), &algorithms);
-                fixed(keys.map_err(|invalid| JwksConfigError::Keys(invalid.to_string()))?, clock)
+                fixed(keys.map_err(|invalid| JwksBuildError::Keys(invalid.to_string()))?, clock)
             }
             #[cfg(test)]
             Keys::Scripted(script) => {
@@ -234,28 +234,28 @@ impl JwksBuilder {
         Ok(JwksVerifier { shared: Arc::new(Shared { loader, rules }) })
     }
 
-    fn check(&self) -> Result<(), JwksConfigError> {
+    fn check(&self) -> Result<(), JwksBuildError> {
         let given = matches!(self.keys, Keys::JwkSet(_) | Keys::JwkSetFile(_) | Keys::Pem(_));
         if given && self.issuers.is_empty() {
-            return Err(JwksConfigError::NoIssuer);
+            return Err(JwksBuildError::NoIssuer);
         }
         if let Some(issuer) = self.issuers.iter().find(|issuer| issuer.is_empty() || issuer.trim() != *issuer) {
-            return Err(JwksConfigError::Issuer {
+            return Err(JwksBuildError::Issuer {
                 issuer: issuer.clone(),
                 why: "is empty or has white space at an end",
             });
         }
         if self.algorithms.is_empty() {
-            return Err(JwksConfigError::NoAlgorithm);
+            return Err(JwksBuildError::NoAlgorithm);
         }
         if self.leeway > LONGEST_LEEWAY {
-            return Err(JwksConfigError::Leeway(self.leeway));
+            return Err(JwksBuildError::Leeway(self.leeway));
         }
         for (option, value) in
             [("refresh_interval", self.freshness.period), ("fetch_timeout", self.freshness.fetch_timeout)]
         {
             if value.is_zero() {
-                return Err(JwksConfigError::Zero(option));
+                return Err(JwksBuildError::Zero(option));
             }
         }
         Ok(())
@@ -263,10 +263,10 @@ impl JwksBuilder {
 }
 
 /// A set that was given must have a key that can be used: unlike a fetched one, it will never get another.
-fn read_set(json: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, JwksConfigError> {
-    let keys = KeySet::from_json(json, algorithms).map_err(|invalid| JwksConfigError::Keys(invalid.to_string()))?;
+fn read_set(json: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, JwksBuildError> {
+    let keys = KeySet::from_json(json, algorithms).map_err(|invalid| JwksBuildError::Keys(invalid.to_string()))?;
     if keys.len() == 0 {
-        return Err(JwksConfigError::Keys(
+        return Err(JwksBuildError::Keys(
             "no key of it can be used with the allowed algorithms; the log says why".into(),
         ));
     }
@@ -285,7 +285,7 @@ impl fmt::Debug for JwksBuilder {
 /// Why a [`JwksBuilder`] does not build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum JwksConfigError {
+pub enum JwksBuildError {
     /// Keys are given, but not whose tokens they verify.
     NoIssuer,
     /// An issuer cannot be used.
@@ -314,7 +314,7 @@ pub enum JwksConfigError {
     RootCertificate(String),
 }
 
-impl fmt::Display for JwksConfigError {
+impl fmt::Display for JwksBuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoIssuer => f.write_str(
@@ -335,4 +335,4 @@ impl fmt::Display for JwksConfigError {
     }
 }
 
-impl std::error::Error for JwksConfigError {}
+impl std::error::Error for JwksBuildError {}

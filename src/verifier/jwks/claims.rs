@@ -16,7 +16,7 @@ use crate::{
     audience::{Audiences, ClaimedAudiences},
     identity::{Details, ServiceAccountIdentity, extra_key},
     json::Object,
-    verdict::{Acceptance, Reason},
+    verdict::{Acceptance, RejectReason},
 };
 
 /// The issuer that stands in the tokens of Secrets of type `kubernetes.io/service-account-token`.
@@ -76,26 +76,26 @@ pub(super) struct Expected<'a> {
 }
 
 impl<'a> Claims<'a> {
-    pub(super) fn parse(json: &'a [u8]) -> Result<Self, Reason> {
-        serde_json::from_slice::<Object<Self>>(json).map(|Object(claims)| claims).map_err(|_| Reason::Malformed)
+    pub(super) fn parse(json: &'a [u8]) -> Result<Self, RejectReason> {
+        serde_json::from_slice::<Object<Self>>(json).map(|Object(claims)| claims).map_err(|_| RejectReason::Malformed)
     }
 
     /// The checks that need no key: cheap, so they come first.
-    pub(super) fn check(&self, expected: &Expected<'_>) -> Result<(), Reason> {
+    pub(super) fn check(&self, expected: &Expected<'_>) -> Result<(), RejectReason> {
         let known = expected.issuers.iter().any(|issuer| **issuer == *self.iss);
         if !(known || self.is_legacy(expected)) {
-            return Err(Reason::Issuer);
+            return Err(RejectReason::Issuer);
         }
         self.check_times(expected)?;
         match &self.aud {
-            Some(claimed) if expected.audiences.intersection(claimed.iter()).is_empty() => Err(Reason::Audience),
-            None if !self.is_legacy(expected) => Err(Reason::Audience),
+            Some(claimed) if expected.audiences.intersection(claimed.iter()).is_empty() => Err(RejectReason::Audience),
+            None if !self.is_legacy(expected) => Err(RejectReason::Audience),
             _ => Ok(()),
         }
     }
 
     /// The ServiceAccount, once the signature has been verified.
-    pub(super) fn accept(self, expected: &Expected<'_>) -> Result<Acceptance, Reason> {
+    pub(super) fn accept(self, expected: &Expected<'_>) -> Result<Acceptance, RejectReason> {
         let expires_at = self.expires_at()?;
         let issuer = expected.issuers.iter().find(|issuer| ***issuer == *self.iss).cloned();
         let issuer = issuer.unwrap_or_else(|| Arc::from(&*self.iss));
@@ -105,15 +105,15 @@ impl<'a> Claims<'a> {
             None => expected.audiences.required().unwrap_or_default().to_vec(),
         };
         if audiences.is_empty() {
-            return Err(Reason::Audience);
+            return Err(RejectReason::Audience);
         }
         let details = Details { audiences, issuer: Some(issuer), expires_at, extra: self.extra(expected) };
-        let (namespace, name, uid) = self.service_account(expected).ok_or(Reason::NotAServiceAccount)?;
+        let (namespace, name, uid) = self.service_account(expected).ok_or(RejectReason::NotAServiceAccount)?;
         let identity = ServiceAccountIdentity::of_service_account(namespace, name, uid, details);
         // Two statements of who it is must agree.
         match identity {
             Some(identity) if identity.username() == self.sub => Ok(Acceptance::new(identity)),
-            _ => Err(Reason::NotAServiceAccount),
+            _ => Err(RejectReason::NotAServiceAccount),
         }
     }
 
@@ -124,22 +124,22 @@ impl<'a> Claims<'a> {
     }
 
     /// `exp` is required but of a legacy token, which has none; `nbf` and `iat` count where they are there.
-    fn check_times(&self, expected: &Expected<'_>) -> Result<(), Reason> {
+    fn check_times(&self, expected: &Expected<'_>) -> Result<(), RejectReason> {
         match self.expires_at()? {
             Some(expiry) if expiry.checked_add(expected.leeway).is_none_or(|end| expected.now < end) => {}
             None if self.is_legacy(expected) => {}
-            _ => return Err(Reason::Expired),
+            _ => return Err(RejectReason::Expired),
         }
-        let latest = expected.now.checked_add(expected.leeway).ok_or(Reason::NotYetValid)?;
+        let latest = expected.now.checked_add(expected.leeway).ok_or(RejectReason::NotYetValid)?;
         for begin in [self.nbf, self.iat].into_iter().flatten() {
             if time(begin)? > latest {
-                return Err(Reason::NotYetValid);
+                return Err(RejectReason::NotYetValid);
             }
         }
         Ok(())
     }
 
-    fn expires_at(&self) -> Result<Option<SystemTime>, Reason> {
+    fn expires_at(&self) -> Result<Option<SystemTime>, RejectReason> {
         self.exp.map(time).transpose()
     }
 
@@ -176,9 +176,9 @@ impl<'a> Claims<'a> {
 }
 
 /// A `NumericDate` (RFC 7519 §2): seconds, whole or not. One before 1970 or beyond the clock's range is no time.
-fn time(seconds: f64) -> Result<SystemTime, Reason> {
-    let since_epoch = Duration::try_from_secs_f64(seconds).map_err(|_| Reason::Malformed)?;
-    UNIX_EPOCH.checked_add(since_epoch).ok_or(Reason::Malformed)
+fn time(seconds: f64) -> Result<SystemTime, RejectReason> {
+    let since_epoch = Duration::try_from_secs_f64(seconds).map_err(|_| RejectReason::Malformed)?;
+    UNIX_EPOCH.checked_add(since_epoch).ok_or(RejectReason::Malformed)
 }
 
 /// A `jti` that is missing or not a string is no error in Kubernetes, it is just not there.

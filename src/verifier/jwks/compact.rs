@@ -9,7 +9,7 @@ use super::algorithm::Algorithm;
 use crate::{
     json::{Object, present},
     token::BearerToken,
-    verdict::Reason,
+    verdict::RejectReason,
 };
 
 /// A token taken apart. Nothing in it is verified.
@@ -23,12 +23,12 @@ pub(super) struct Compact<'a> {
 
 impl<'a> Compact<'a> {
     /// Three parts, each strictly base64url: no padding and no stray bits, so that a token has one spelling only.
-    pub(super) fn parse(token: BearerToken<'a>) -> Result<Self, Reason> {
+    pub(super) fn parse(token: BearerToken<'a>) -> Result<Self, RejectReason> {
         let text = token.expose_secret();
-        let (message, signature) = text.rsplit_once('.').ok_or(Reason::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(Reason::Malformed)?;
+        let (message, signature) = text.rsplit_once('.').ok_or(RejectReason::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(RejectReason::Malformed)?;
         // A dot is not in the alphabet, so a fourth part fails here too.
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::Malformed);
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| RejectReason::Malformed);
         Ok(Self {
             message: message.as_bytes(),
             header: decode(header)?,
@@ -63,17 +63,17 @@ struct Members<'a> {
 }
 
 impl<'a> Header<'a> {
-    pub(super) fn parse(json: &'a [u8], allowed: &[Algorithm]) -> Result<Self, Reason> {
-        let Object(members): Object<Members<'a>> = serde_json::from_slice(json).map_err(|_| Reason::Malformed)?;
+    pub(super) fn parse(json: &'a [u8], allowed: &[Algorithm]) -> Result<Self, RejectReason> {
+        let Object(members): Object<Members<'a>> = serde_json::from_slice(json).map_err(|_| RejectReason::Malformed)?;
         // We understand no extension, so a critical one is refused (RFC 7515 §4.1.11), and so is what changes the meaning of
         // the payload without a `crit`.
         if members.crit || members.b64 || members.zip || members.enc {
-            return Err(Reason::Malformed);
+            return Err(RejectReason::Malformed);
         }
         if members.typ.is_some_and(|kind| !kind.eq_ignore_ascii_case("JWT")) {
-            return Err(Reason::Malformed);
+            return Err(RejectReason::Malformed);
         }
         let algorithm = Algorithm::from_name(&members.alg).filter(|algorithm| allowed.contains(algorithm));
-        Ok(Self { algorithm: algorithm.ok_or(Reason::Algorithm)?, key_id: members.kid })
+        Ok(Self { algorithm: algorithm.ok_or(RejectReason::Algorithm)?, key_id: members.kid })
     }
 }

@@ -1,7 +1,7 @@
 //! The keys at hand: loaded when first needed, refreshed on a period and for an unknown key id, by one fetch for all who wait.
 
 mod cooldown;
-mod flight;
+mod state;
 
 use std::{
     fmt,
@@ -11,11 +11,11 @@ use std::{
 
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
 
-use self::flight::{Cause, Outcome, State, waited};
+use self::state::{FetchTrigger, Outcome, State, waited};
 use super::{
     algorithm::Algorithm,
     key_set::KeySet,
-    metrics::{Counters, Metrics},
+    metrics::{Counters, JwksMetrics},
     source::Source,
 };
 use crate::{
@@ -43,18 +43,18 @@ pub(super) struct Loaded {
 }
 
 /// Keys, and which fetch brought them.
-pub(super) struct AtHand {
+pub(super) struct KeySnapshot {
     pub(super) loaded: Loaded,
     fetch: u64,
 }
 
 /// When a token came: after so many fetches had begun.
 #[derive(Clone, Copy)]
-pub(super) struct Arrival(u64);
+pub(super) struct FetchSequence(u64);
 
-impl AtHand {
+impl KeySnapshot {
     /// Whether the keys were fetched after a token came, so that a key that is not among them is not known to the issuer.
-    pub(super) fn are_newer_than(&self, Arrival(arrival): Arrival) -> bool {
+    pub(super) fn are_newer_than(&self, FetchSequence(arrival): FetchSequence) -> bool {
         self.fetch > arrival
     }
 }
@@ -91,7 +91,7 @@ impl Loader {
     /// With keys that never change.
     pub(super) fn fixed(keys: KeySet, algorithms: Arc<[Algorithm]>, freshness: Freshness, clock: Clock) -> Self {
         let loader = Self::new(Source::Fixed, algorithms, freshness, clock);
-        loader.state.current.store(Some(Arc::new(AtHand { loaded: Loaded { keys, issuer: None }, fetch: 0 })));
+        loader.state.current.store(Some(Arc::new(KeySnapshot { loaded: Loaded { keys, issuer: None }, fetch: 0 })));
         loader
     }
 
@@ -107,27 +107,27 @@ impl Loader {
         &self.state.counters
     }
 
-    pub(super) fn metrics(&self) -> Metrics {
-        let keys = self.state.current.load().as_ref().map_or(0, |at_hand| at_hand.loaded.keys.len());
+    pub(super) fn metrics(&self) -> JwksMetrics {
+        let keys = self.state.current.load().as_ref().map_or(0, |snapshot| snapshot.loaded.keys.len());
         self.state.counters.read(keys)
     }
 
     /// The keys at hand.
-    pub(super) fn at_hand(&self) -> Option<Arc<AtHand>> {
-        let at_hand = self.state.current.load_full();
-        if at_hand.is_some() {
+    pub(super) fn snapshot(&self) -> Option<Arc<KeySnapshot>> {
+        let snapshot = self.state.current.load_full();
+        if snapshot.is_some() {
             self.keep_background();
         }
-        at_hand
+        snapshot
     }
 
-    /// To be taken before the keys are looked at that are to be [newer](AtHand::are_newer_than).
-    pub(super) fn arrival(&self) -> Arrival {
-        Arrival(self.state.arrival())
+    /// To be taken before the keys are looked at that are to be [newer](KeySnapshot::are_newer_than).
+    pub(super) fn arrival(&self) -> FetchSequence {
+        FetchSequence(self.state.arrival())
     }
 
     /// The keys at hand, or the first ones.
-    pub(super) async fn load(&self) -> Result<Arc<AtHand>, VerifyError> {
+    pub(super) async fn load(&self) -> Result<Arc<KeySnapshot>, VerifyError> {
         if let Some((pause, error)) = self.state.recent_failure() {
             return Err(error.with_retry_after(pause));
         }
@@ -136,15 +136,19 @@ impl Loader {
     }
 
     /// Newer keys, for a key id that is unknown, but not always newer than the token: a fetch that is under way is joined. `None`
-    /// if [`lacks`](Self::lacks).
+    /// if [`is_known_missing`](Self::is_known_missing).
     ///
     /// Within the cooldown it is an error, and not a refusal: the key may have been added since.
-    pub(super) async fn newer(&self, key_id: &str, arrival: Arrival) -> Result<Option<Arc<AtHand>>, VerifyError> {
-        if self.lacks(key_id) {
+    pub(super) async fn newer(
+        &self,
+        key_id: &str,
+        arrival: FetchSequence,
+    ) -> Result<Option<Arc<KeySnapshot>>, VerifyError> {
+        if self.is_known_missing(key_id) {
             return Ok(None);
         }
         let Ok(_place) = self.places.try_acquire() else { return Err(self.state.undecided(Duration::from_secs(1))) };
-        let outcome = self.state.join_fetch(Cause::Token { key_id, arrival: arrival.0 })?;
+        let outcome = self.state.join_fetch(FetchTrigger::Token { key_id, arrival: arrival.0 })?;
         self.keep_background();
         waited(outcome).await?;
         self.loaded().map(Some)
@@ -152,11 +156,11 @@ impl Loader {
 
     /// Whether the issuer is known not to have this key: there is nowhere to fetch it from, or that was tried within the
     /// cooldown.
-    pub(super) fn lacks(&self, key_id: &str) -> bool {
+    pub(super) fn is_known_missing(&self, key_id: &str) -> bool {
         // A refresh of ours may have brought it since.
         let is_at_hand =
-            || self.state.current.load().as_ref().is_some_and(|at_hand| at_hand.loaded.keys.contains(key_id));
-        matches!(self.state.source, Source::Fixed) || self.state.lacks(key_id) && !is_at_hand()
+            || self.state.current.load().as_ref().is_some_and(|snapshot| snapshot.loaded.keys.contains(key_id));
+        matches!(self.state.source, Source::Fixed) || self.state.is_known_missing(key_id) && !is_at_hand()
     }
 
     /// Fetches, or waits for the fetch that is under way.
@@ -164,7 +168,7 @@ impl Loader {
         if matches!(self.state.source, Source::Fixed) {
             return Ok(());
         }
-        let outcome = self.state.join_fetch(Cause::Ours)?;
+        let outcome = self.state.join_fetch(FetchTrigger::Internal)?;
         self.keep_background();
         waited(outcome).await
     }
@@ -174,8 +178,8 @@ impl Loader {
         self.background.lock().unwrap().as_ref().is_none_or(|task| task.0.is_finished())
     }
 
-    fn loaded(&self) -> Result<Arc<AtHand>, VerifyError> {
-        self.at_hand().ok_or_else(|| VerifyError::new(VerifyErrorKind::Aborted, "the issuer's keys are not loaded"))
+    fn loaded(&self) -> Result<Arc<KeySnapshot>, VerifyError> {
+        self.snapshot().ok_or_else(|| VerifyError::new(VerifyErrorKind::Aborted, "the issuer's keys are not loaded"))
     }
 
     /// Starts the background refresh: only now, because a constructor may run outside of a runtime, and again where it
@@ -211,7 +215,7 @@ async fn keep_fresh(state: Weak<State>) {
         // Where an earlier task ended with its runtime, the keys have aged meanwhile. After a failure a whole period passes.
         clock.sleep(jittered.saturating_sub(std::mem::take(&mut age))).await;
         let Some(state) = state.upgrade() else { return };
-        if let Ok(outcome) = state.join_fetch(Cause::Ours) {
+        if let Ok(outcome) = state.join_fetch(FetchTrigger::Internal) {
             drop(state);
             // A failure has been logged, and the keys at hand stay.
             let _ = waited(outcome).await;

@@ -1,12 +1,12 @@
 //! What a verifier counts.
 
-use crate::metrics::Counter;
+use crate::counters::Counter;
 
 /// What a [`JwksVerifier`](super::JwksVerifier) has counted since it was built, and how many keys it has. See
 /// [`metrics`](super::JwksVerifier::metrics).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Metrics {
+pub struct JwksMetrics {
     /// Fetches of the keys, whatever caused them.
     pub fetches: u64,
     /// Those of them that brought no keys.
@@ -28,8 +28,8 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn read(&self, keys: usize) -> Metrics {
-        Metrics {
+    pub(super) fn read(&self, keys: usize) -> JwksMetrics {
+        JwksMetrics {
             fetches: self.fetches.get(),
             failed_fetches: self.failed_fetches.get(),
             unknown_keys: self.unknown_keys.get(),

@@ -19,18 +19,18 @@ mod tests;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use algorithm::Algorithm;
-pub use builder::{JwksBuilder, JwksConfigError};
+pub use builder::{JwksBuildError, JwksBuilder};
 use claims::{Claims, Expected};
 use compact::{Compact, Header};
 use key_set::Found;
 use loader::{Loaded, Loader};
-pub use metrics::Metrics;
+pub use metrics::JwksMetrics;
 
 use crate::{
     audience::Audiences,
     error::VerifyError,
     token::BearerToken,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
     verifier::Verifier,
 };
 
@@ -115,7 +115,7 @@ impl JwksVerifier {
     /// # Ok(()) }
     /// ```
     #[must_use]
-    pub fn metrics(&self) -> Metrics {
+    pub fn metrics(&self) -> JwksMetrics {
         self.shared.loader.metrics()
     }
 
@@ -123,7 +123,12 @@ impl JwksVerifier {
         self.try_to_decide(token, audiences, loaded).unwrap_or_else(|reason| Attempt::Decided(Verdict::Reject(reason)))
     }
 
-    fn try_to_decide(&self, token: BearerToken<'_>, audiences: &Audiences, loaded: &Loaded) -> Result<Attempt, Reason> {
+    fn try_to_decide(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+        loaded: &Loaded,
+    ) -> Result<Attempt, RejectReason> {
         let Shared { loader, rules } = &*self.shared;
         let compact = Compact::parse(token)?;
         let header = Header::parse(&compact.header, &rules.algorithms)?;
@@ -138,8 +143,8 @@ impl JwksVerifier {
         claims.check(&expected)?;
         match loaded.keys.verify(header.key_id.as_deref(), header.algorithm, compact.message, &compact.signature) {
             Found::Verified => claims.accept(&expected).map(|accepted| Attempt::Decided(Verdict::Accept(accepted))),
-            Found::BadSignature => Err(Reason::Signature),
-            Found::WrongAlgorithm => Err(Reason::Algorithm),
+            Found::BadSignature => Err(RejectReason::Signature),
+            Found::WrongAlgorithm => Err(RejectReason::Algorithm),
             Found::UnknownKey => Ok(Attempt::UnknownKey(header.key_id.unwrap_or_default().into())),
         }
     }
@@ -148,41 +153,41 @@ impl JwksVerifier {
 impl Verifier for JwksVerifier {
     async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
         let loader = &self.shared.loader;
-        let (mut at_hand, arrival) = match loader.at_hand() {
-            Some(at_hand) => (at_hand, None),
+        let (mut snapshot, arrival) = match loader.snapshot() {
+            Some(snapshot) => (snapshot, None),
             None => {
                 let arrival = loader.arrival();
                 (loader.load().await?, Some(arrival))
             }
         };
-        let mut key_id = match self.attempt(token, audiences, &at_hand.loaded) {
+        let mut key_id = match self.attempt(token, audiences, &snapshot.loaded) {
             Attempt::Decided(verdict) => return Ok(verdict),
             Attempt::UnknownKey(key_id) => key_id,
         };
         loader.counters().unknown_keys.increment();
         // The key may be newer than our set. Only a set that was fetched after the token came can say that it is unknown.
         let arrival = arrival.unwrap_or_else(|| loader.arrival());
-        while !at_hand.are_newer_than(arrival) {
-            at_hand = match loader.newer(&key_id, arrival).await? {
+        while !snapshot.are_newer_than(arrival) {
+            snapshot = match loader.newer(&key_id, arrival).await? {
                 Some(newer) => newer,
-                None => return Ok(Verdict::Reject(Reason::UnknownKey)),
+                None => return Ok(Verdict::Reject(RejectReason::UnknownKey)),
             };
-            key_id = match self.attempt(token, audiences, &at_hand.loaded) {
+            key_id = match self.attempt(token, audiences, &snapshot.loaded) {
                 Attempt::Decided(verdict) => return Ok(verdict),
                 Attempt::UnknownKey(key_id) => key_id,
             };
         }
-        Ok(Verdict::Reject(Reason::UnknownKey))
+        Ok(Verdict::Reject(RejectReason::UnknownKey))
     }
 
     /// With a known key nothing is to be waited for, and neither with one that was looked for in vain a moment ago.
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         let loader = &self.shared.loader;
-        match self.attempt(token, audiences, &loader.at_hand()?.loaded) {
+        match self.attempt(token, audiences, &loader.snapshot()?.loaded) {
             Attempt::Decided(verdict) => Some(verdict),
-            Attempt::UnknownKey(key_id) if loader.lacks(&key_id) => {
+            Attempt::UnknownKey(key_id) if loader.is_known_missing(&key_id) => {
                 loader.counters().unknown_keys.increment();
-                Some(Verdict::Reject(Reason::UnknownKey))
+                Some(Verdict::Reject(RejectReason::UnknownKey))
             }
             Attempt::UnknownKey(_) => None,
         }

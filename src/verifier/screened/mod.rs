@@ -1,12 +1,12 @@
 //! One verifier before another: what the first refuses, the second is not asked about.
 
-mod passes;
+mod rate_limit;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use self::passes::Passes;
+use self::rate_limit::Passes;
 use super::Verifier;
 use crate::{
     audience::Audiences,

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    passes::{PASSES, WINDOW},
+    rate_limit::{PASSES, WINDOW},
     *,
 };
 use crate::{
     clock::manual::ManualClock,
     error::VerifyErrorKind,
-    verdict::Reason,
+    verdict::RejectReason,
     verifier::scripted::{Scripted, accept, audiences, error, token},
 };
 
@@ -30,9 +30,9 @@ async fn verify(verifier: &impl Verifier) -> Result<Verdict, VerifyErrorKind> {
 
 #[tokio::test]
 async fn what_the_screen_refuses_is_refused_and_the_verifier_is_not_asked() {
-    let (verifier, screen) = (Scripted::accepting("verifier"), Scripted::rejecting(Reason::Signature));
+    let (verifier, screen) = (Scripted::accepting("verifier"), Scripted::rejecting(RejectReason::Signature));
     let screened = verifier.clone().screened_by(screen);
-    assert_eq!(verify(&screened).await, Ok(Verdict::Reject(Reason::Signature)));
+    assert_eq!(verify(&screened).await, Ok(Verdict::Reject(RejectReason::Signature)));
     assert_eq!(verifier.calls(), 0);
 }
 
@@ -41,7 +41,7 @@ async fn what_the_screen_accepts_the_verifier_decides_and_the_identity_is_the_ve
     let screen = Scripted::accepting("screen");
     for (verifier, expected) in [
         (Scripted::accepting("verifier"), Ok(accept("verifier"))),
-        (Scripted::rejecting(Reason::Unauthenticated), Ok(Verdict::Reject(Reason::Unauthenticated))),
+        (Scripted::rejecting(RejectReason::Unauthenticated), Ok(Verdict::Reject(RejectReason::Unauthenticated))),
         (Scripted::failing(VerifyErrorKind::Unavailable), Err(VerifyErrorKind::Unavailable)),
     ] {
         assert_eq!(verify(&verifier.screened_by(screen.clone())).await, expected);
@@ -51,7 +51,7 @@ async fn what_the_screen_accepts_the_verifier_decides_and_the_identity_is_the_ve
 #[tokio::test]
 async fn what_the_screen_cannot_decide_the_verifier_decides() {
     for kind in OUT_OF_ORDER.into_iter().chain([VerifyErrorKind::Inconclusive]) {
-        for verdict in [accept("verifier"), Verdict::Reject(Reason::Unauthenticated)] {
+        for verdict in [accept("verifier"), Verdict::Reject(RejectReason::Unauthenticated)] {
             let verifier = Scripted::new(Ok(verdict.clone()));
             assert_eq!(verify(&verifier.screened_by(Scripted::failing(kind))).await, Ok(verdict));
         }
@@ -60,9 +60,9 @@ async fn what_the_screen_cannot_decide_the_verifier_decides() {
 
 #[tokio::test]
 async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its_own_error_stands() {
-    let hands = ManualClock::new();
+    let clock = ManualClock::new();
     let (verifier, screen) = (Scripted::accepting("verifier"), Scripted::accepting("screen"));
-    let screened = verifier.clone().screened_by(screen.clone()).clock(hands.clock());
+    let screened = verifier.clone().screened_by(screen.clone()).clock(clock.clock());
     let left = Duration::from_secs(7);
     let inconclusive = || Err(error(VerifyErrorKind::Inconclusive).with_retry_after(left));
     for round in 1..=3 {
@@ -82,7 +82,7 @@ async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its
         assert_eq!(verify(&screened).await, Ok(accept("verifier")), "what it accepts is let through all the same");
         screen.set(Err(error(VerifyErrorKind::Unavailable)));
         assert_eq!(verify(&screened).await, Ok(accept("verifier")), "and everything if it is out of order");
-        hands.advance(WINDOW);
+        clock.advance(WINDOW);
     }
 }
 
@@ -100,24 +100,24 @@ async fn a_screen_that_is_out_of_order_lets_everything_through() {
 
 #[tokio::test]
 async fn in_no_ten_seconds_more_are_let_through_however_they_are_spread() {
-    let hands = ManualClock::new();
+    let clock = ManualClock::new();
     let passes = Passes::default();
     let half = WINDOW / 2;
-    let taken = |number: usize| (0..number).filter(|_| passes.take(hands.clock().monotonic())).count();
+    let taken = |number: usize| (0..number).filter(|_| passes.take(clock.clock().monotonic())).count();
     assert_eq!(taken(PASSES / 4), PASSES / 4);
-    hands.advance(half);
+    clock.advance(half);
     assert_eq!(taken(PASSES), PASSES - PASSES / 4);
-    hands.advance(half - Duration::from_millis(1));
+    clock.advance(half - Duration::from_millis(1));
     assert_eq!(taken(1), 0);
-    hands.advance(Duration::from_millis(1));
+    clock.advance(Duration::from_millis(1));
     assert_eq!(taken(PASSES), PASSES / 4, "those of ten seconds ago are over");
-    hands.advance(half);
+    clock.advance(half);
     assert_eq!(taken(PASSES), PASSES - PASSES / 4);
 }
 
 #[tokio::test]
 async fn by_computing_there_are_refusals_of_the_screen_only() {
-    let refusal = Some(Verdict::Reject(Reason::Signature));
+    let refusal = Some(Verdict::Reject(RejectReason::Signature));
     for (now, expected) in [(refusal.clone(), refusal), (Some(accept("screen")), None), (None, None)] {
         let verifier = Scripted::accepting("verifier").computing(Some(accept("verifier")));
         let screen = Scripted::accepting("screen").computing(now);

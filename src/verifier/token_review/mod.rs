@@ -1,9 +1,9 @@
 //! Verification by the API server: the TokenReview API.
 
-mod quoted;
+mod redact;
+mod status_error;
 #[cfg(test)]
 mod tests;
-mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,15 +11,15 @@ use kube::Client;
 
 use crate::{
     api_server::{ApiServer, Purpose},
+    api_types::{TokenReviewRequest, TokenReviewResponse, TokenReviewStatus},
     audience::Audiences,
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     inspect::UnverifiedToken,
     json::Object,
     token::BearerToken,
-    verdict::{Acceptance, Reason, Verdict},
+    verdict::{Acceptance, RejectReason, Verdict},
     verifier::Verifier,
-    wire::{TokenReviewRequest, TokenReviewResponse, TokenReviewStatus},
 };
 
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
@@ -92,7 +92,7 @@ impl Verifier for TokenReviewVerifier {
             VerifyError::new(VerifyErrorKind::Aborted, "TokenReview: not serialised").with_source(error)
         })?;
         let answer =
-            self.api_server.post(PATH, review.into()).await.map_err(|error| quoted::without(token, error.into()))?;
+            self.api_server.post(PATH, review.into()).await.map_err(|error| redact::without(token, error.into()))?;
         // The error of serde_json names a line and a column, never the content.
         let Object(review): Object<TokenReviewResponse> = serde_json::from_slice(&answer).map_err(|error| {
             let message = "TokenReview: the API server's answer is not a TokenReview with a status";
@@ -114,13 +114,13 @@ fn decide(
     claims: Option<&UnverifiedToken>,
 ) -> Result<Verdict, VerifyError> {
     if !status.authenticated {
-        let error = quoted::printable(token, &status.error);
-        if trouble::is_the_api_servers(&status.error) {
+        let error = redact::printable(token, &status.error);
+        if status_error::is_the_api_servers(&status.error) {
             let message = format!("TokenReview: the API server could not look the token's ServiceAccount up: {error}");
             return Err(VerifyError::new(VerifyErrorKind::Inconclusive, message));
         }
         tracing::debug!(error, "the API server does not authenticate the token");
-        return Ok(Verdict::Reject(Reason::Unauthenticated));
+        return Ok(Verdict::Reject(RejectReason::Unauthenticated));
     }
     let issuer = claims.and_then(UnverifiedToken::issuer).map(Arc::from);
     let expires_at = claims.and_then(UnverifiedToken::expires_at);

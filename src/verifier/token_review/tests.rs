@@ -70,13 +70,13 @@ async fn review(status: Value, audience: &str) -> Verdict {
 
 /// Runs `verifier` and moves its clock whenever it sleeps, so that back-off takes no time.
 async fn verify_without_waiting(fake: &FakeApiServer) -> Result<Verdict, VerifyError> {
-    let hands = ManualClock::new();
-    let verifier = fake.verifier().clock(hands.clock());
+    let clock = ManualClock::new();
+    let verifier = fake.verifier().clock(clock.clock());
     let task = tokio::spawn(async move {
         verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await
     });
     while !task.is_finished() {
-        hands.advance(Duration::from_millis(10));
+        clock.advance(Duration::from_millis(10));
         tokio::task::yield_now().await;
     }
     task.await.unwrap()
@@ -91,7 +91,7 @@ fn user() -> Value {
     })
 }
 
-fn rejected(reason: Reason) -> Verdict {
+fn rejected(reason: RejectReason) -> Verdict {
     Verdict::Reject(reason)
 }
 
@@ -110,9 +110,15 @@ async fn authenticated_for_the_requested_audience_is_accepted() {
 #[tokio::test]
 async fn authenticated_false_is_rejected_even_with_a_user() {
     let status = json!({ "authenticated": false, "audiences": ["api"], "user": user() });
-    assert_eq!(review(status, "api").await, rejected(Reason::Unauthenticated));
-    assert_eq!(review(json!({ "user": user(), "audiences": ["api"] }), "api").await, rejected(Reason::Unauthenticated));
-    assert_eq!(review(json!({ "error": "[invalid bearer token]" }), "api").await, rejected(Reason::Unauthenticated));
+    assert_eq!(review(status, "api").await, rejected(RejectReason::Unauthenticated));
+    assert_eq!(
+        review(json!({ "user": user(), "audiences": ["api"] }), "api").await,
+        rejected(RejectReason::Unauthenticated)
+    );
+    assert_eq!(
+        review(json!({ "error": "[invalid bearer token]" }), "api").await,
+        rejected(RejectReason::Unauthenticated)
+    );
 }
 
 #[tokio::test]
@@ -178,21 +184,24 @@ async fn what_the_api_server_says_about_a_bad_token_is_a_refusal() {
         "no rpc error: code = at the beginning of a part",
     ] {
         let status = json!({ "user": {}, "error": error });
-        assert_eq!(review(status, "api").await, rejected(Reason::Unauthenticated), "{error}");
+        assert_eq!(review(status, "api").await, rejected(RejectReason::Unauthenticated), "{error}");
     }
 }
 
 #[tokio::test]
 async fn authenticated_without_status_audiences_is_rejected() {
-    assert_eq!(review(json!({ "authenticated": true, "user": user() }), "other").await, rejected(Reason::Audience));
+    assert_eq!(
+        review(json!({ "authenticated": true, "user": user() }), "other").await,
+        rejected(RejectReason::Audience)
+    );
     let status = json!({ "authenticated": true, "user": user(), "audiences": [] });
-    assert_eq!(review(status, "api").await, rejected(Reason::Audience));
+    assert_eq!(review(status, "api").await, rejected(RejectReason::Audience));
 }
 
 #[tokio::test]
 async fn authenticated_for_another_audience_is_rejected() {
     let status = json!({ "authenticated": true, "user": user(), "audiences": ["other"] });
-    assert_eq!(review(status, "api").await, rejected(Reason::Audience));
+    assert_eq!(review(status, "api").await, rejected(RejectReason::Audience));
 }
 
 #[tokio::test]
@@ -203,7 +212,7 @@ async fn a_user_that_is_not_a_service_account_is_rejected() {
         let mut user = user();
         user["username"] = json!(username);
         let status = json!({ "authenticated": true, "user": user, "audiences": ["api"] });
-        assert_eq!(review(status, "api").await, rejected(Reason::NotAServiceAccount), "{username:?}");
+        assert_eq!(review(status, "api").await, rejected(RejectReason::NotAServiceAccount), "{username:?}");
     }
 }
 
@@ -304,16 +313,16 @@ async fn a_missing_right_is_named_with_the_role_that_gives_it() {
 #[tokio::test]
 async fn an_api_server_that_hangs_is_given_up_at_the_time_limit() {
     let service = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, kube::Error>>());
-    let hands = ManualClock::new();
-    let verifier = TokenReviewVerifier::new(Client::new(service, "default")).clock(hands.clock());
+    let clock = ManualClock::new();
+    let verifier = TokenReviewVerifier::new(Client::new(service, "default")).clock(clock.clock());
     let task = tokio::spawn(async move {
         verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await
     });
     tokio::task::yield_now().await;
-    hands.advance(Duration::from_millis(9_999));
+    clock.advance(Duration::from_millis(9_999));
     tokio::task::yield_now().await;
     assert!(!task.is_finished());
-    hands.advance(Duration::from_millis(1));
+    clock.advance(Duration::from_millis(1));
     assert_eq!(task.await.unwrap().unwrap_err().kind(), VerifyErrorKind::Timeout);
 }
 
@@ -332,17 +341,17 @@ async fn null_is_nothing_and_no_trouble() {
     let status = json!({ "authenticated": true, "audiences": ["api"], "user": user, "error": null });
     assert!(matches!(review(status, "api").await, Verdict::Accept(_)));
     let status = json!({ "authenticated": true, "user": user, "audiences": null });
-    assert_eq!(review(status, "api").await, rejected(Reason::Audience));
+    assert_eq!(review(status, "api").await, rejected(RejectReason::Audience));
     for name in ["username", "uid", "groups"] {
         let mut user = user.clone();
         user[name] = Value::Null;
         let status = json!({ "authenticated": true, "audiences": ["api"], "user": user });
-        assert_eq!(review(status, "api").await, rejected(Reason::NotAServiceAccount), "{name}");
+        assert_eq!(review(status, "api").await, rejected(RejectReason::NotAServiceAccount), "{name}");
     }
     let status = json!({ "authenticated": true, "audiences": ["api"], "user": null });
-    assert_eq!(review(status, "api").await, rejected(Reason::NotAServiceAccount));
+    assert_eq!(review(status, "api").await, rejected(RejectReason::NotAServiceAccount));
     let status = json!({ "authenticated": null, "user": null, "audiences": null, "error": null });
-    assert_eq!(review(status, "api").await, rejected(Reason::Unauthenticated));
+    assert_eq!(review(status, "api").await, rejected(RejectReason::Unauthenticated));
 }
 
 #[tokio::test]
@@ -350,7 +359,7 @@ async fn a_time_limit_beyond_all_time_is_none() {
     let fake = FakeApiServer::reviewing(&json!({ "authenticated": false }));
     let verifier = fake.verifier().timeout(Duration::MAX);
     let verdict = verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await;
-    assert_eq!(verdict.unwrap(), rejected(Reason::Unauthenticated));
+    assert_eq!(verdict.unwrap(), rejected(RejectReason::Unauthenticated));
 }
 
 #[tokio::test]
@@ -361,7 +370,7 @@ async fn an_answer_that_quotes_the_token_is_withheld_and_decided_all_the_same() 
     let lines = format!("{}\n{}", &TOKEN[..30], &TOKEN[30..]);
     for quote in [TOKEN, parts[0], parts[1], &lines, &format!("Bearer%20{TOKEN}\"")] {
         let error = format!("Timeout: webhook said: {quote}");
-        assert_eq!(quoted::printable(token, &error), "(withheld, because it quotes the token)");
+        assert_eq!(redact::printable(token, &error), "(withheld, because it quotes the token)");
         let fake = FakeApiServer::reviewing(&json!({ "error": error }));
         let undecided = fake.verifier().verify(token, &audiences).await.unwrap_err();
         assert_eq!(undecided.kind(), VerifyErrorKind::Inconclusive);
@@ -377,11 +386,11 @@ async fn an_answer_that_quotes_the_token_is_withheld_and_decided_all_the_same() 
         assert!(parts.iter().all(|part| part.len() < 9 || !text.contains(part)), "{text}");
     }
     for harmless in ["Timeout: of c2ln", "Timeout: ", "", "[invalid bearer token, Token has expired.]"] {
-        assert_eq!(quoted::printable(token, harmless), harmless);
+        assert_eq!(redact::printable(token, harmless), harmless);
     }
     assert_eq!(
-        quoted::printable(BearerToken::parse("short").unwrap(), "it was short"),
-        quoted::printable(token, TOKEN)
+        redact::printable(BearerToken::parse("short").unwrap(), "it was short"),
+        redact::printable(token, TOKEN)
     );
-    assert_eq!(quoted::printable(token, &"x\n".repeat(1000)), "x".repeat(300));
+    assert_eq!(redact::printable(token, &"x\n".repeat(1000)), "x".repeat(300));
 }

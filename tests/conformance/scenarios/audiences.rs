@@ -1,6 +1,6 @@
 //! TokenRequest with audiences, and who accepts the token for which of them.
 
-use tower_kube_auth::verdict::{Reason, Verdict};
+use tower_kube_auth::verdict::{RejectReason, Verdict};
 
 use crate::{
     cluster::ISSUER,
@@ -38,7 +38,7 @@ pub(super) async fn another_audience_is_refused(scene: Scene) -> Outcome {
     scene.service_account("robot").await?;
     let token = scene.token("robot", &["orders"]).await?;
     for other in ["invoices", "order", "orders/", "Orders", "https://kubernetes.default.svc"] {
-        verifiers.verdicts(&token, other).await?.refused(other, Reason::Audience);
+        verifiers.verdicts(&token, other).await?.refused(other, RejectReason::Audience);
     }
     Ok(())
 }
@@ -54,7 +54,7 @@ pub(super) async fn two_audiences_in_the_token(scene: Scene) -> Outcome {
         // Only what was asked for: the token's other audience is nobody's business.
         assert_eq!(review.audiences().collect::<Vec<_>>(), [wanted]);
     }
-    verifiers.verdicts(&token, "payments").await?.refused("a third audience", Reason::Audience);
+    verifiers.verdicts(&token, "payments").await?.refused("a third audience", RejectReason::Audience);
     Ok(())
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn the_api_servers_own_audience(scene: Scene) -> Outcome {
     let token = scene.token("robot", &[]).await?;
 
     // Good for the API server, and so for nobody else.
-    verifiers.verdicts(&token, "orders").await?.refused("the API server's token", Reason::Audience);
+    verifiers.verdicts(&token, "orders").await?.refused("the API server's token", RejectReason::Audience);
 
     let claimed = tower_kube_auth::inspect::UnverifiedToken::decode(&token)?;
     let own = claimed.audiences().first().copied().unwrap_or(ISSUER).to_owned();
@@ -75,7 +75,7 @@ pub(super) async fn the_api_servers_own_audience(scene: Scene) -> Outcome {
     // The other way round: a token for a service does not open the API server, nor passes for its audience.
     let token = scene.token("robot", &["orders"]).await?;
     let verdict = verify(&verifiers.review, &token, &own).await?;
-    assert_eq!(verdict, Verdict::Reject(Reason::Unauthenticated));
+    assert_eq!(verdict, Verdict::Reject(RejectReason::Unauthenticated));
     let refused = scene.verifiers_as(&token)?;
     let error = verify(&refused.review, &token, "orders").await.expect_err("our own token is not for the API server");
     assert_eq!(error.kind(), tower_kube_auth::error::VerifyErrorKind::Unauthenticated);

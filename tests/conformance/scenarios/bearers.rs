@@ -4,7 +4,7 @@ use http::StatusCode;
 use tower_kube_auth::{
     TokenReviewVerifier,
     error::VerifyErrorKind,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{
@@ -24,10 +24,10 @@ pub(super) async fn a_user_is_not_a_service_account(scene: Scene) -> Outcome {
     assert_eq!(review["audiences"], serde_json::json!([ISSUER]));
 
     let verdict = verify(&verifiers.review, &token, ISSUER).await?;
-    assert_eq!(verdict, Verdict::Reject(Reason::NotAServiceAccount));
+    assert_eq!(verdict, Verdict::Reject(RejectReason::NotAServiceAccount));
     let verdict = verify(&verifiers.review, &token, "orders").await?;
-    assert_eq!(verdict, Verdict::Reject(Reason::Unauthenticated), "a user's token is for the API server only");
-    assert_eq!(verify(&verifiers.jwks, &token, ISSUER).await?, Verdict::Reject(Reason::Malformed));
+    assert_eq!(verdict, Verdict::Reject(RejectReason::Unauthenticated), "a user's token is for the API server only");
+    assert_eq!(verify(&verifiers.jwks, &token, ISSUER).await?, Verdict::Reject(RejectReason::Malformed));
 
     for audience in [ISSUER, "orders"] {
         let answer = Service::forgetful(verifiers.review.clone(), audience).ask(&format!("Bearer {token}")).await;

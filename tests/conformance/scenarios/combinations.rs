@@ -13,7 +13,7 @@ use tower_kube_auth::{
     Authenticator, BearerToken, Verifier,
     audience::Audiences,
     error::VerifyError,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{
@@ -51,7 +51,7 @@ pub(super) async fn a_deletion_is_seen_behind_a_screen(scene: Scene) -> Outcome 
     accepted(&verify(&screened, &token, "orders").await?);
     scene.delete_pod("robot-0").await?;
     eventually("the API server to refuse the token", || async {
-        Ok(verify(&screened, &token, "orders").await? == Verdict::Reject(Reason::Unauthenticated))
+        Ok(verify(&screened, &token, "orders").await? == Verdict::Reject(RejectReason::Unauthenticated))
     })
     .await
 }
@@ -90,7 +90,7 @@ pub(super) async fn in_an_outage_the_fallback_decides_and_says_so(scene: Scene) 
     scene.cluster().go_down().await?;
     for _ in 0..3 {
         assert!(is_from_fallback().await?);
-        assert_eq!(verify(&verifier, &forged, "orders").await?, Verdict::Reject(Reason::Signature));
+        assert_eq!(verify(&verifier, &forged, "orders").await?, Verdict::Reject(RejectReason::Signature));
     }
     scene.cluster().come_up().await?;
     eventually("the API server to decide again", || async { Ok(!is_from_fallback().await?) }).await

@@ -1,6 +1,6 @@
 //! What TokenReview sees and offline verification cannot: that the ServiceAccount, Pod or Secret is gone.
 
-use tower_kube_auth::verdict::{Reason, Verdict};
+use tower_kube_auth::verdict::{RejectReason, Verdict};
 
 use crate::{
     scene::{Outcome, Scene, eventually},
@@ -18,7 +18,7 @@ pub(super) async fn a_token_ends_with_its_pod(scene: Scene) -> Outcome {
     only_tokenreview_refuses(&verifiers, &token).await?;
     // A Pod of the same name is another one.
     scene.pod("robot-0", "robot").await?;
-    assert_eq!(verify(&verifiers.review, &token, "orders").await?, Verdict::Reject(Reason::Unauthenticated));
+    assert_eq!(verify(&verifiers.review, &token, "orders").await?, Verdict::Reject(RejectReason::Unauthenticated));
     Ok(())
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn a_recreated_service_account_is_another_one(scene: Scene) -> 
 async fn only_tokenreview_refuses(verifiers: &Verifiers, token: &str) -> Outcome {
     eventually("TokenReview to refuse the token", || async {
         let verdict = verify(&verifiers.review, token, "orders").await?;
-        Ok(verdict == Verdict::Reject(Reason::Unauthenticated))
+        Ok(verdict == Verdict::Reject(RejectReason::Unauthenticated))
     })
     .await?;
     accepted(&verify(&verifiers.jwks, token, "orders").await?);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tower_kube_auth::{
     inspect::UnverifiedToken,
     testing::SigningKey,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{
@@ -24,12 +24,15 @@ type Case = (&'static str, fn(&mut Value));
 pub(super) async fn expiry_is_kept(scene: Scene) -> Outcome {
     let forge = Forge::new(&scene).await?;
     let now = seconds();
-    forge.verdicts(|claims| claims["exp"] = (now - LEEWAY - 10).into()).await?.refused("long over", Reason::Expired);
-    forge.verdicts(|claims| claims["exp"] = 0.into()).await?.refused("1970", Reason::Expired);
+    forge
+        .verdicts(|claims| claims["exp"] = (now - LEEWAY - 10).into())
+        .await?
+        .refused("long over", RejectReason::Expired);
+    forge.verdicts(|claims| claims["exp"] = 0.into()).await?.refused("1970", RejectReason::Expired);
     forge.verdicts(|claims| claims["exp"] = (now + 600).into()).await?.accepted();
     // Kubernetes lets a token without an end pass; a verifier that cannot be told of its end does not.
     let endless = forge.verdicts(|claims| remove(claims, "exp")).await?;
-    assert_eq!(endless.jwks, Verdict::Reject(Reason::Expired));
+    assert_eq!(endless.jwks, Verdict::Reject(RejectReason::Expired));
     Ok(())
 }
 
@@ -37,12 +40,12 @@ pub(super) async fn times_to_come_are_not_valid_yet(scene: Scene) -> Outcome {
     let forge = Forge::new(&scene).await?;
     let now = seconds();
     let later = forge.verdicts(|claims| claims["nbf"] = (now + LEEWAY + 100).into()).await?;
-    later.refused("nbf", Reason::NotYetValid);
+    later.refused("nbf", RejectReason::NotYetValid);
     // Offline we do not trust a clock that has not come yet, wherever the API server may.
     let later = forge.verdicts(|claims| claims["iat"] = (now + LEEWAY + 100).into()).await?;
-    assert_eq!(later.jwks, Verdict::Reject(Reason::NotYetValid));
+    assert_eq!(later.jwks, Verdict::Reject(RejectReason::NotYetValid));
     match forge.version.refuses_issue_times_to_come() {
-        Some(true) => assert_eq!(later.review, Verdict::Reject(Reason::Unauthenticated), "iat: by TokenReview"),
+        Some(true) => assert_eq!(later.review, Verdict::Reject(RejectReason::Unauthenticated), "iat: by TokenReview"),
         Some(false) => assert_eq!(accepted(&later.review).name(), "robot", "1.20 does not look at iat"),
         None => {}
     }
@@ -58,7 +61,7 @@ pub(super) async fn claims_that_are_not_a_service_accounts(scene: Scene) -> Outc
     forge
         .verdicts(|claims| claims["iss"] = "https://elsewhere.example".into())
         .await?
-        .refused("another issuer", Reason::Issuer);
+        .refused("another issuer", RejectReason::Issuer);
     // Kubernetes looks at the private claims only. Offline both must say the same: a token whose `sub` is another's is
     // one that Kubernetes would not have made.
     let contradictions: [Case; 3] = [
@@ -80,18 +83,18 @@ pub(super) async fn claims_that_are_not_a_service_accounts(scene: Scene) -> Outc
     ];
     for (what, change) in cases {
         let verdicts = forge.verdicts(change).await?;
-        assert_eq!(verdicts.review, Verdict::Reject(Reason::Unauthenticated), "{what}: by TokenReview");
+        assert_eq!(verdicts.review, Verdict::Reject(RejectReason::Unauthenticated), "{what}: by TokenReview");
         refused_as_no_service_account(what, &verdicts.jwks);
     }
     // What only the API server can know.
     let uid = forge.token(|claims| claims["kubernetes.io"]["serviceaccount"]["uid"] = "another".into());
-    assert_eq!(verify(&forge.verifiers.review, &uid, "orders").await?, Verdict::Reject(Reason::Unauthenticated));
+    assert_eq!(verify(&forge.verifiers.review, &uid, "orders").await?, Verdict::Reject(RejectReason::Unauthenticated));
     Ok(())
 }
 
 #[track_caller]
 fn refused_as_no_service_account(what: &str, jwks: &Verdict) {
-    let fitting = [Reason::NotAServiceAccount, Reason::Malformed];
+    let fitting = [RejectReason::NotAServiceAccount, RejectReason::Malformed];
     assert!(matches!(jwks, Verdict::Reject(reason) if fitting.contains(reason)), "{what}: by JWKS: {jwks:?}");
 }
 

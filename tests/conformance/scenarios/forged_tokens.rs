@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tower_kube_auth::{
     error::VerifyErrorKind,
     testing::{Algorithm, SigningKey, sign_hs256},
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{
@@ -29,14 +29,17 @@ pub(super) async fn garbage_is_refused(scene: Scene) -> Outcome {
         token[1..].to_owned(),
     ];
     for form in &forms {
-        verifiers.verdicts(form, "orders").await?.refused(form, Reason::Malformed);
+        verifiers.verdicts(form, "orders").await?.refused(form, RejectReason::Malformed);
     }
     for cut in [1, 2, 100, signature.len() - 1, signature.len()] {
         let truncated = &token[..token.len() - cut];
-        assert_eq!(verify(&verifiers.review, truncated, "orders").await?, Verdict::Reject(Reason::Unauthenticated));
+        assert_eq!(
+            verify(&verifiers.review, truncated, "orders").await?,
+            Verdict::Reject(RejectReason::Unauthenticated)
+        );
         let jwks = verify(&verifiers.jwks, truncated, "orders").await?;
         // A length that base64 cannot have, or a signature that is too short: refused either way.
-        assert!(matches!(jwks, Verdict::Reject(Reason::Signature | Reason::Malformed)), "{cut}: {jwks:?}");
+        assert!(matches!(jwks, Verdict::Reject(RejectReason::Signature | RejectReason::Malformed)), "{cut}: {jwks:?}");
     }
     Ok(())
 }
@@ -44,23 +47,23 @@ pub(super) async fn garbage_is_refused(scene: Scene) -> Outcome {
 pub(super) async fn another_keys_signature_is_refused(scene: Scene) -> Outcome {
     let (verifiers, token) = genuine(&scene).await?;
     let (header, claims) = (json_of(&token, 0), json_of(&token, 1));
-    let stranger = SigningKey::generate(Algorithm::Rs256)?;
+    let stranger = SigningKey::generate(Algorithm::RS256)?;
     let resigned = stranger.sign(&header, &claims);
-    verifiers.verdicts(&resigned, "orders").await?.refused("under the right key's id", Reason::Signature);
+    verifiers.verdicts(&resigned, "orders").await?.refused("under the right key's id", RejectReason::Signature);
     let own_id = stranger.sign(&stranger.header(), &claims);
-    assert_eq!(verify(&verifiers.review, &own_id, "orders").await?, Verdict::Reject(Reason::Unauthenticated));
+    assert_eq!(verify(&verifiers.review, &own_id, "orders").await?, Verdict::Reject(RejectReason::Unauthenticated));
     // Whether the issuer has such a key is asked again, but not at once: undecided until then.
     eventually("the stranger's key to be unknown", || async {
         match verify(&verifiers.jwks, &own_id, "orders").await {
             Err(error) if error.kind() == VerifyErrorKind::Inconclusive => Ok(false),
-            Ok(Verdict::Reject(Reason::UnknownKey)) => Ok(true),
+            Ok(Verdict::Reject(RejectReason::UnknownKey)) => Ok(true),
             other => Err(format!("neither refused nor undecided: {other:?}").into()),
         }
     })
     .await?;
-    let curve = SigningKey::generate(Algorithm::Es256)?;
+    let curve = SigningKey::generate(Algorithm::ES256)?;
     let confused = curve.sign(&json!({"alg": "ES256", "kid": header["kid"]}), &claims);
-    verifiers.verdicts(&confused, "orders").await?.refused("another algorithm's", Reason::Algorithm);
+    verifiers.verdicts(&confused, "orders").await?.refused("another algorithm's", RejectReason::Algorithm);
     Ok(())
 }
 
@@ -71,9 +74,15 @@ pub(super) async fn unsigned_tokens_are_refused(scene: Scene) -> Outcome {
         let header = BASE64URL.encode(json!({"alg": alg, "kid": json_of(&token, 0)["kid"]}).to_string());
         for signature in ["", signature] {
             let unsigned = format!("{header}.{payload}.{signature}");
-            assert_eq!(verify(&verifiers.review, &unsigned, "orders").await?, Verdict::Reject(Reason::Unauthenticated));
+            assert_eq!(
+                verify(&verifiers.review, &unsigned, "orders").await?,
+                Verdict::Reject(RejectReason::Unauthenticated)
+            );
             let jwks = verify(&verifiers.jwks, &unsigned, "orders").await?;
-            assert!(matches!(jwks, Verdict::Reject(Reason::Algorithm | Reason::Malformed)), "{alg}: {jwks:?}");
+            assert!(
+                matches!(jwks, Verdict::Reject(RejectReason::Algorithm | RejectReason::Malformed)),
+                "{alg}: {jwks:?}"
+            );
         }
     }
     Ok(())
@@ -85,12 +94,12 @@ pub(super) async fn a_swapped_payload_is_refused(scene: Scene) -> Outcome {
     let other = scene.token("other", &["orders"]).await?;
     let ([header, payload, signature], [_, other, _]) = (parts(&token), parts(&other));
     let swapped = format!("{header}.{other}.{signature}");
-    verifiers.verdicts(&swapped, "orders").await?.refused("another account's payload", Reason::Signature);
+    verifiers.verdicts(&swapped, "orders").await?.refused("another account's payload", RejectReason::Signature);
 
     let mut claims = json_of(&token, 1);
     claims["exp"] = json!(claims["exp"].as_i64().expect("a time") + 1);
     let longer = format!("{header}.{}.{signature}", BASE64URL.encode(claims.to_string()));
-    verifiers.verdicts(&longer, "orders").await?.refused("a second longer", Reason::Signature);
+    verifiers.verdicts(&longer, "orders").await?.refused("a second longer", RejectReason::Signature);
     accepted(&verify(&verifiers.jwks, &format!("{header}.{payload}.{signature}"), "orders").await?);
     Ok(())
 }
@@ -111,7 +120,7 @@ pub(super) async fn respelled_signatures_are_refused(scene: Scene) -> Outcome {
         let answer = service.ask(&format!("Bearer {respelled}")).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "we do not, even where Kubernetes decides");
         let verdict = verify(&verifiers.jwks, &respelled, "orders").await?;
-        assert!(matches!(verdict, Verdict::Reject(Reason::Malformed | Reason::Signature)), "{verdict:?}");
+        assert!(matches!(verdict, Verdict::Reject(RejectReason::Malformed | RejectReason::Signature)), "{verdict:?}");
     }
     assert_eq!(service.ask(&format!("Bearer {token}")).await.status, StatusCode::OK);
     Ok(())
@@ -139,7 +148,7 @@ pub(super) async fn hs256_with_the_public_key_is_refused(scene: Scene) -> Outcom
     let jwk = key.jwk().to_string();
     for secret in [key.public_key_pem().as_bytes(), key.public_key_der(), jwk.as_bytes(), b""] {
         let confused = sign_hs256(&header, &json_of(&token, 1), secret);
-        verifiers.verdicts(&confused, "orders").await?.refused("HS256", Reason::Algorithm);
+        verifiers.verdicts(&confused, "orders").await?.refused("HS256", RejectReason::Algorithm);
     }
     Ok(())
 }

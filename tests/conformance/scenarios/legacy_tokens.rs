@@ -3,7 +3,7 @@
 use serde_json::json;
 use tower_kube_auth::{
     JwksVerifier,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{
@@ -41,15 +41,15 @@ pub(super) async fn a_secrets_token_is_for_the_api_server_only(scene: Scene) -> 
     assert_eq!((accepted(&verdict).uid(), accepted(&verdict).expires_at()), (&*uid, None));
     // So it is nobody's whose audience is another, and offline nobody's at all unless somebody asks for danger.
     let verdict = verify(&verifiers.review, &token, "orders").await?;
-    assert_eq!(verdict, Verdict::Reject(Reason::Unauthenticated));
-    assert_eq!(verify(&verifiers.jwks, &token, "orders").await?, Verdict::Reject(Reason::Issuer));
+    assert_eq!(verdict, Verdict::Reject(RejectReason::Unauthenticated));
+    assert_eq!(verify(&verifiers.jwks, &token, "orders").await?, Verdict::Reject(RejectReason::Issuer));
     let own = scene.cluster().client_for(&scene.token(ACCOUNT, &[]).await?);
     let reckless = JwksVerifier::in_cluster(own).dangerous_accept_legacy_tokens().build()?;
     assert_eq!(accepted(&verify(&reckless, &token, "orders").await?).uid(), uid);
 
     scene.delete_secret("robot-token").await?;
     eventually("the token to end with its Secret", || async {
-        Ok(verify(&verifiers.review, &token, ISSUER).await? == Verdict::Reject(Reason::Unauthenticated))
+        Ok(verify(&verifiers.review, &token, ISSUER).await? == Verdict::Reject(RejectReason::Unauthenticated))
     })
     .await
 }

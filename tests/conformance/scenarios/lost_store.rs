@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_kube_auth::{
     error::VerifyErrorKind,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{
@@ -26,7 +26,7 @@ pub(super) async fn what_cannot_be_looked_up_is_undecided(scene: Scene) -> Outco
     }
     let [known, gone] = [scene.token("robot", &["orders"]).await?, scene.token("gone", &["orders"]).await?];
     let forged = format!("{}AAAA", &known[..known.len() - 4]);
-    let refused = Verdict::Reject(Reason::Unauthenticated);
+    let refused = Verdict::Reject(RejectReason::Unauthenticated);
     scene.delete_service_account("gone").await?;
     let ended = || async { Ok(verify(&review, &gone, "orders").await? == refused) };
     eventually("the token to end with its account", ended).await?;

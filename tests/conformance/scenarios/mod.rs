@@ -62,7 +62,7 @@ macro_rules! scenarios {
 /// All scenarios. Those that start a server come first, because they take longest.
 pub(crate) fn all() -> Vec<Scenario> {
     let own = Needs::Own(Options::default());
-    let es256 = Needs::Own(Options { algorithm: Algorithm::Es256, ..Options::default() });
+    let es256 = Needs::Own(Options { algorithm: Algorithm::ES256, ..Options::default() });
     let second_issuer = Needs::Own(Options { second_issuer: Some(SECOND_ISSUER), ..Options::default() });
     scenarios![
         own => restarts::{only_503s_and_recovery_without_help},

@@ -68,7 +68,7 @@ fn count(seen: &Mutex<(Answers, Answers)>, kind: usize, status: StatusCode) {
 
 /// From now on each caller gets the answer that is right.
 async fn all_is_well(load: &Load) -> Outcome {
-    load.forget();
+    load.invalidate();
     load.until(0, StatusCode::OK).await?;
     load.until(1, StatusCode::UNAUTHORIZED).await?;
     load.until(2, StatusCode::UNAUTHORIZED).await
@@ -114,7 +114,7 @@ impl Load {
     }
 
     /// Looks anew: `until` waits for answers that come from now on.
-    fn forget(&self) {
+    fn invalidate(&self) {
         self.seen.lock().expect("no panic").1.clear();
     }
 

@@ -3,7 +3,7 @@
 use tower_kube_auth::{
     error::VerifyErrorKind,
     inspect::UnverifiedToken,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{
@@ -42,11 +42,11 @@ pub(super) async fn old_and_new_tokens_are_accepted_without_a_restart_on_our_sid
     let renewed = scene.verifiers_as(&scene.token(ACCOUNT, &[]).await?)?;
     eventually("both verifiers to accept it", || accept(&renewed, &new)).await?;
     let review = verify(&renewed.review, &old, "orders").await?;
-    assert_eq!(review, Verdict::Reject(Reason::Unauthenticated), "a forgotten key's token, by TokenReview");
+    assert_eq!(review, Verdict::Reject(RejectReason::Unauthenticated), "a forgotten key's token, by TokenReview");
     eventually("the old key to be unknown offline too", || async {
         match verify(&renewed.jwks, &old, "orders").await {
             Err(error) if error.kind() == VerifyErrorKind::Inconclusive => Ok(false),
-            Ok(Verdict::Reject(Reason::UnknownKey)) => Ok(true),
+            Ok(Verdict::Reject(RejectReason::UnknownKey)) => Ok(true),
             other => Err(format!("neither refused nor undecided: {other:?}").into()),
         }
     })

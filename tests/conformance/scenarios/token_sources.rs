@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tower_kube_auth::{
     client::{ProjectedToken, Token, TokenErrorKind, TokenRequestBuilder, TokenRequestSource, TokenSource},
     inspect::UnverifiedToken,
-    verdict::{Reason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
 use crate::{
@@ -137,10 +137,11 @@ pub(super) async fn a_refused_token_is_replaced(scene: Scene) -> Outcome {
     scene.delete_service_account(ACCOUNT).await?;
     let uid = scene.service_account(ACCOUNT).await?;
     eventually("the old token to be refused", || async {
-        Ok(verify(&verifiers.review, old.expose_secret(), "orders").await? == Verdict::Reject(Reason::Unauthenticated))
+        Ok(verify(&verifiers.review, old.expose_secret(), "orders").await?
+            == Verdict::Reject(RejectReason::Unauthenticated))
     })
     .await?;
-    source.forget(&old);
+    source.invalidate(&old);
     let new = source.token().await?;
     assert_ne!(new, old);
     eventually("the new token to be accepted", || async {
@@ -168,7 +169,7 @@ pub(super) async fn an_outage_is_sat_out(scene: Scene) -> Outcome {
     let source = orders(&scene).timeout(Duration::from_secs(2)).build()?;
     let old = source.token().await?;
     scene.cluster().go_down().await?;
-    source.forget(&old);
+    source.invalidate(&old);
     assert_eq!(source.token().await?, old, "there is no other");
     let stranger = orders(&scene).timeout(Duration::from_secs(2)).build()?;
     let error = stranger.token().await.expect_err("nobody is there to ask");

@@ -21,7 +21,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(66);
 const LONGEST_REJECT_TTL: Duration = Duration::from_secs(11);
 
 struct Scene {
-    hands: ManualClock,
+    clock: ManualClock,
     cluster: Cluster,
     services: [(&'static str, Service); 2],
 }
@@ -29,17 +29,17 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         crate::leaks::watch();
-        let hands = ManualClock::new();
-        let builder = Cluster::builder().clock(hands.clock()).signing_algorithm(Algorithm::Es256);
+        let clock = ManualClock::new();
+        let builder = Cluster::builder().clock(clock.clock()).signing_algorithm(Algorithm::ES256);
         let cluster = builder.start().await.unwrap();
         cluster.create_service_account("shop", "checkout");
         // Our own credential must not be a matter of the time.
         let client = cluster.admin_client().unwrap();
-        let review = TokenReviewVerifier::new(client.clone()).clock(hands.clock());
-        let jwks = JwksVerifier::in_cluster(client).clock(hands.clock()).build().unwrap();
+        let review = TokenReviewVerifier::new(client.clone()).clock(clock.clock());
+        let jwks = JwksVerifier::in_cluster(client).clock(clock.clock()).build().unwrap();
         let [review, jwks] = [Authenticator::builder(review), Authenticator::builder(jwks)]
-            .map(|builder| Service::new(&builder.audience("orders").clock(hands.clock()).build().unwrap()));
-        Self { hands, cluster, services: [("TokenReview", review), ("JWKS", jwks)] }
+            .map(|builder| Service::new(&builder.audience("orders").clock(clock.clock()).build().unwrap()));
+        Self { clock, cluster, services: [("TokenReview", review), ("JWKS", jwks)] }
     }
 
     /// Good for an hour.
@@ -67,16 +67,16 @@ async fn at_the_edges_of_the_leeway() {
     // The wall clock alone is set, so that nothing is cached for long.
     for (past_expiry, status) in [(-1, 200), (0, 200), (58, 200), (62, 401), (3600, 401)] {
         let expiry = HOUR.as_secs().checked_add_signed(past_expiry).unwrap();
-        scene.hands.jump_forward(Duration::from_secs(expiry));
+        scene.clock.jump_forward(Duration::from_secs(expiry));
         scene.all(&token, StatusCode::from_u16(status).unwrap(), &format!("{past_expiry} s after exp")).await;
-        scene.hands.jump_back(Duration::from_secs(expiry));
-        scene.hands.advance(Duration::from_millis(1));
+        scene.clock.jump_back(Duration::from_secs(expiry));
+        scene.clock.advance(Duration::from_millis(1));
     }
     for (before_issue, status) in [(58, 200), (63, 401)] {
         let token = scene.token();
-        scene.hands.jump_back(Duration::from_secs(before_issue));
+        scene.clock.jump_back(Duration::from_secs(before_issue));
         scene.all(&token, StatusCode::from_u16(status).unwrap(), &format!("{before_issue} s before iat")).await;
-        scene.hands.jump_forward(Duration::from_secs(before_issue));
+        scene.clock.jump_forward(Duration::from_secs(before_issue));
     }
 }
 
@@ -85,18 +85,18 @@ async fn at_the_edges_of_the_leeway() {
 async fn past_exp_nothing_comes_from_the_cache() {
     let scene = Scene::new().await;
     let token = scene.token();
-    scene.hands.advance(HOUR - SECOND * 20);
+    scene.clock.advance(HOUR - SECOND * 20);
     scene.all(&token, StatusCode::OK, "20 s before its end").await;
-    scene.hands.advance(SECOND * 18);
+    scene.clock.advance(SECOND * 18);
     let reviews = scene.reviews();
     scene.all(&token, StatusCode::OK, "2 s before its end").await;
     assert_eq!(scene.reviews(), reviews, "from the cache, which its end has made short");
-    scene.hands.advance(SECOND * 2);
+    scene.clock.advance(SECOND * 2);
     for asked in 1..=3 {
         scene.all(&token, StatusCode::OK, "at its end, within the leeway").await;
         assert_eq!(scene.reviews(), reviews + asked, "not from the cache");
     }
-    scene.hands.advance(LEEWAY + SECOND);
+    scene.clock.advance(LEEWAY + SECOND);
     scene.all(&token, StatusCode::UNAUTHORIZED, "past its end and the leeway").await;
 }
 
@@ -105,11 +105,11 @@ async fn a_wall_clock_that_jumps_forward_by_an_hour_expires_what_is_cached() {
     let scene = Scene::new().await;
     let token = scene.token();
     scene.all(&token, StatusCode::OK, "before").await;
-    scene.hands.jump_forward(HOUR + LEEWAY + SECOND);
+    scene.clock.jump_forward(HOUR + LEEWAY + SECOND);
     scene.all(&token, StatusCode::UNAUTHORIZED, "an hour later, and cached but a moment ago").await;
     scene.all(&scene.token(), StatusCode::OK, "a token of that time").await;
-    scene.hands.jump_back(HOUR + LEEWAY + SECOND);
-    scene.hands.advance(LONGEST_REJECT_TTL);
+    scene.clock.jump_back(HOUR + LEEWAY + SECOND);
+    scene.clock.advance(LONGEST_REJECT_TTL);
     scene.all(&token, StatusCode::OK, "the clock was wrong, and is right again").await;
 }
 
@@ -120,15 +120,15 @@ async fn a_wall_clock_that_jumps_back_by_an_hour_lengthens_no_entrys_life() {
     let token = scene.token();
     scene.all(&token, StatusCode::OK, "before").await;
     let reviews = scene.reviews();
-    scene.hands.jump_back(HOUR);
-    scene.hands.advance(SHORTEST_TTL - SECOND);
+    scene.clock.jump_back(HOUR);
+    scene.clock.advance(SHORTEST_TTL - SECOND);
     scene.all(&token, StatusCode::OK, "cached").await;
     assert_eq!(scene.reviews(), reviews, "cached");
-    scene.hands.advance(LONGEST_TTL - SHORTEST_TTL + SECOND);
+    scene.clock.advance(LONGEST_TTL - SHORTEST_TTL + SECOND);
     scene.all(&token, StatusCode::UNAUTHORIZED, "not valid for an hour to come").await;
     assert_eq!(scene.reviews(), reviews + 1, "verified again");
-    scene.hands.jump_forward(HOUR);
-    scene.hands.advance(LONGEST_REJECT_TTL);
+    scene.clock.jump_forward(HOUR);
+    scene.clock.advance(LONGEST_REJECT_TTL);
     scene.all(&token, StatusCode::OK, "the clock is right again").await;
 }
 
@@ -140,8 +140,8 @@ async fn a_deleted_account_is_seen_within_the_ttl_though_the_clock_was_set_back(
     let (_, review) = &scene.services[0];
     assert_eq!(review.get(&token).await.status, StatusCode::OK);
     scene.cluster.delete_service_account("shop", "checkout");
-    scene.hands.jump_back(LEEWAY / 2);
-    scene.hands.advance(LONGEST_TTL);
+    scene.clock.jump_back(LEEWAY / 2);
+    scene.clock.advance(LONGEST_TTL);
     assert_eq!(review.get(&token).await.status, StatusCode::UNAUTHORIZED);
 }
 
@@ -153,12 +153,12 @@ async fn every_entry_lives_within_the_jitter_of_its_ttl() {
     for token in &tokens {
         assert_eq!(review.get(token).await.status, StatusCode::OK);
     }
-    scene.hands.advance(SHORTEST_TTL - Duration::from_millis(1));
+    scene.clock.advance(SHORTEST_TTL - Duration::from_millis(1));
     for token in &tokens {
         assert_eq!(review.get(token).await.status, StatusCode::OK);
     }
     assert_eq!(scene.reviews(), 50, "no entry lives for less than 54 s");
-    scene.hands.advance(LONGEST_TTL - SHORTEST_TTL + Duration::from_millis(1));
+    scene.clock.advance(LONGEST_TTL - SHORTEST_TTL + Duration::from_millis(1));
     for token in &tokens {
         assert_eq!(review.get(token).await.status, StatusCode::OK);
     }

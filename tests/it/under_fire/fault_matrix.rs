@@ -135,7 +135,7 @@ impl Met {
 }
 
 struct Scene {
-    hands: ManualClock,
+    clock: ManualClock,
     cluster: Cluster,
     endpoint: Endpoint,
     trouble: Trouble,
@@ -144,11 +144,11 @@ struct Scene {
 impl Scene {
     async fn new(trouble: Trouble, endpoint: Endpoint) -> Self {
         crate::leaks::watch();
-        let hands = ManualClock::new();
-        let builder = Cluster::builder().clock(hands.clock()).signing_algorithm(Algorithm::Es256);
+        let clock = ManualClock::new();
+        let builder = Cluster::builder().clock(clock.clock()).signing_algorithm(Algorithm::ES256);
         let cluster = builder.start().await.unwrap();
         cluster.create_service_account("shop", "checkout");
-        Self { hands, cluster, endpoint, trouble }
+        Self { clock, cluster, endpoint, trouble }
     }
 
     /// A client whose own retries, which take real time, are off.
@@ -159,12 +159,12 @@ impl Scene {
     }
 
     fn service(&self, verifier: impl Verifier) -> Service {
-        let builder = Authenticator::builder(verifier).audience("orders").clock(self.hands.clock());
+        let builder = Authenticator::builder(verifier).audience("orders").clock(self.clock.clock());
         Service::new(&builder.build().unwrap())
     }
 
     fn jwks(&self) -> JwksVerifier {
-        JwksVerifier::in_cluster(self.client()).clock(self.hands.clock()).build().unwrap()
+        JwksVerifier::in_cluster(self.client()).clock(self.clock.clock()).build().unwrap()
     }
 
     /// Distinct ones, though ECDSA alone would see to that.
@@ -185,7 +185,7 @@ impl Scene {
     ) -> (T, Duration) {
         let before = self.cluster.calls(self.endpoint);
         let held = || self.trouble.outlasts(limit) && self.cluster.calls(self.endpoint) > before;
-        wait(&self.hands, limit, held, work, meanwhile).await
+        wait(&self.clock, limit, held, work, meanwhile).await
     }
 
     /// All of `tokens` at once; the handler is reached by those that are served, and by nobody else.
@@ -223,9 +223,9 @@ impl Scene {
     /// The trouble is over, the pause that is documented too: the same service serves.
     async fn recovers(&self, service: &Service, token: &str, pause: Duration, limit: Duration) {
         self.trouble.end(&self.cluster).await;
-        self.hands.advance(pause);
+        self.clock.advance(pause);
         // A connection that has died meanwhile may take another attempt.
-        let (answer, _) = wait(&self.hands, limit, || false, service.get(token), async || ()).await;
+        let (answer, _) = wait(&self.clock, limit, || false, service.get(token), async || ()).await;
         assert_eq!(answer.status, StatusCode::OK, "{:?}: no recovery", self.trouble);
     }
 }
@@ -233,13 +233,13 @@ impl Scene {
 /// All callers have the same token, so that they share the calls.
 async fn token_review(trouble: Trouble) -> Met {
     let scene = Scene::new(trouble, Endpoint::TokenReview).await;
-    let service = scene.service(TokenReviewVerifier::new(scene.client()).clock(scene.hands.clock()));
+    let service = scene.service(TokenReviewVerifier::new(scene.client()).clock(scene.clock.clock()));
     let tokens = scene.tokens();
     assert_eq!(service.get(&tokens[0]).await.status, StatusCode::OK);
     scene.begin().await;
     let met = scene.ask(&service, &vec![tokens[1].clone(); CALLERS], CALL_LIMIT, Some(&tokens[0])).await;
     assert_eq!(service.get(&tokens[0]).await.status, StatusCode::OK, "{trouble:?}: a cached caller");
-    scene.hands.advance(LONGEST_TTL);
+    scene.clock.advance(LONGEST_TTL);
     let no_longer = scene.ask(&service, &tokens[..1], CALL_LIMIT, None).await;
     assert_eq!(no_longer.is_served(), met.is_served(), "{trouble:?}: a caller that was cached");
     scene.recovers(&service, &tokens[2], Duration::ZERO, CALL_LIMIT).await;
@@ -266,7 +266,7 @@ async fn refresh(trouble: Trouble) -> Met {
     let service = scene.service(scene.jwks());
     let known = scene.tokens();
     assert_eq!(service.get(&known[0]).await.status, StatusCode::OK);
-    scene.hands.advance(COOLDOWN);
+    scene.clock.advance(COOLDOWN);
     scene.cluster.rotate().unwrap();
     let tokens = scene.tokens();
     scene.begin().await;
@@ -279,21 +279,21 @@ async fn refresh(trouble: Trouble) -> Met {
 /// The first to come after their time wait for what cannot be had, and are served; so is everybody until the grace is over.
 async fn stale(trouble: Trouble) -> Met {
     let scene = Scene::new(trouble, Endpoint::TokenReview).await;
-    let verifier = TokenReviewVerifier::new(scene.client()).clock(scene.hands.clock());
-    let builder = Authenticator::builder(verifier).audience("orders").clock(scene.hands.clock());
+    let verifier = TokenReviewVerifier::new(scene.client()).clock(scene.clock.clock());
+    let builder = Authenticator::builder(verifier).audience("orders").clock(scene.clock.clock());
     let service = Service::new(&builder.serve_stale(GRACE).build().unwrap());
     let token = scene.tokens().remove(0);
     assert_eq!(service.get(&token).await.status, StatusCode::OK);
     scene.begin().await;
-    scene.hands.advance(LONGEST_TTL);
+    scene.clock.advance(LONGEST_TTL);
     let met = scene.ask(&service, &vec![token.clone(); CALLERS], CALL_LIMIT, None).await;
     for _ in 0..5 {
         assert_eq!(service.get(&token).await.status, StatusCode::OK, "{trouble:?}: at once, for it is known");
     }
-    scene.hands.advance(GRACE / 2);
+    scene.clock.advance(GRACE / 2);
     let later = scene.ask(&service, std::slice::from_ref(&token), CALL_LIMIT, None).await;
     assert!(later.is_served(), "{trouble:?}: within the grace");
-    scene.hands.advance(GRACE);
+    scene.clock.advance(GRACE);
     let no_longer = scene.ask(&service, std::slice::from_ref(&token), CALL_LIMIT, None).await;
     assert_eq!(no_longer.is_served(), trouble == Trouble::Slow, "{trouble:?}: past the grace");
     scene.recovers(&service, &token, Duration::ZERO, CALL_LIMIT).await;
@@ -304,7 +304,7 @@ async fn token_request(trouble: Trouble) -> Met {
     let scene = Scene::new(trouble, Endpoint::TokenRequest).await;
     scene.cluster.grant_token_request(Cluster::VERIFIER, "shop", &["checkout"]);
     let builder = TokenRequestSource::builder(scene.client()).namespace("shop").service_account("checkout");
-    let source = builder.audience("orders").clock(scene.hands.clock()).build().unwrap();
+    let source = builder.audience("orders").clock(scene.clock.clock()).build().unwrap();
     scene.begin().await;
     let met = scene.request(&source).await;
     trouble.end(&scene.cluster).await;
@@ -312,7 +312,7 @@ async fn token_request(trouble: Trouble) -> Met {
 
     // One that was refused somewhere is to be replaced, and is better than none where that cannot be.
     scene.begin().await;
-    source.forget(&first);
+    source.invalidate(&first);
     let (kept, took) = scene.wait(CALL_LIMIT, source.token(), async || ()).await;
     assert_eq!(kept.unwrap() == first, !met.is_served(), "{trouble:?}: another token");
     assert!(took <= CALL_LIMIT, "{trouble:?}: {took:?}");
@@ -332,7 +332,7 @@ impl Scene {
                 }
             }
         };
-        wait(&self.hands, CALL_LIMIT, || false, asking, async || ()).await.0
+        wait(&self.clock, CALL_LIMIT, || false, asking, async || ()).await.0
     }
 
     async fn request(&self, source: &TokenRequestSource) -> Met {

@@ -28,19 +28,19 @@ type Hostile = (String, String);
 impl Scene {
     async fn new(algorithm: Algorithm) -> Self {
         crate::leaks::watch();
-        let hands = ManualClock::new();
-        let cluster = Cluster::builder().clock(hands.clock()).signing_algorithm(algorithm).start().await.unwrap();
+        let clock = ManualClock::new();
+        let cluster = Cluster::builder().clock(clock.clock()).signing_algorithm(algorithm).start().await.unwrap();
         cluster.create_service_account("shop", "checkout");
         let client = cluster.kube_client().unwrap();
-        let review = TokenReviewVerifier::new(client.clone()).clock(hands.clock());
+        let review = TokenReviewVerifier::new(client.clone()).clock(clock.clock());
         // Without a cooldown a made-up key id is decided about at once.
-        let jwks = JwksVerifier::in_cluster(client).clock(hands.clock()).unknown_key_cooldown(Duration::ZERO);
+        let jwks = JwksVerifier::in_cluster(client).clock(clock.clock()).unknown_key_cooldown(Duration::ZERO);
         let jwks = jwks.build().unwrap();
-        let both = review.clone().screened_by(jwks.clone()).or_when_unavailable(jwks.clone()).clock(hands.clock());
+        let both = review.clone().screened_by(jwks.clone()).or_when_unavailable(jwks.clone()).clock(clock.clock());
         let services = vec![
-            ("JWKS", service(jwks, &hands)),
-            ("TokenReview", service(review, &hands)),
-            ("both", service(both, &hands)),
+            ("JWKS", service(jwks, &clock)),
+            ("TokenReview", service(review, &clock)),
+            ("both", service(both, &clock)),
         ];
         Self { cluster, services }
     }
@@ -83,8 +83,8 @@ impl Scene {
     }
 }
 
-fn service(verifier: impl Verifier, hands: &ManualClock) -> Service {
-    let builder = Authenticator::builder(verifier).audience("orders").clock(hands.clock());
+fn service(verifier: impl Verifier, clock: &ManualClock) -> Service {
+    let builder = Authenticator::builder(verifier).audience("orders").clock(clock.clock());
     Service::new(&builder.build().unwrap())
 }
 
@@ -105,7 +105,7 @@ fn raw(key: &SigningKey, header: &[u8], claims: &[u8]) -> String {
 
 #[tokio::test]
 async fn unsigned_and_confused_algorithms() {
-    for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+    for algorithm in [Algorithm::RS256, Algorithm::ES256] {
         let scene = Scene::new(algorithm).await;
         let (key, claims) = (scene.cluster.signing_key(), scene.claims());
         scene.accept("good", &scene.cluster.mint(&claims)).await;
@@ -140,9 +140,9 @@ async fn unsigned_and_confused_algorithms() {
 /// A token has no say in which key verifies it, and a key id is only ever looked up.
 #[tokio::test]
 async fn keys_of_the_tokens_own_choice() {
-    let scene = Scene::new(Algorithm::Es256).await;
+    let scene = Scene::new(Algorithm::ES256).await;
     let (key, attacker, claims) =
-        (scene.cluster.signing_key(), SigningKey::generate(Algorithm::Es256).unwrap(), scene.claims());
+        (scene.cluster.signing_key(), SigningKey::generate(Algorithm::ES256).unwrap(), scene.claims());
     let mut tokens = Vec::new();
     for (name, value) in [
         ("jwk", attacker.jwk()),
@@ -186,7 +186,7 @@ async fn keys_of_the_tokens_own_choice() {
 
 #[tokio::test]
 async fn signatures_that_are_none() {
-    for algorithm in [Algorithm::Es256, Algorithm::Rs256] {
+    for algorithm in [Algorithm::ES256, Algorithm::RS256] {
         let scene = Scene::new(algorithm).await;
         let token = scene.cluster.mint(&scene.claims());
         let [header, payload, signature] = parts(&token);
@@ -235,7 +235,7 @@ async fn signatures_that_are_none() {
 
 #[tokio::test]
 async fn forms_that_are_not_the_one() {
-    let scene = Scene::new(Algorithm::Rs256).await;
+    let scene = Scene::new(Algorithm::RS256).await;
     let key = scene.cluster.signing_key();
     let token = scene.cluster.mint(&scene.claims());
     let [header, payload, signature] = parts(&token);

@@ -12,7 +12,7 @@ use tower_kube_auth::{
 use crate::scripted::Service;
 
 struct Scene {
-    hands: ManualClock,
+    clock: ManualClock,
     cluster: Cluster,
     jwks: Service,
     review: Service,
@@ -21,19 +21,19 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         crate::leaks::watch();
-        let hands = ManualClock::new();
-        let builder = Cluster::builder().clock(hands.clock()).signing_algorithm(Algorithm::Es256);
+        let clock = ManualClock::new();
+        let builder = Cluster::builder().clock(clock.clock()).signing_algorithm(Algorithm::ES256);
         let cluster = builder.start().await.unwrap();
         cluster.create_service_account("shop", "checkout");
         let client = cluster.kube_client().unwrap();
-        let jwks = JwksVerifier::in_cluster(client.clone()).clock(hands.clock()).build().unwrap();
-        let review = TokenReviewVerifier::new(client).clock(hands.clock());
-        let (jwks, review) = (service(jwks, &hands), service(review, &hands));
-        Self { hands, cluster, jwks, review }
+        let jwks = JwksVerifier::in_cluster(client.clone()).clock(clock.clock()).build().unwrap();
+        let review = TokenReviewVerifier::new(client).clock(clock.clock());
+        let (jwks, review) = (service(jwks, &clock), service(review, &clock));
+        Self { clock, cluster, jwks, review }
     }
 
     fn now(&self) -> f64 {
-        self.hands.clock().wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+        self.clock.clock().wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
     }
 
     fn claims(&self) -> Value {
@@ -82,8 +82,8 @@ impl Scene {
     }
 }
 
-fn service(verifier: impl Verifier, hands: &ManualClock) -> Service {
-    let builder = Authenticator::builder(verifier).audience("orders").clock(hands.clock());
+fn service(verifier: impl Verifier, clock: &ManualClock) -> Service {
+    let builder = Authenticator::builder(verifier).audience("orders").clock(clock.clock());
     Service::new(&builder.build().unwrap())
 }
 

@@ -63,7 +63,7 @@ fn signed_by_nobody(key: &SigningKey, claims: &Value) -> String {
 
 #[tokio::test]
 async fn a_flawed_key_is_left_out_with_a_warning_that_names_the_flaw() {
-    let [rsa, ec] = [Algorithm::Rs256, Algorithm::Es256].map(|algorithm| SigningKey::generate(algorithm).unwrap());
+    let [rsa, ec] = [Algorithm::RS256, Algorithm::ES256].map(|algorithm| SigningKey::generate(algorithm).unwrap());
     let cases = [
         ("use enc", &ec, changed(&ec, "use", json!("enc")), "its use is not sig"),
         ("another use", &rsa, changed(&rsa, "use", json!("")), "its use is not sig"),
@@ -85,7 +85,7 @@ async fn a_flawed_key_is_left_out_with_a_warning_that_names_the_flaw() {
         ("a secret key", &rsa, json!({ "kty": "oct", "k": "c2VjcmV0", "kid": rsa.kid() }), "it is a secret key"),
         ("no object", &rsa, json!(null), "it is not a JWK"),
     ];
-    let cluster = Cluster::builder().signing_algorithm(Algorithm::Es256).start().await.unwrap();
+    let cluster = Cluster::builder().signing_algorithm(Algorithm::ES256).start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     let claims = cluster.token("shop", "checkout").audience("orders").claims().unwrap();
     for (what, key, jwk, flaw) in cases {

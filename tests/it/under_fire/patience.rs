@@ -10,13 +10,13 @@ use tower_kube_auth::testing::ManualClock;
 /// *within* `limit`, such as the back-off between two attempts. It gets to the limit itself, where the code under test
 /// gives up, only when `held` says that an answer has to be waited for. `meanwhile` happens each time that it moves.
 pub async fn wait<T>(
-    hands: &ManualClock,
+    manual: &ManualClock,
     limit: Duration,
     held: impl Fn() -> bool,
     work: impl Future<Output = T>,
     mut meanwhile: impl AsyncFnMut(),
 ) -> (T, Duration) {
-    let clock = hands.clock();
+    let clock = manual.clock();
     let began = clock.monotonic();
     let mut work = pin!(work);
     loop {
@@ -24,9 +24,9 @@ pub async fn wait<T>(
             return (output, clock.monotonic() - began);
         }
         let left = limit.saturating_sub(clock.monotonic() - began);
-        match hands.next_wake() {
+        match manual.next_wake() {
             Some(wake) if !wake.is_zero() && (wake < left || (wake == left && held())) => {
-                hands.advance(wake);
+                manual.advance(wake);
                 meanwhile().await;
             }
             _ => tokio::task::yield_now().await,

@@ -24,7 +24,7 @@ const ISSUERS: [&str; 2] = ["https://issuer.example", "https://former-issuer.exa
 
 /// A cluster with two issuers, and services with one verifier: one that remembers its callers and one that does not.
 struct Scene {
-    hands: ManualClock,
+    clock: ManualClock,
     cluster: Cluster,
     verifier: JwksVerifier,
     services: [Service; 2],
@@ -54,19 +54,19 @@ impl Tally {
 impl Scene {
     async fn new() -> Self {
         crate::leaks::watch();
-        let hands = ManualClock::new();
-        let builder = Cluster::builder().clock(hands.clock()).signing_algorithm(Algorithm::Es256);
+        let clock = ManualClock::new();
+        let builder = Cluster::builder().clock(clock.clock()).signing_algorithm(Algorithm::ES256);
         let cluster = builder.issuer(ISSUERS[0]).issuer(ISSUERS[1]).start().await.unwrap();
         cluster.create_service_account("shop", "checkout");
         // A credential of our own that no rotation ends: kubelet would see to that.
-        let builder = JwksVerifier::in_cluster(cluster.admin_client().unwrap()).clock(hands.clock());
+        let builder = JwksVerifier::in_cluster(cluster.admin_client().unwrap()).clock(clock.clock());
         let verifier = builder.issuer(ISSUERS[0]).issuer(ISSUERS[1]).build().unwrap();
         let service = |ttl| {
-            let builder = Authenticator::builder(verifier.clone()).audience("orders").clock(hands.clock());
+            let builder = Authenticator::builder(verifier.clone()).audience("orders").clock(clock.clock());
             Service::new(&builder.cache_ttl(ttl).build().unwrap())
         };
         let services = [service(Duration::from_secs(60)), service(Duration::ZERO)];
-        Self { hands, cluster, verifier, services }
+        Self { clock, cluster, verifier, services }
     }
 
     /// Good tokens of the key that signs, by turns of either issuer. Signatures by ECDSA are never the same.
@@ -82,7 +82,7 @@ impl Scene {
 
     /// A thousand requests, by turns to either service, after a second has passed.
     async fn second(&self, tokens: &Arc<[String]>) -> Tally {
-        self.hands.advance(SECOND);
+        self.clock.advance(SECOND);
         let reached = self.reached();
         let lanes = (0..LANES).map(|lane| {
             let (services, tokens) = (self.services.clone(), tokens.clone());
@@ -129,7 +129,7 @@ impl Scene {
     /// Lets the time of the next refresh come, and returns when it has begun.
     async fn background_refresh(&self) {
         let calls = self.cluster.calls(Endpoint::Jwks);
-        self.hands.advance(LONGEST_PERIOD);
+        self.clock.advance(LONGEST_PERIOD);
         self.cluster.wait_for_calls(Endpoint::Jwks, calls + 1).await;
     }
 }
@@ -146,7 +146,7 @@ async fn a_rotation_as_kubernetes_does_it_refuses_no_good_token_and_delays_none(
     assert_eq!(scene.statuses(&old[0]).await, [200, 200]);
     assert_eq!(scene.seconds(2, &old).await, Tally::all_served(2), "before");
 
-    scene.cluster.add_key(Algorithm::Es256).unwrap();
+    scene.cluster.add_key(Algorithm::ES256).unwrap();
     assert_eq!(scene.seconds(2, &old).await, Tally::all_served(2), "published");
     let (during, ()) = tokio::join!(scene.second(&old), scene.background_refresh());
     assert_eq!(during, Tally::all_served(1), "while it is fetched");
@@ -170,7 +170,7 @@ async fn a_rotation_as_kubernetes_does_it_refuses_no_good_token_and_delays_none(
         assert_eq!((tally.served, scene.reached()), (0, reached), "a removed key's token");
         assert_eq!(scene.second(&new).await, Tally::all_served(1), "however many of them come");
     }
-    scene.hands.advance(COOLDOWN);
+    scene.clock.advance(COOLDOWN);
     let answer = scene.services[1].get(&old[1]).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert!(answer.challenge().unwrap().contains("invalid_token"));
@@ -211,7 +211,7 @@ async fn an_empty_key_set_accepts_nobody_is_logged_and_is_got_over() {
         for status in scene.statuses(first).await {
             assert!([401, 503].contains(&status), "{status}");
         }
-        scene.hands.advance(COOLDOWN * 2);
+        scene.clock.advance(COOLDOWN * 2);
     }
     assert!(crate::leaks::logged("the issuer's key set has no usable key"));
     assert_eq!(scene.reached(), 0);
@@ -229,7 +229,7 @@ async fn an_empty_key_set_accepts_nobody_is_logged_and_is_got_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_keys_serve_a_thousand_requests_a_second() {
     let scene = Scene::new().await;
-    let strangers: Vec<_> = (0..999).map(|_| SigningKey::generate(Algorithm::Es256).unwrap()).collect();
+    let strangers: Vec<_> = (0..999).map(|_| SigningKey::generate(Algorithm::ES256).unwrap()).collect();
     let mut keys: Vec<_> = strangers.iter().map(SigningKey::jwk).collect();
     keys.insert(500, scene.cluster.signing_key().jwk());
     scene.cluster.publish_jwks(Some(serde_json::json!({ "keys": keys }).to_string()));
@@ -239,7 +239,7 @@ async fn a_thousand_keys_serve_a_thousand_requests_a_second() {
     assert_eq!(scene.cluster.calls(Endpoint::Jwks), 1);
 
     let claims = scene.cluster.token("shop", "checkout").audience("orders").claims().unwrap();
-    let [last, unpublished] = [&strangers[998], &SigningKey::generate(Algorithm::Es256).unwrap()];
+    let [last, unpublished] = [&strangers[998], &SigningKey::generate(Algorithm::ES256).unwrap()];
     assert_eq!(
         scene.statuses(&last.sign(&last.header(), &claims)).await,
         [200, 200],
@@ -253,7 +253,7 @@ async fn a_thousand_keys_serve_a_thousand_requests_a_second() {
     scene.cluster.publish_jwks(Some(serde_json::json!({ "keys": keys }).to_string()));
     assert!(scene.cluster.jwks_json().len() > 1024 * 1024);
     let limit = Duration::from_secs(5);
-    let (refreshed, _) = wait(&scene.hands, limit, || false, scene.verifier.refresh(), async || ()).await;
+    let (refreshed, _) = wait(&scene.clock, limit, || false, scene.verifier.refresh(), async || ()).await;
     assert_eq!(refreshed.unwrap_err().kind(), VerifyErrorKind::Unavailable);
     assert_eq!(scene.second(&tokens).await, Tally::all_served(1));
 }
@@ -267,7 +267,7 @@ async fn of_two_issuers_both_are_accepted_and_a_third_is_not() {
         assert_eq!(scene.statuses(&scene.cluster.mint(&claims)).await, [status; 2], "{issuer:?}");
     }
     // Another cluster's key under our issuer's name.
-    let elsewhere = SigningKey::generate(Algorithm::Es256).unwrap();
+    let elsewhere = SigningKey::generate(Algorithm::ES256).unwrap();
     claims["iss"] = ISSUERS[0].into();
     let header = scene.cluster.signing_key().header();
     assert_eq!(scene.statuses(&elsewhere.sign(&header, &claims)).await, [401, 401]);

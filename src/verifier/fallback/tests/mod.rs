@@ -22,31 +22,31 @@ const OTHER_TROUBLE: [VerifyErrorKind; 6] = [
     VerifyErrorKind::Saturated,
     VerifyErrorKind::Aborted,
 ];
-const FACTS: [Reason; 8] = [
-    Reason::Malformed,
-    Reason::Signature,
-    Reason::Audience,
-    Reason::Expired,
-    Reason::NotYetValid,
-    Reason::NotAServiceAccount,
-    Reason::Unauthenticated,
-    Reason::Denied,
+const FACTS: [RejectReason; 8] = [
+    RejectReason::Malformed,
+    RejectReason::Signature,
+    RejectReason::Audience,
+    RejectReason::Expired,
+    RejectReason::NotYetValid,
+    RejectReason::NotAServiceAccount,
+    RejectReason::Unauthenticated,
+    RejectReason::Denied,
 ];
-const OPINIONS: [Reason; 3] = [Reason::UnknownKey, Reason::Issuer, Reason::Algorithm];
+const OPINIONS: [RejectReason; 3] = [RejectReason::UnknownKey, RejectReason::Issuer, RejectReason::Algorithm];
 
 struct Setup {
-    hands: ManualClock,
+    clock: ManualClock,
     verifier: Scripted,
     fallback: Scripted,
-    both: OrWhenUnavailable<Scripted, Scripted>,
+    both: Fallback<Scripted, Scripted>,
 }
 
 type Brief = Result<Verdict, VerifyErrorKind>;
 
 fn set_up(verifier: Scripted, fallback: Scripted) -> Setup {
-    let hands = ManualClock::new();
-    let both = verifier.clone().or_when_unavailable(fallback.clone()).clock(hands.clock());
-    Setup { hands, verifier, fallback, both }
+    let clock = ManualClock::new();
+    let both = verifier.clone().or_when_unavailable(fallback.clone()).clock(clock.clock());
+    Setup { clock, verifier, fallback, both }
 }
 
 /// The verifier is down, and the pause has begun.
@@ -89,7 +89,9 @@ async fn settle() {
 
 #[tokio::test]
 async fn while_the_verifier_works_the_fallback_is_not_asked_and_nothing_is_marked() {
-    for verdict in [accept("sa"), Verdict::Reject(Reason::Unauthenticated), Verdict::Reject(Reason::UnknownKey)] {
+    for verdict in
+        [accept("sa"), Verdict::Reject(RejectReason::Unauthenticated), Verdict::Reject(RejectReason::UnknownKey)]
+    {
         let setup = set_up(Scripted::new(Ok(verdict.clone())), Scripted::accepting("other"));
         assert_eq!(setup.verify().await, Ok(verdict));
         assert_eq!(setup.asked(), (1, 0));
@@ -150,7 +152,7 @@ async fn in_the_pause_only_the_fallback_is_asked_and_after_it_a_success_ends_the
         assert_eq!(setup.verify().await, Ok(marked()));
     }
     assert_eq!(setup.asked(), (1, 4));
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     for _ in 0..3 {
         assert_eq!(setup.verify().await, Ok(accept("sa")));
     }
@@ -163,13 +165,13 @@ async fn the_pause_is_as_long_as_the_error_asks_between_a_second_and_half_a_minu
         let trouble = asked.map_or(error(DOWN), |asked| error(DOWN).with_retry_after(asked * SECOND));
         let setup = set_up(Scripted::new(Err(trouble)), Scripted::accepting("sa"));
         setup.verify().await.unwrap();
-        setup.hands.advance(seconds * SECOND - Duration::from_millis(1));
+        setup.clock.advance(seconds * SECOND - Duration::from_millis(1));
         setup.verify().await.unwrap();
         assert_eq!(setup.verifier.calls(), 1, "{asked:?}");
-        setup.hands.advance(Duration::from_millis(1));
+        setup.clock.advance(Duration::from_millis(1));
         setup.verify().await.unwrap();
         assert_eq!(setup.verifier.calls(), 2, "{asked:?}");
-        setup.hands.advance(seconds * SECOND - Duration::from_millis(1));
+        setup.clock.advance(seconds * SECOND - Duration::from_millis(1));
         setup.verify().await.unwrap();
         assert_eq!(setup.verifier.calls(), 2, "a probe that fails begins the next pause");
     }
@@ -179,7 +181,7 @@ async fn the_pause_is_as_long_as_the_error_asks_between_a_second_and_half_a_minu
 async fn one_caller_probes_while_the_others_go_on_with_the_fallback() {
     let setup = in_an_outage().await;
     let gate = setup.verifier.close();
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     let prober = setup.spawn();
     settle().await;
     for _ in 0..10 {
@@ -196,7 +198,7 @@ async fn one_caller_probes_while_the_others_go_on_with_the_fallback() {
 async fn a_prober_that_goes_away_leaves_the_probe_to_the_next() {
     let setup = in_an_outage().await;
     let gate = setup.verifier.close();
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     let prober = setup.spawn();
     settle().await;
     prober.abort();
@@ -220,15 +222,15 @@ impl Verifier for Panics {
 
 #[tokio::test]
 async fn a_prober_that_panics_leaves_the_probe_to_the_next() {
-    let hands = ManualClock::new();
-    let both = Panics(0.into()).or_when_unavailable(Scripted::accepting("sa")).clock(hands.clock());
+    let clock = ManualClock::new();
+    let both = Panics(0.into()).or_when_unavailable(Scripted::accepting("sa")).clock(clock.clock());
     let both = Arc::new(both);
     let spawn = || {
         let both = both.clone();
         tokio::spawn(async move { both.verify(token(), &audiences()).await.unwrap() })
     };
     assert_eq!(spawn().await.unwrap(), marked());
-    hands.advance(SECOND);
+    clock.advance(SECOND);
     assert!(spawn().await.unwrap_err().is_panic());
     assert_eq!(spawn().await.unwrap(), accept("sa"));
 }
@@ -237,11 +239,11 @@ async fn a_prober_that_panics_leaves_the_probe_to_the_next() {
 async fn a_probe_that_fails_gives_the_role_back_before_its_own_fallback_has_decided() {
     let setup = in_an_outage().await;
     let gate = setup.fallback.close();
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     let slow = setup.spawn();
     settle().await;
     assert_eq!(setup.asked(), (2, 2), "the probe has failed, and its fallback hangs");
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     let verifiers_gate = setup.verifier.close();
     let prober = setup.spawn();
     settle().await;
@@ -266,7 +268,7 @@ async fn what_was_asked_before_the_outage_began_or_ended_neither_ends_nor_begins
     gate.add_permits(1);
     assert_eq!(late.await.unwrap(), Ok(accept("sa")));
     assert_eq!(setup.verify().await, Ok(marked()), "it goes on");
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     let prober = setup.spawn();
     settle().await;
     // The gate is fair: first the call from before the outage, then the probe.
@@ -283,30 +285,30 @@ async fn what_was_asked_before_the_outage_began_or_ended_neither_ends_nor_begins
 async fn a_refusal_that_may_have_been_computed_does_not_end_the_outage() {
     let setup = in_an_outage().await;
     for (outcome, ends) in [
-        (Ok(Verdict::Reject(Reason::Signature)), false),
-        (Ok(Verdict::Reject(Reason::UnknownKey)), false),
+        (Ok(Verdict::Reject(RejectReason::Signature)), false),
+        (Ok(Verdict::Reject(RejectReason::UnknownKey)), false),
         (Err(error(VerifyErrorKind::Aborted)), false),
         (Err(error(VerifyErrorKind::Saturated)), false),
         (Err(error(VerifyErrorKind::Inconclusive)), false),
-        (Ok(Verdict::Reject(Reason::Unauthenticated)), true),
+        (Ok(Verdict::Reject(RejectReason::Unauthenticated)), true),
         (Err(error(VerifyErrorKind::Forbidden)), true),
         (Ok(accept("sa")), true),
     ] {
         setup.verifier.set(Err(error(DOWN)));
         assert_eq!(setup.verify().await, Ok(marked()));
-        setup.hands.advance(SECOND);
+        setup.clock.advance(SECOND);
         setup.verifier.set(outcome.clone());
         let expected = outcome.map_err(|error| error.kind());
         assert_eq!(setup.verify().await, expected);
-        let ended = setup.both.outage.turn(setup.hands.clock().monotonic());
-        assert_eq!(matches!(ended, Turn::Ask(_)), ends, "{expected:?}");
+        let ended = setup.both.outage.turn(setup.clock.clock().monotonic());
+        assert_eq!(matches!(ended, Turn::Closed(_)), ends, "{expected:?}");
     }
 }
 
 #[tokio::test]
 async fn in_the_pause_an_answer_to_what_the_fallback_did_not_know_ends_the_outage() {
     let setup = in_an_outage().await;
-    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
+    setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     setup.verifier.set(Ok(accept("sa")));
     assert_eq!(setup.verify().await, Ok(accept("sa")));
     setup.fallback.set(Ok(accept("sa")));
@@ -316,23 +318,23 @@ async fn in_the_pause_an_answer_to_what_the_fallback_did_not_know_ends_the_outag
 #[tokio::test]
 async fn failures_in_the_pause_do_not_lengthen_it() {
     let setup = in_an_outage().await;
-    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
-    setup.hands.advance(SECOND / 2);
+    setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
+    setup.clock.advance(SECOND / 2);
     assert_eq!(setup.verify().await, Err(DOWN));
-    setup.hands.advance(SECOND / 2);
-    assert!(matches!(setup.both.outage.turn(setup.hands.clock().monotonic()), Turn::Probe(_)));
+    setup.clock.advance(SECOND / 2);
+    assert!(matches!(setup.both.outage.turn(setup.clock.clock().monotonic()), Turn::HalfOpen(_)));
 }
 
 #[tokio::test]
 async fn by_computing_the_fallback_decides_in_the_pause_and_the_verifier_refuses_at_other_times() {
-    let refusal = || Verdict::Reject(Reason::Signature);
+    let refusal = || Verdict::Reject(RejectReason::Signature);
     for (verifier, expected) in [(None, None), (Some(accept("sa")), None), (Some(refusal()), Some(refusal()))] {
         let verifier = Scripted::failing(DOWN).computing(verifier);
         let setup = set_up(verifier, Scripted::accepting("sa").computing(Some(accept("sa"))));
         assert_eq!(setup.verify_now(), expected, "before the outage");
         setup.verify().await.unwrap();
         assert_eq!(setup.verify_now(), Some(marked()), "in the pause");
-        setup.hands.advance(SECOND);
+        setup.clock.advance(SECOND);
         assert_eq!(setup.verify_now(), expected, "after the pause");
         let _gate = setup.verifier.close();
         let prober = setup.spawn();

@@ -17,7 +17,7 @@ fn at_once<T>(outcome: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the_others_get_the_error_at_once() {
     let setup = in_an_outage().await;
-    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
+    setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     let gate = setup.verifier.close();
     let mut waiting: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
     settle().await;
@@ -51,7 +51,7 @@ async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the
 async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_pause() {
     let setup = set_up(Scripted::new(Err(error(DOWN).with_retry_after(7 * SECOND))), Scripted::accepting("sa"));
     setup.verify().await.unwrap();
-    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
+    setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     let no_place = || {
         let error = at_once(setup.both.verify(token(), &audiences())).unwrap_err();
         (error.kind(), error.retry_after().unwrap())
@@ -60,11 +60,11 @@ async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_
     let _waiting: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
     settle().await;
     assert_eq!(no_place(), (DOWN, 7 * SECOND));
-    setup.hands.advance(4 * SECOND);
+    setup.clock.advance(4 * SECOND);
     assert_eq!(no_place(), (DOWN, 3 * SECOND));
-    setup.hands.advance(5 * SECOND / 2);
+    setup.clock.advance(5 * SECOND / 2);
     assert_eq!(no_place(), (DOWN, SECOND), "a second at least");
-    setup.hands.advance(3 * SECOND);
+    setup.clock.advance(3 * SECOND);
     let prober = setup.spawn();
     settle().await;
     assert_eq!(no_place(), (DOWN, SECOND), "while somebody probes too");
@@ -84,11 +84,11 @@ async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_
 async fn who_was_still_at_the_fallback_when_the_outage_ended_needs_no_place() {
     let setup = in_an_outage().await;
     let gate = setup.fallback.close();
-    setup.fallback.set(Ok(Verdict::Reject(Reason::UnknownKey)));
+    setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     let asked: Vec<_> = (0..10).map(|_| setup.spawn()).collect();
     settle().await;
     setup.verifier.set(Ok(accept("sa")));
-    setup.hands.advance(SECOND);
+    setup.clock.advance(SECOND);
     assert_eq!(setup.verify().await, Ok(accept("sa")));
     let verifiers_gate = setup.verifier.close();
     gate.add_permits(10);

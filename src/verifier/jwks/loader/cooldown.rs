@@ -56,7 +56,7 @@ impl Cooldown {
     }
 
     /// Whether the last fetch was for this key id and did not bring it, a moment ago.
-    pub(super) fn lacks(&self, key_id: &str, now: Instant) -> bool {
+    pub(super) fn is_known_missing(&self, key_id: &str, now: Instant) -> bool {
         self.left(now).is_some()
             && self.last.as_ref().is_some_and(|(_, missing)| missing.iter().any(|known| **known == *key_id))
     }
@@ -80,9 +80,9 @@ mod tests {
         cooldown.join(6, "brought");
         cooldown.join(6, "early");
         cooldown.join(7, "late");
-        assert!(!cooldown.lacks("first", now), "it is still being looked for");
+        assert!(!cooldown.is_known_missing("first", now), "it is still being looked for");
         cooldown.end(now, Some(|key_id: &str| key_id == "brought"));
-        let lacking = |at| ["first", "brought", "early", "late"].map(|key_id| cooldown.lacks(key_id, at));
+        let lacking = |at| ["first", "brought", "early", "late"].map(|key_id| cooldown.is_known_missing(key_id, at));
         assert_eq!(lacking(now), [true, false, true, false]);
         assert_eq!(cooldown.left(now), Some(LENGTH));
         assert_eq!((lacking(now + LENGTH), cooldown.left(now + LENGTH)), ([false; 4], None));
@@ -93,7 +93,7 @@ mod tests {
         let (mut cooldown, now) = (Cooldown::new(LENGTH), Clock::system().monotonic());
         cooldown.begin(1, "a");
         cooldown.end(now, None::<fn(&str) -> bool>);
-        assert_eq!((cooldown.lacks("a", now), cooldown.left(now)), (false, Some(LENGTH)));
+        assert_eq!((cooldown.is_known_missing("a", now), cooldown.left(now)), (false, Some(LENGTH)));
     }
 
     #[test]
@@ -101,11 +101,11 @@ mod tests {
         let (mut cooldown, now) = (Cooldown::new(LENGTH), Clock::system().monotonic());
         cooldown.join(0, "a");
         cooldown.end(now, Some(never));
-        assert_eq!((cooldown.lacks("a", now), cooldown.left(now)), (false, None));
+        assert_eq!((cooldown.is_known_missing("a", now), cooldown.left(now)), (false, None));
         cooldown.begin(2, "a");
         cooldown.end(now, Some(never));
         cooldown.end(now + LENGTH / 2, Some(never));
-        assert!(cooldown.lacks("a", now + LENGTH / 2));
+        assert!(cooldown.is_known_missing("a", now + LENGTH / 2));
         assert_eq!(cooldown.left(now + LENGTH / 2), Some(LENGTH / 2));
     }
 

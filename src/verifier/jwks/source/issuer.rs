@@ -7,7 +7,7 @@ use reqwest::{Certificate, Client, Url, header, redirect};
 use super::{read_discovery, read_keys};
 use crate::{
     error::{VerifyError, VerifyErrorKind},
-    verifier::jwks::{algorithm::Algorithm, builder::JwksConfigError, loader::Loaded},
+    verifier::jwks::{algorithm::Algorithm, builder::JwksBuildError, loader::Loaded},
 };
 
 const DISCOVERY_PATH: &str = ".well-known/openid-configuration";
@@ -25,19 +25,19 @@ impl IssuerSource {
         issuer: String,
         roots: &[Vec<u8>],
         limit: Duration,
-    ) -> Result<Self, JwksConfigError> {
-        check_https(&issuer).map_err(|why| JwksConfigError::Issuer { issuer: issuer.clone(), why })?;
+    ) -> Result<Self, JwksBuildError> {
+        check_https(&issuer).map_err(|why| JwksBuildError::Issuer { issuer: issuer.clone(), why })?;
         // A redirect would let the issuer's host be replaced by another one.
         let mut builder = Client::builder().redirect(redirect::Policy::none()).https_only(true).timeout(limit);
         if !roots.is_empty() {
             let certificates: Result<Vec<_>, _> = roots.iter().map(|pem| Certificate::from_pem_bundle(pem)).collect();
-            let certificates = certificates.map_err(|error| JwksConfigError::RootCertificate(error.to_string()))?;
+            let certificates = certificates.map_err(|error| JwksBuildError::RootCertificate(error.to_string()))?;
             if certificates.iter().all(Vec::is_empty) {
-                return Err(JwksConfigError::RootCertificate("there is no CERTIFICATE block".into()));
+                return Err(JwksBuildError::RootCertificate("there is no CERTIFICATE block".into()));
             }
             builder = builder.tls_certs_only(certificates.into_iter().flatten());
         }
-        let client = builder.build().map_err(|error| JwksConfigError::RootCertificate(error.to_string()))?;
+        let client = builder.build().map_err(|error| JwksBuildError::RootCertificate(error.to_string()))?;
         Ok(Self { issuer, client })
     }
 

@@ -3,7 +3,7 @@
 use super::{rotation::settle, *};
 
 const COOLDOWN: Duration = Duration::from_secs(10);
-const UNKNOWN: Verdict = Verdict::Reject(Reason::UnknownKey);
+const UNKNOWN: Verdict = Verdict::Reject(RejectReason::UnknownKey);
 
 fn verify_in_a_task(setup: &Arc<Setup>, token: String) -> tokio::task::JoinHandle<Result<Verdict, VerifyError>> {
     let setup = setup.clone();
@@ -12,7 +12,7 @@ fn verify_in_a_task(setup: &Arc<Setup>, token: String) -> tokio::task::JoinHandl
 
 impl Setup {
     fn rotate(&self) -> String {
-        let new = key(testing::Algorithm::Es256);
+        let new = key(testing::Algorithm::ES256);
         self.source.publish(&[&self.key, &new]);
         new.sign(&new.header(), &self.claims())
     }
@@ -28,7 +28,7 @@ async fn a_rotation_right_after_the_first_load_or_a_refresh_of_ours_delays_nobod
     let setup = set_up();
     assert!(setup.accepts(&setup.sign(&setup.claims())).await);
     assert!(setup.accepts(&setup.rotate()).await);
-    setup.hands.advance(COOLDOWN);
+    setup.clock.advance(COOLDOWN);
     setup.verifier.refresh().await.unwrap();
     assert!(setup.accepts(&setup.rotate()).await);
     assert_eq!(setup.source.fetches(), 4);
@@ -41,10 +41,10 @@ async fn a_rotation_right_after_a_fetch_for_a_token_delays_the_new_key_but_never
     assert_eq!(setup.verify(&setup.sign_as("made-up")).await.unwrap(), UNKNOWN);
     let token = setup.rotate();
     setup.is_undecided(&token, COOLDOWN).await;
-    setup.hands.advance(COOLDOWN - Duration::from_secs(3));
+    setup.clock.advance(COOLDOWN - Duration::from_secs(3));
     setup.is_undecided(&token, Duration::from_secs(3)).await;
     assert_eq!(setup.verify_now(&token), None);
-    setup.hands.advance(Duration::from_secs(3));
+    setup.clock.advance(Duration::from_secs(3));
     assert!(setup.accepts(&token).await);
     assert_eq!(setup.source.fetches(), 3);
 }
@@ -53,7 +53,7 @@ async fn a_rotation_right_after_a_fetch_for_a_token_delays_the_new_key_but_never
 async fn within_the_cooldown_a_refresh_of_ours_brings_the_new_key() {
     let setup = set_up();
     setup.verifier.refresh().await.unwrap();
-    let new = key(testing::Algorithm::Es256);
+    let new = key(testing::Algorithm::ES256);
     let token = new.sign(&new.header(), &setup.claims());
     assert_eq!(setup.verify(&token).await.unwrap(), UNKNOWN);
     setup.source.publish(&[&new]);
@@ -73,7 +73,7 @@ async fn a_key_that_a_fetch_did_not_bring_is_refused_without_another_until_the_c
     }
     assert_eq!(setup.source.fetches(), 2);
     setup.is_undecided(&setup.sign_as("another"), COOLDOWN).await;
-    setup.hands.advance(COOLDOWN);
+    setup.clock.advance(COOLDOWN);
     assert_eq!(setup.verify_now(&token), None);
     assert_eq!(setup.verify(&token).await.unwrap(), UNKNOWN);
     assert_eq!(setup.source.fetches(), 3);
@@ -122,13 +122,13 @@ async fn tokens_that_waited_for_a_refresh_of_ours_in_vain_cause_one_fetch_for_th
     let verifier = setup.verifier.clone();
     let ours = tokio::spawn(async move { verifier.refresh().await });
     settle().await;
-    let new = key(testing::Algorithm::Es256);
+    let new = key(testing::Algorithm::ES256);
     let good = verify_in_a_task(&setup, new.sign(&new.header(), &setup.claims()));
     let made_up = ["a", "b"].map(|key_id| verify_in_a_task(&setup, setup.sign_as(key_id)));
     settle().await;
     gate.notify_one();
     ours.await.unwrap().unwrap();
-    setup.hands.advance(Duration::from_secs(1));
+    setup.clock.advance(Duration::from_secs(1));
     settle().await;
     setup.source.publish(&[&setup.key, &new]);
     gate.notify_one();
@@ -145,18 +145,18 @@ async fn tokens_that_waited_for_a_refresh_of_ours_in_vain_cause_one_fetch_for_th
 #[tokio::test]
 async fn what_happens_is_counted() {
     let setup = set_up();
-    assert_eq!(setup.verifier.metrics(), Metrics::default());
+    assert_eq!(setup.verifier.metrics(), JwksMetrics::default());
     setup.verifier.refresh().await.unwrap();
     for _ in 0..3 {
         assert!(setup.accepts(&setup.sign(&setup.claims())).await);
         assert!(setup.verify_now(&setup.sign(&setup.claims())).is_some());
     }
-    assert_eq!(setup.verifier.metrics(), Metrics { fetches: 1, keys: 1, ..Metrics::default() });
+    assert_eq!(setup.verifier.metrics(), JwksMetrics { fetches: 1, keys: 1, ..JwksMetrics::default() });
     assert_eq!(setup.verify(&setup.sign_as("a")).await.unwrap(), UNKNOWN);
     assert_eq!(setup.verify_now(&setup.sign_as("a")), Some(UNKNOWN));
     setup.is_undecided(&setup.sign_as("b"), COOLDOWN).await;
     setup.source.fail();
     setup.verifier.refresh().await.unwrap_err();
-    let expected = Metrics { fetches: 3, failed_fetches: 1, unknown_keys: 3, within_cooldown: 1, keys: 1 };
+    let expected = JwksMetrics { fetches: 3, failed_fetches: 1, unknown_keys: 3, within_cooldown: 1, keys: 1 };
     assert_eq!(setup.verifier.metrics(), expected);
 }

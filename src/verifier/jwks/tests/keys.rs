@@ -19,7 +19,7 @@ fn changed(key: &SigningKey, name: &str, value: Value) -> Value {
 
 #[test]
 fn a_key_for_something_else_is_left_out() {
-    let key = key(testing::Algorithm::Es256);
+    let key = key(testing::Algorithm::ES256);
     assert!(usable(&key.jwk()));
     assert!(usable(&changed(&key, "key_ops", json!(["verify"]))));
     for (name, value) in [
@@ -51,7 +51,7 @@ fn a_key_for_something_else_is_left_out() {
 
 #[test]
 fn weak_rsa_keys_are_left_out() {
-    let key = key(testing::Algorithm::Rs256);
+    let key = key(testing::Algorithm::RS256);
     assert!(usable(&key.jwk()));
     let modulus = |bytes: usize| json!(URL_SAFE_NO_PAD.encode(vec![0xff; bytes]));
     for bytes in [0, 64, 128, 255, 1025] {
@@ -67,7 +67,7 @@ fn weak_rsa_keys_are_left_out() {
 
 #[tokio::test]
 async fn one_broken_key_does_not_spoil_the_others() {
-    let key = key(testing::Algorithm::Es256);
+    let key = key(testing::Algorithm::ES256);
     let keys = json!([{ "kty": "EC" }, 1, null, [], { "kty": "RSA", "n": "AA", "e": "AQAB" }, key.jwk()]);
     let verifier = JwksVerifier::from_jwks(json!({ "keys": keys }).to_string()).issuer(ISSUER).build().unwrap();
     let setup = Setup { verifier, key, ..set_up() };
@@ -76,7 +76,7 @@ async fn one_broken_key_does_not_spoil_the_others() {
 
 #[tokio::test]
 async fn with_a_key_id_only_keys_of_that_id_are_tried_and_without_one_all() {
-    let (first, second) = (key(testing::Algorithm::Es256), key(testing::Algorithm::Es256));
+    let (first, second) = (key(testing::Algorithm::ES256), key(testing::Algorithm::ES256));
     let json = json!({ "keys": [first.jwk(), second.jwk()] }).to_string();
     let setup = Setup { verifier: JwksVerifier::from_jwks(json).issuer(ISSUER).build().unwrap(), ..set_up() };
     let claims = setup.claims();
@@ -85,14 +85,14 @@ async fn with_a_key_id_only_keys_of_that_id_are_tried_and_without_one_all() {
         assert!(setup.accepts(&key.sign(&key.header(), &claims)).await);
     }
     let crossed = first.sign(&json!({ "alg": "ES256", "kid": second.kid() }), &claims);
-    assert_eq!(setup.verify(&crossed).await.unwrap(), Verdict::Reject(Reason::Signature));
+    assert_eq!(setup.verify(&crossed).await.unwrap(), Verdict::Reject(RejectReason::Signature));
     let renamed = first.sign(&json!({ "alg": "ES256", "kid": "other" }), &claims);
-    assert_eq!(setup.verify(&renamed).await.unwrap(), Verdict::Reject(Reason::UnknownKey));
+    assert_eq!(setup.verify(&renamed).await.unwrap(), Verdict::Reject(RejectReason::UnknownKey));
 }
 
 #[tokio::test]
 async fn two_keys_of_one_id_are_both_tried() {
-    let (first, second) = (key(testing::Algorithm::Es256), key(testing::Algorithm::Es256));
+    let (first, second) = (key(testing::Algorithm::ES256), key(testing::Algorithm::ES256));
     let json = json!({ "keys": [changed(&first, "kid", json!("k")), changed(&second, "kid", json!("k"))] }).to_string();
     let setup = Setup { verifier: JwksVerifier::from_jwks(json).issuer(ISSUER).build().unwrap(), ..set_up() };
     for key in [&first, &second] {
@@ -102,7 +102,7 @@ async fn two_keys_of_one_id_are_both_tried() {
 
 #[tokio::test]
 async fn pem_keys_have_the_ids_that_kubernetes_gives_them() {
-    let keys = [key(testing::Algorithm::Rs256), key(testing::Algorithm::Es256)];
+    let keys = [key(testing::Algorithm::RS256), key(testing::Algorithm::ES256)];
     let pem = keys.each_ref().map(SigningKey::public_key_pem).join("\n");
     let setup = Setup { verifier: JwksVerifier::from_pem(pem).issuer(ISSUER).build().unwrap(), ..set_up() };
     for key in &keys {
@@ -112,7 +112,7 @@ async fn pem_keys_have_the_ids_that_kubernetes_gives_them() {
 
 #[tokio::test]
 async fn a_file_of_keys_is_read_when_building() {
-    let key = key(testing::Algorithm::Es256);
+    let key = key(testing::Algorithm::ES256);
     let path = std::env::temp_dir().join(format!("tower-kube-auth-{}.jwks", key.kid()));
     std::fs::write(&path, json!({ "keys": [key.jwk()] }).to_string()).unwrap();
     let verifier = JwksVerifier::from_jwks_file(&path).issuer(ISSUER).build().unwrap();
@@ -125,7 +125,7 @@ async fn a_file_of_keys_is_read_when_building() {
 
 #[test]
 fn every_bad_configuration_says_what_to_do() {
-    let key = key(testing::Algorithm::Es256);
+    let key = key(testing::Algorithm::ES256);
     let set = || json!({ "keys": [key.jwk()] }).to_string();
     let cases = [
         (JwksVerifier::from_jwks(set()), "--service-account-issuer"),
@@ -155,7 +155,7 @@ fn every_bad_configuration_says_what_to_do() {
 
 #[tokio::test]
 async fn a_set_of_a_thousand_keys_and_one_of_none() {
-    let setup = set_up_with(testing::Algorithm::Es256, |builder| builder.unknown_key_cooldown(Duration::ZERO));
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.unknown_key_cooldown(Duration::ZERO));
     let many: Vec<_> = (0..1000).map(|number| changed(&setup.key, "kid", json!(format!("k{number}")))).collect();
     *setup.source.0.answer.lock().unwrap() = Some(json!({ "keys": many }).to_string());
     setup.verifier.refresh().await.unwrap();
@@ -163,5 +163,5 @@ async fn a_set_of_a_thousand_keys_and_one_of_none() {
     assert!(setup.accepts(&token).await);
     setup.source.publish(&[]);
     setup.verifier.refresh().await.unwrap();
-    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::UnknownKey));
+    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::UnknownKey));
 }

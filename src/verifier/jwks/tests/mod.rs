@@ -86,7 +86,7 @@ impl ScriptedSource {
 
 /// A clock, a key, and a verifier that has this key.
 struct Setup {
-    hands: ManualClock,
+    clock: ManualClock,
     key: SigningKey,
     source: ScriptedSource,
     verifier: JwksVerifier,
@@ -97,19 +97,19 @@ fn key(algorithm: testing::Algorithm) -> SigningKey {
 }
 
 fn set_up() -> Setup {
-    set_up_with(testing::Algorithm::Es256, |builder| builder)
+    set_up_with(testing::Algorithm::ES256, |builder| builder)
 }
 
 fn set_up_with(algorithm: testing::Algorithm, tune: impl FnOnce(JwksBuilder) -> JwksBuilder) -> Setup {
-    let (hands, key) = (ManualClock::new(), key(algorithm));
+    let (clock, key) = (ManualClock::new(), key(algorithm));
     let source = ScriptedSource::publishing(&[&key]);
-    let builder = tune(JwksBuilder::scripted(source.clone()).clock(hands.clock()));
-    Setup { verifier: builder.build().unwrap(), hands, key, source }
+    let builder = tune(JwksBuilder::scripted(source.clone()).clock(clock.clock()));
+    Setup { verifier: builder.build().unwrap(), clock, key, source }
 }
 
 impl Setup {
     fn now(&self) -> f64 {
-        self.hands.clock().wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+        self.clock.clock().wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
     }
 
     /// Good claims, as a modern API server makes them.
@@ -170,7 +170,7 @@ impl Setup {
         matches!(self.verify(token).await, Ok(Verdict::Accept(_)))
     }
 
-    async fn reason(&self, claims: &Value) -> Reason {
+    async fn reason(&self, claims: &Value) -> RejectReason {
         match self.verify_claims(claims).await {
             Verdict::Reject(reason) => reason,
             accepted => panic!("{accepted:?} for {claims}"),
@@ -209,9 +209,9 @@ async fn a_known_key_takes_one_poll_and_no_fetch() {
 #[tokio::test]
 async fn every_algorithm_that_is_allowed_verifies() {
     for (signing, header) in [
-        (testing::Algorithm::Rs256, ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"].as_slice()),
-        (testing::Algorithm::Es256, &["ES256"]),
-        (testing::Algorithm::Es384, &["ES384"]),
+        (testing::Algorithm::RS256, ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"].as_slice()),
+        (testing::Algorithm::ES256, &["ES256"]),
+        (testing::Algorithm::ES384, &["ES384"]),
         (testing::Algorithm::EdDsa, &["EdDSA"]),
     ] {
         let key = key(signing);

@@ -39,7 +39,7 @@ async fn keys_that_cannot_be_had_are_our_trouble_and_recovery_needs_no_help() {
     assert_eq!(setup.verify(&token).await.unwrap_err().kind(), VerifyErrorKind::Unavailable);
     assert_eq!(setup.source.fetches(), 1, "an issuer that is down is not hammered");
     setup.source.publish(&[&setup.key]);
-    setup.hands.advance(Duration::from_secs(1));
+    setup.clock.advance(Duration::from_secs(1));
     assert!(setup.accepts(&token).await);
 }
 
@@ -48,8 +48,8 @@ async fn an_unknown_key_id_refreshes_at_once_and_the_new_key_verifies() {
     let setup = set_up();
     let old = setup.sign(&setup.claims());
     assert!(setup.accepts(&old).await);
-    setup.hands.advance(COOLDOWN);
-    let new_key = key(testing::Algorithm::Es256);
+    setup.clock.advance(COOLDOWN);
+    let new_key = key(testing::Algorithm::ES256);
     setup.source.publish(&[&setup.key, &new_key]);
     let new = new_key.sign(&new_key.header(), &setup.claims());
     assert!(setup.accepts(&new).await && setup.accepts(&old).await);
@@ -61,12 +61,12 @@ async fn a_storm_of_unknown_key_ids_costs_one_fetch_per_cooldown_and_is_undecide
     let setup = set_up();
     assert!(setup.accepts(&setup.sign(&setup.claims())).await);
     for round in 1..=3_u32 {
-        setup.hands.advance(COOLDOWN);
+        setup.clock.advance(COOLDOWN);
         let mut rejected = 0;
         for number in 0..1000 {
             let header = json!({ "alg": "ES256", "kid": format!("made-up-{round}-{number}") });
             match setup.verify(&setup.key.sign(&header, &setup.claims())).await {
-                Ok(Verdict::Reject(Reason::UnknownKey)) => rejected += 1,
+                Ok(Verdict::Reject(RejectReason::UnknownKey)) => rejected += 1,
                 Err(error) => assert_eq!(error.kind(), VerifyErrorKind::Inconclusive),
                 other => panic!("{other:?}"),
             }
@@ -98,7 +98,7 @@ async fn known_keys_are_served_while_a_fetch_hangs_and_it_ends_at_its_time_limit
     let refresh = tokio::spawn(async move { verifier.refresh().await });
     settle().await;
     assert!(setup.accepts(&token).await);
-    setup.hands.advance(Duration::from_secs(5));
+    setup.clock.advance(Duration::from_secs(5));
     assert_eq!(refresh.await.unwrap().unwrap_err().kind(), VerifyErrorKind::Timeout);
 }
 
@@ -108,15 +108,15 @@ async fn a_removed_key_verifies_no_more_after_the_next_background_refresh() {
     let token = setup.sign(&setup.claims());
     assert!(setup.accepts(&token).await);
     settle().await;
-    let new_key = key(testing::Algorithm::Es256);
+    let new_key = key(testing::Algorithm::ES256);
     setup.source.publish(&[&new_key]);
-    setup.hands.advance(Duration::from_secs(331));
+    setup.clock.advance(Duration::from_secs(331));
     while setup.source.fetches() < 2 {
         tokio::task::yield_now().await;
     }
     settle().await;
-    setup.hands.advance(COOLDOWN);
-    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::UnknownKey));
+    setup.clock.advance(COOLDOWN);
+    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::UnknownKey));
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_source_that_panics_is_our_trouble_and_the_next_fetch_works() {
     setup.source.0.panics.store(1, Ordering::SeqCst);
     let token = setup.sign(&setup.claims());
     assert_eq!(setup.verify(&token).await.unwrap_err().kind(), VerifyErrorKind::Aborted);
-    setup.hands.advance(Duration::from_secs(1));
+    setup.clock.advance(Duration::from_secs(1));
     assert!(setup.accepts(&token).await);
 }
 
@@ -134,7 +134,7 @@ async fn the_background_refresh_ends_with_the_last_handle() {
     let setup = set_up();
     assert!(setup.accepts(&setup.sign(&setup.claims())).await);
     settle().await;
-    let Setup { hands, source, verifier, .. } = setup;
+    let Setup { clock, source, verifier, .. } = setup;
     let shared = Arc::downgrade(&verifier.shared);
     let clone = verifier.clone();
     drop(verifier);
@@ -143,7 +143,7 @@ async fn the_background_refresh_ends_with_the_last_handle() {
     assert!(shared.upgrade().is_none());
     settle().await;
     let fetches = source.fetches();
-    hands.advance(Duration::from_secs(3600));
+    clock.advance(Duration::from_secs(3600));
     settle().await;
     assert_eq!(source.fetches(), fetches);
     assert_eq!(Arc::strong_count(&source.0), 1, "nothing holds the source any more");
@@ -195,12 +195,12 @@ fn the_background_refresh_outlives_the_runtime_that_loaded_the_keys() {
     runtime().block_on(async {
         assert!(setup.accepts(&token).await);
         settle().await;
-        setup.source.publish(&[&key(testing::Algorithm::Es256)]);
-        setup.hands.advance(Duration::from_secs(331));
+        setup.source.publish(&[&key(testing::Algorithm::ES256)]);
+        setup.clock.advance(Duration::from_secs(331));
         settle().await;
         assert_eq!(setup.source.fetches(), 2, "else a removed key verifies for good");
-        setup.hands.advance(COOLDOWN);
-        assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::UnknownKey));
+        setup.clock.advance(COOLDOWN);
+        assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::UnknownKey));
     });
 }
 
@@ -210,22 +210,22 @@ fn keys_that_have_aged_while_no_runtime_ran_are_refreshed_when_they_are_due() {
     let setup = set_up();
     let token = setup.sign(&setup.claims());
     runtime().block_on(setup.verifier.refresh()).unwrap();
-    setup.hands.advance(Duration::from_secs(200));
+    setup.clock.advance(Duration::from_secs(200));
     runtime().block_on(async {
         assert!(setup.accepts(&token).await);
         settle().await;
         assert_eq!(setup.source.fetches(), 1, "the earliest is at 270 s");
-        setup.hands.advance(Duration::from_secs(131));
+        setup.clock.advance(Duration::from_secs(131));
         settle().await;
         assert_eq!(setup.source.fetches(), 2);
     });
-    setup.hands.advance(Duration::from_secs(3600));
+    setup.clock.advance(Duration::from_secs(3600));
     setup.source.fail();
     runtime().block_on(async {
         assert!(setup.accepts(&setup.sign(&setup.claims())).await);
         settle().await;
         assert_eq!(setup.source.fetches(), 3, "at once");
-        setup.hands.advance(Duration::from_secs(269));
+        setup.clock.advance(Duration::from_secs(269));
         settle().await;
         assert_eq!(setup.source.fetches(), 3, "after a failure a whole period passes");
     });
@@ -235,7 +235,7 @@ fn keys_that_have_aged_while_no_runtime_ran_are_refreshed_when_they_are_due() {
 async fn never_is_a_refresh_interval() {
     // Half of them have a jitter that lengthens.
     for _ in 0..20 {
-        let setup = set_up_with(testing::Algorithm::Es256, |builder| builder.refresh_interval(Duration::MAX));
+        let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.refresh_interval(Duration::MAX));
         setup.verifier.refresh().await.unwrap();
         settle().await;
         assert!(!setup.verifier.shared.loader.background_has_ended());
@@ -246,12 +246,12 @@ async fn never_is_a_refresh_interval() {
 async fn a_token_that_its_claims_refuse_costs_no_fetch_whatever_its_key_id() {
     let setup = set_up();
     setup.verifier.refresh().await.unwrap();
-    setup.hands.advance(COOLDOWN);
+    setup.clock.advance(COOLDOWN);
     let header = json!({ "alg": "ES256", "kid": "made-up" });
     for (claims, reason) in [
-        (setup.with("aud", json!(["x"])), Reason::Audience),
-        (setup.with("iss", json!("https://other")), Reason::Issuer),
-        (setup.with("exp", json!(1)), Reason::Expired),
+        (setup.with("aud", json!(["x"])), RejectReason::Audience),
+        (setup.with("iss", json!("https://other")), RejectReason::Issuer),
+        (setup.with("exp", json!(1)), RejectReason::Expired),
     ] {
         assert_eq!(setup.verify(&setup.key.sign(&header, &claims)).await.unwrap(), Verdict::Reject(reason));
     }
@@ -262,10 +262,10 @@ async fn a_token_that_its_claims_refuse_costs_no_fetch_whatever_its_key_id() {
 async fn made_up_key_ids_that_wait_for_a_slow_issuer_keep_no_known_key_waiting() {
     let setup = set_up();
     setup.verifier.refresh().await.unwrap();
-    setup.hands.advance(COOLDOWN);
+    setup.clock.advance(COOLDOWN);
     let _never_opened = setup.source.close();
     let builder = crate::Authenticator::builder(setup.verifier.clone()).audience("api").max_in_flight(64);
-    let authenticator = builder.clock(setup.hands.clock()).build().unwrap();
+    let authenticator = builder.clock(setup.clock.clock()).build().unwrap();
     for number in 0..200 {
         let token = setup.key.sign(&json!({ "alg": "ES256", "kid": format!("made-up-{number}") }), &setup.claims());
         let authenticator = authenticator.clone();
@@ -275,7 +275,7 @@ async fn made_up_key_ids_that_wait_for_a_slow_issuer_keep_no_known_key_waiting()
     let good = setup.sign(&setup.claims());
     let waiting = tokio::spawn(async move { authenticator.authenticate(BearerToken::parse(&good).unwrap()).await });
     settle().await;
-    setup.hands.advance(Duration::from_secs(1));
+    setup.clock.advance(Duration::from_secs(1));
     let outcome = waiting.await.unwrap();
     assert!(matches!(outcome, Ok(Verdict::Accept(_))), "{outcome:?}");
 }

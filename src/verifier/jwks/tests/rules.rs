@@ -4,15 +4,15 @@ use super::*;
 
 #[tokio::test]
 async fn the_issuer_is_one_of_the_configured_set() {
-    let setup = set_up_with(testing::Algorithm::Es256, |builder| builder.issuer("https://old").issuer("https://new"));
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.issuer("https://old").issuer("https://new"));
     for issuer in ["https://old", "https://new"] {
         assert!(matches!(setup.verify_claims(&setup.with("iss", json!(issuer))).await, Verdict::Accept(_)));
     }
     for issuer in [ISSUER, "https://new/", "HTTPS://new", "https://ne", ""] {
-        assert_eq!(setup.reason(&setup.with("iss", json!(issuer))).await, Reason::Issuer, "{issuer:?}");
+        assert_eq!(setup.reason(&setup.with("iss", json!(issuer))).await, RejectReason::Issuer, "{issuer:?}");
     }
-    assert_eq!(setup.reason(&setup.with("iss", json!(["https://new"]))).await, Reason::Malformed);
-    assert_eq!(setup.reason(&setup.without("iss")).await, Reason::Malformed);
+    assert_eq!(setup.reason(&setup.with("iss", json!(["https://new"]))).await, RejectReason::Malformed);
+    assert_eq!(setup.reason(&setup.without("iss")).await, RejectReason::Malformed);
 }
 
 #[tokio::test]
@@ -22,43 +22,43 @@ async fn one_audience_of_ours_is_needed() {
         assert!(matches!(setup.verify_claims(&setup.with("aud", audience)).await, Verdict::Accept(_)));
     }
     for audience in [json!("x"), json!([]), json!([""]), json!("API"), json!(["api "]), json!("")] {
-        assert_eq!(setup.reason(&setup.with("aud", audience)).await, Reason::Audience);
+        assert_eq!(setup.reason(&setup.with("aud", audience)).await, RejectReason::Audience);
     }
-    assert_eq!(setup.reason(&setup.without("aud")).await, Reason::Audience);
+    assert_eq!(setup.reason(&setup.without("aud")).await, RejectReason::Audience);
     for audience in [json!(1), json!({ "api": true }), json!(["api", 1]), json!([["api"]]), json!(true)] {
-        assert_eq!(setup.reason(&setup.with("aud", audience)).await, Reason::Malformed);
+        assert_eq!(setup.reason(&setup.with("aud", audience)).await, RejectReason::Malformed);
     }
-    assert_eq!(setup.reason(&setup.with("aud", Value::Null)).await, Reason::Audience);
+    assert_eq!(setup.reason(&setup.with("aud", Value::Null)).await, RejectReason::Audience);
 }
 
 #[tokio::test]
 async fn exp_is_required_and_holds_within_the_leeway() {
     let setup = set_up();
-    assert_eq!(setup.reason(&setup.without("exp")).await, Reason::Expired);
-    assert_eq!(setup.reason(&setup.with("exp", Value::Null)).await, Reason::Expired);
+    assert_eq!(setup.reason(&setup.without("exp")).await, RejectReason::Expired);
+    assert_eq!(setup.reason(&setup.with("exp", Value::Null)).await, RejectReason::Expired);
     let now = setup.now();
     for (expiry, accepted) in [(now + 1.0, true), (now - 59.0, true), (now - 60.5, false), (now - 3600.0, false)] {
         let verdict = setup.verify_claims(&setup.with("exp", json!(expiry))).await;
         assert_eq!(matches!(verdict, Verdict::Accept(_)), accepted, "{}", expiry - now);
     }
-    assert_eq!(setup.reason(&setup.with("exp", json!(0))).await, Reason::Expired);
+    assert_eq!(setup.reason(&setup.with("exp", json!(0))).await, RejectReason::Expired);
     for odd in [json!(-1), json!(1e300), json!("4000000000"), json!([4e9]), json!(true), json!(u64::MAX)] {
-        assert_eq!(setup.reason(&setup.with("exp", odd.clone())).await, Reason::Malformed, "{odd}");
+        assert_eq!(setup.reason(&setup.with("exp", odd.clone())).await, RejectReason::Malformed, "{odd}");
     }
     let token = setup.key.sign_bytes("ES256", setup.key.header().to_string().as_bytes(), br#"{"exp":1e999}"#);
-    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::Malformed));
+    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::Malformed));
 }
 
 #[tokio::test]
 async fn the_clock_that_is_set_forward_expires_and_the_one_set_back_revives() {
     let setup = set_up();
     let token = setup.sign(&setup.claims());
-    setup.hands.jump_forward(Duration::from_secs(3_659));
+    setup.clock.jump_forward(Duration::from_secs(3_659));
     assert!(setup.accepts(&token).await);
-    setup.hands.jump_forward(Duration::from_secs(2));
-    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::Expired));
-    setup.hands.jump_back(Duration::from_secs(7_200));
-    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::NotYetValid));
+    setup.clock.jump_forward(Duration::from_secs(2));
+    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::Expired));
+    setup.clock.jump_back(Duration::from_secs(7_200));
+    assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::NotYetValid));
 }
 
 #[tokio::test]
@@ -68,34 +68,38 @@ async fn nbf_and_iat_must_not_lie_in_the_future_but_may_be_missing() {
     for claim in ["nbf", "iat"] {
         assert!(matches!(setup.verify_claims(&setup.without(claim)).await, Verdict::Accept(_)));
         assert!(matches!(setup.verify_claims(&setup.with(claim, json!(now + 59.0))).await, Verdict::Accept(_)));
-        assert_eq!(setup.reason(&setup.with(claim, json!(now + 61.0))).await, Reason::NotYetValid);
+        assert_eq!(setup.reason(&setup.with(claim, json!(now + 61.0))).await, RejectReason::NotYetValid);
         for odd in [json!("now"), json!(-1), json!(1e300), json!({})] {
-            assert_eq!(setup.reason(&setup.with(claim, odd.clone())).await, Reason::Malformed, "{claim} {odd}");
+            assert_eq!(setup.reason(&setup.with(claim, odd.clone())).await, RejectReason::Malformed, "{claim} {odd}");
         }
     }
 }
 
 #[tokio::test]
 async fn the_leeway_is_an_option() {
-    let setup = set_up_with(testing::Algorithm::Es256, |builder| builder.leeway(Duration::ZERO));
-    assert_eq!(setup.reason(&setup.with("exp", json!(setup.now() - 1.0))).await, Reason::Expired);
-    assert_eq!(setup.reason(&setup.with("nbf", json!(setup.now() + 1.0))).await, Reason::NotYetValid);
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.leeway(Duration::ZERO));
+    assert_eq!(setup.reason(&setup.with("exp", json!(setup.now() - 1.0))).await, RejectReason::Expired);
+    assert_eq!(setup.reason(&setup.with("nbf", json!(setup.now() + 1.0))).await, RejectReason::NotYetValid);
 }
 
 #[tokio::test]
 async fn sub_must_say_the_same_as_the_private_claims() {
     let setup = set_up();
     for subject in ["system:serviceaccount:ns:other", "system:serviceaccount:other:sa", "system:admin", "", "sa"] {
-        assert_eq!(setup.reason(&setup.with("sub", json!(subject))).await, Reason::NotAServiceAccount, "{subject}");
+        assert_eq!(
+            setup.reason(&setup.with("sub", json!(subject))).await,
+            RejectReason::NotAServiceAccount,
+            "{subject}"
+        );
     }
-    assert_eq!(setup.reason(&setup.without("sub")).await, Reason::Malformed);
-    assert_eq!(setup.reason(&setup.with("sub", json!(1))).await, Reason::Malformed);
+    assert_eq!(setup.reason(&setup.without("sub")).await, RejectReason::Malformed);
+    assert_eq!(setup.reason(&setup.with("sub", json!(1))).await, RejectReason::Malformed);
 }
 
 #[tokio::test]
 async fn the_private_claims_must_name_a_service_account() {
     let setup = set_up();
-    assert_eq!(setup.reason(&setup.without("kubernetes.io")).await, Reason::NotAServiceAccount);
+    assert_eq!(setup.reason(&setup.without("kubernetes.io")).await, RejectReason::NotAServiceAccount);
     let account = json!({ "name": "sa", "uid": "u" });
     for private in [
         json!({ "namespace": "Ns", "serviceaccount": account }),
@@ -108,7 +112,7 @@ async fn the_private_claims_must_name_a_service_account() {
         let mut claims = setup.with("kubernetes.io", private.clone());
         let name = private["serviceaccount"]["name"].as_str().unwrap();
         claims["sub"] = json!(format!("system:serviceaccount:{}:{name}", private["namespace"].as_str().unwrap()));
-        assert_eq!(setup.reason(&claims).await, Reason::NotAServiceAccount, "{private}");
+        assert_eq!(setup.reason(&claims).await, RejectReason::NotAServiceAccount, "{private}");
     }
     for private in [
         json!([]),
@@ -120,7 +124,11 @@ async fn the_private_claims_must_name_a_service_account() {
         json!({ "namespace": "ns", "serviceaccount": account, "pod": "p" }),
         json!({ "namespace": "ns", "serviceaccount": account, "pod": ["p", "u"] }),
     ] {
-        assert_eq!(setup.reason(&setup.with("kubernetes.io", private.clone())).await, Reason::Malformed, "{private}");
+        assert_eq!(
+            setup.reason(&setup.with("kubernetes.io", private.clone())).await,
+            RejectReason::Malformed,
+            "{private}"
+        );
     }
 }
 
@@ -143,19 +151,19 @@ async fn legacy_tokens_only_where_that_is_asked_for() {
         "kubernetes.io/serviceaccount/service-account.name": "sa",
         "kubernetes.io/serviceaccount/service-account.uid": "sa-uid",
     });
-    assert_eq!(set_up().reason(&legacy).await, Reason::Issuer);
+    assert_eq!(set_up().reason(&legacy).await, RejectReason::Issuer);
 
-    let setup = set_up_with(testing::Algorithm::Es256, JwksBuilder::dangerous_accept_legacy_tokens);
+    let setup = set_up_with(testing::Algorithm::ES256, JwksBuilder::dangerous_accept_legacy_tokens);
     let Verdict::Accept(acceptance) = setup.verify_claims(&legacy).await else { panic!("refused") };
     assert_eq!((acceptance.identity().uid(), acceptance.identity().expires_at()), ("sa-uid", None));
-    assert_eq!(setup.reason(&setup.without("exp")).await, Reason::Expired, "a bound token still needs its exp");
-    assert_eq!(setup.reason(&setup.without("aud")).await, Reason::Audience);
+    assert_eq!(setup.reason(&setup.without("exp")).await, RejectReason::Expired, "a bound token still needs its exp");
+    assert_eq!(setup.reason(&setup.without("aud")).await, RejectReason::Audience);
     let mut other = legacy.clone();
     other["sub"] = json!("system:serviceaccount:ns:other");
-    assert_eq!(setup.reason(&other).await, Reason::NotAServiceAccount);
+    assert_eq!(setup.reason(&other).await, RejectReason::NotAServiceAccount);
     let mut expired = legacy;
     expired["exp"] = json!(1);
-    assert_eq!(setup.reason(&expired).await, Reason::Expired);
+    assert_eq!(setup.reason(&expired).await, RejectReason::Expired);
 }
 
 #[tokio::test]
@@ -171,7 +179,7 @@ async fn claims_given_twice_are_refused() {
     ] {
         let header = setup.key.header().to_string();
         let token = setup.key.sign_bytes("ES256", header.as_bytes(), twice.as_bytes());
-        assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(Reason::Malformed), "{twice}");
+        assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::Malformed), "{twice}");
     }
 }
 
@@ -184,13 +192,13 @@ async fn the_legacy_issuer_among_the_configured_ones_relaxes_nothing() {
         "kubernetes.io/serviceaccount/service-account.name": "sa",
         "kubernetes.io/serviceaccount/service-account.uid": "sa-uid",
     });
-    let setup = set_up_with(testing::Algorithm::Es256, |builder| builder.issuer("kubernetes/serviceaccount"));
-    assert_eq!(setup.reason(&legacy).await, Reason::Expired, "only dangerous_accept_legacy_tokens does");
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.issuer("kubernetes/serviceaccount"));
+    assert_eq!(setup.reason(&legacy).await, RejectReason::Expired, "only dangerous_accept_legacy_tokens does");
     let mut with_expiry = legacy.clone();
     with_expiry["exp"] = json!(setup.now() + 3600.0);
-    assert_eq!(setup.reason(&with_expiry).await, Reason::Audience);
+    assert_eq!(setup.reason(&with_expiry).await, RejectReason::Audience);
     with_expiry["aud"] = json!(["api"]);
-    assert_eq!(setup.reason(&with_expiry).await, Reason::NotAServiceAccount, "flat claims are not read");
+    assert_eq!(setup.reason(&with_expiry).await, RejectReason::NotAServiceAccount, "flat claims are not read");
     let bound = setup.with("iss", json!("kubernetes/serviceaccount"));
     assert!(matches!(setup.verify_claims(&bound).await, Verdict::Accept(_)));
 }

@@ -8,13 +8,13 @@ async fn outcome(setup: &Setup, token: &str) -> Verdict {
     // What is not even token68 never reaches a verifier.
     match BearerToken::parse(token) {
         Ok(_) => setup.verify(token).await.unwrap(),
-        Err(_) => Verdict::Reject(Reason::Malformed),
+        Err(_) => Verdict::Reject(RejectReason::Malformed),
     }
 }
 
 #[tokio::test]
 async fn none_and_hmac_are_refused_whatever_the_key() {
-    let setup = set_up_with(testing::Algorithm::Rs256, |builder| builder);
+    let setup = set_up_with(testing::Algorithm::RS256, |builder| builder);
     let claims = setup.claims();
     for name in ["none", "None", "NONE", "", "HS256", "HS384", "HS512", "rs256", "RS256 ", "ES512", "RSA-OAEP", "dir"] {
         let header = json!({ "alg": name, "kid": setup.key.kid() }).to_string();
@@ -24,37 +24,37 @@ async fn none_and_hmac_are_refused_whatever_the_key() {
                 URL_SAFE_NO_PAD.encode(&header),
                 URL_SAFE_NO_PAD.encode(claims.to_string())
             );
-            assert_eq!(outcome(&setup, &token).await, Verdict::Reject(Reason::Algorithm), "{name}");
+            assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Algorithm), "{name}");
         }
     }
     for secret in [setup.key.public_key_pem().into_bytes(), setup.key.public_key_der().to_vec()] {
         let token = testing::sign_hs256(&json!({ "alg": "HS256", "kid": setup.key.kid() }), &claims, &secret);
-        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(Reason::Algorithm));
+        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Algorithm));
     }
 }
 
 #[tokio::test]
 async fn an_algorithm_outside_of_the_allow_list_is_refused_though_the_signature_fits() {
-    let setup = set_up_with(testing::Algorithm::Rs256, |builder| builder);
+    let setup = set_up_with(testing::Algorithm::RS256, |builder| builder);
     for name in ["RS384", "RS512", "PS256", "PS384", "PS512"] {
         let token = setup.key.sign(&json!({ "alg": name, "kid": setup.key.kid() }), &setup.claims());
-        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(Reason::Algorithm), "{name}");
+        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Algorithm), "{name}");
     }
 }
 
 #[tokio::test]
 async fn a_key_is_bound_to_its_own_type_and_alg() {
-    let (rsa, ec) = (key(testing::Algorithm::Rs256), key(testing::Algorithm::Es256));
+    let (rsa, ec) = (key(testing::Algorithm::RS256), key(testing::Algorithm::ES256));
     let all =
         [Algorithm::RS256, Algorithm::RS384, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
-    let setup = set_up_with(testing::Algorithm::Es256, |builder| builder.algorithms(all));
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.algorithms(all));
     setup.source.publish(&[&rsa, &ec]);
     // The embedded cluster publishes `alg`: RS256 for the RSA key.
     for (name, kid) in
         [("RS384", rsa.kid()), ("PS256", rsa.kid()), ("ES256", rsa.kid()), ("RS256", ec.kid()), ("ES384", ec.kid())]
     {
         let token = rsa.sign(&json!({ "alg": name, "kid": kid }), &setup.claims());
-        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(Reason::Algorithm), "{name}");
+        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Algorithm), "{name}");
     }
     let token = rsa.sign(&json!({ "alg": "RS256", "kid": rsa.kid() }), &setup.claims());
     assert!(setup.accepts(&token).await);
@@ -63,7 +63,7 @@ async fn a_key_is_bound_to_its_own_type_and_alg() {
 #[tokio::test]
 async fn the_token_has_no_say_in_which_key_verifies_it() {
     let setup = set_up();
-    let attacker = key(testing::Algorithm::Es256);
+    let attacker = key(testing::Algorithm::ES256);
     for (name, value) in [
         ("jwk", attacker.jwk()),
         ("jku", json!("https://attacker.example/jwks")),
@@ -73,26 +73,29 @@ async fn the_token_has_no_say_in_which_key_verifies_it() {
         let mut header = json!({ "alg": "ES256", "kid": setup.key.kid() });
         header[name] = value;
         let forged = attacker.sign(&header, &setup.claims());
-        assert_eq!(outcome(&setup, &forged).await, Verdict::Reject(Reason::Signature), "{name}");
+        assert_eq!(outcome(&setup, &forged).await, Verdict::Reject(RejectReason::Signature), "{name}");
         assert!(setup.accepts(&setup.key.sign(&header, &setup.claims())).await, "{name} is ignored");
         header.as_object_mut().unwrap().remove("kid");
-        assert_eq!(outcome(&setup, &attacker.sign(&header, &setup.claims())).await, Verdict::Reject(Reason::Signature));
+        assert_eq!(
+            outcome(&setup, &attacker.sign(&header, &setup.claims())).await,
+            Verdict::Reject(RejectReason::Signature)
+        );
     }
     assert_eq!(setup.source.fetches(), 1, "nothing is fetched for a header");
 }
 
 #[tokio::test]
 async fn a_key_id_is_only_ever_looked_up() {
-    let setup = set_up_with(testing::Algorithm::Es256, |builder| builder.unknown_key_cooldown(Duration::ZERO));
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.unknown_key_cooldown(Duration::ZERO));
     for kid in ["../../etc/passwd", "https://attacker.example", "' OR 1=1 --", "", "\u{0}", &"k".repeat(1 << 13)] {
         let token = setup.key.sign(&json!({ "alg": "ES256", "kid": kid }), &setup.claims());
         let audiences = Audiences::new(["api"]).unwrap();
         let verdict = setup.verifier.verify(BearerToken::parse(&token).unwrap(), &audiences);
-        assert_eq!(verdict.await.unwrap(), Verdict::Reject(Reason::UnknownKey), "{kid:.20}");
+        assert_eq!(verdict.await.unwrap(), Verdict::Reject(RejectReason::UnknownKey), "{kid:.20}");
     }
     for kid in [json!(1), json!(["a"]), json!({})] {
         let token = setup.key.sign(&json!({ "alg": "ES256", "kid": kid }), &setup.claims());
-        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(Reason::Malformed));
+        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Malformed));
     }
 }
 
@@ -113,7 +116,7 @@ async fn critical_extensions_and_other_kinds_are_refused() {
         let mut header = setup.key.header();
         header[name] = value.clone();
         let token = setup.key.sign(&header, &setup.claims());
-        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(Reason::Malformed), "{name}: {value}");
+        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Malformed), "{name}: {value}");
     }
     for kind in ["JWT", "jwt"] {
         let mut header = setup.key.header();
@@ -158,13 +161,13 @@ async fn what_is_not_a_compact_jws_with_json_objects_is_malformed() {
         let verdict = outcome(&setup, &token).await;
         // A plus is in token68's alphabet but not in base64url's: unless the signature has neither '-' nor '_'.
         let unchanged = token == good;
-        assert!(unchanged || verdict == Verdict::Reject(Reason::Malformed), "{verdict:?} for {token:.60}");
+        assert!(unchanged || verdict == Verdict::Reject(RejectReason::Malformed), "{verdict:?} for {token:.60}");
     }
 }
 
 #[tokio::test]
 async fn every_other_signature_is_refused() {
-    for algorithm in [testing::Algorithm::Es256, testing::Algorithm::Rs256] {
+    for algorithm in [testing::Algorithm::ES256, testing::Algorithm::RS256] {
         let setup = set_up_with(algorithm, |builder| builder);
         let good = setup.sign(&setup.claims());
         assert!(setup.accepts(&good).await);
@@ -178,14 +181,14 @@ async fn every_other_signature_is_refused() {
             other[position] ^= 1;
             forged.push(other);
         }
-        if algorithm == testing::Algorithm::Es256 {
+        if algorithm == testing::Algorithm::ES256 {
             // r or s zero, and the other half kept.
             forged.push([&[0; 32], &bytes[32..]].concat());
             forged.push([&bytes[..32], &[0; 32]].concat());
         }
         for signature in forged {
             let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(&signature));
-            assert_eq!(outcome(&setup, &token).await, Verdict::Reject(Reason::Signature));
+            assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Signature));
         }
         let fetches = setup.source.fetches();
         assert_eq!(fetches, 1, "a bad signature under a known key id never refreshes");
@@ -195,7 +198,7 @@ async fn every_other_signature_is_refused() {
 #[tokio::test]
 async fn a_token_has_one_spelling_only() {
     // 256 bytes leave two bits in the last of 342 characters unused, 64 bytes four in the last of 86.
-    for algorithm in [testing::Algorithm::Rs256, testing::Algorithm::Es256] {
+    for algorithm in [testing::Algorithm::RS256, testing::Algorithm::ES256] {
         let setup = set_up_with(algorithm, |builder| builder);
         let good = setup.sign(&setup.claims());
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -215,5 +218,5 @@ async fn a_swapped_payload_is_refused() {
     let claims = other.split('.').nth(1).unwrap();
     let parts: Vec<_> = mine.split('.').collect();
     let swapped = format!("{}.{claims}.{}", parts[0], parts[2]);
-    assert_eq!(outcome(&setup, &swapped).await, Verdict::Reject(Reason::Signature));
+    assert_eq!(outcome(&setup, &swapped).await, Verdict::Reject(RejectReason::Signature));
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Fetch, Held, Phase, Shared, schedule};
+use super::{Fetch, Held, Phase, Shared, backoff};
 use crate::client::{TokenError, TokenErrorKind};
 
 /// Tells the handles when the task has ended, also where its runtime was shut down under it.
@@ -35,12 +35,12 @@ pub(super) async fn run<F: Fetch>(guard: Guard<F>) {
     loop {
         if shared.ready().is_none() {
             // Whoever calls now waits for this attempt instead of being told of the last one.
-            shared.phase.send_replace(Phase::Wanted);
+            shared.phase.send_replace(Phase::Requested);
         }
         let pause = match shared.attempt().await {
             Ok(next) => {
                 failures = 0;
-                shared.phase.send_replace(Phase::Content);
+                shared.phase.send_replace(Phase::Fresh);
                 next
             }
             Err(error) => {
@@ -50,7 +50,7 @@ pub(super) async fn run<F: Fetch>(guard: Guard<F>) {
                 pause
             }
         };
-        let wanted = phase.wait_for(|phase| matches!(phase, Phase::Wanted));
+        let wanted = phase.wait_for(|phase| matches!(phase, Phase::Requested));
         // Either the time has come or somebody cannot wait for it: both mean the next attempt.
         let _ = shared.clock.timeout(pause, wanted).await;
     }
@@ -69,7 +69,7 @@ impl<F: Fetch> Shared<F> {
 
     fn give_up_for_now(&self, error: &TokenError, failures: u32) -> Duration {
         let (shortest, longest) = F::BACK_OFF;
-        let pause = schedule::back_off(failures, shortest, longest, fastrand::f64());
+        let pause = backoff::back_off(failures, shortest, longest, fastrand::f64());
         if let Some(held) = self.current.load_full() {
             // Refused somewhere, but still the best there is.
             held.refused.store(false, Ordering::Release);

@@ -5,27 +5,27 @@ use http::Response;
 use super::rejection::Rejection;
 
 /// Turns a refusal into a response: the hook behind
-/// [`AuthenticateLayer::map_refusal`](super::AuthenticateLayer::map_refusal), implemented by every fitting closure.
-pub trait Refuse<ResBody>: Clone {
+/// [`AuthenticateLayer::map_rejection_response`](super::AuthenticateLayer::map_rejection_response), implemented by every fitting closure.
+pub trait RejectionResponse<ResBody>: Clone {
     /// `response` has the status and the headers that the protocol asks for: give it a body.
-    fn refuse(&self, response: Response<()>, rejection: &Rejection) -> Response<ResBody>;
+    fn respond(&self, response: Response<()>, rejection: &Rejection) -> Response<ResBody>;
 }
 
-impl<F, ResBody> Refuse<ResBody> for F
+impl<F, ResBody> RejectionResponse<ResBody> for F
 where
     F: Fn(Response<()>, &Rejection) -> Response<ResBody> + Clone,
 {
-    fn refuse(&self, response: Response<()>, rejection: &Rejection) -> Response<ResBody> {
+    fn respond(&self, response: Response<()>, rejection: &Rejection) -> Response<ResBody> {
         self(response, rejection)
     }
 }
 
 /// The default body: a line of text for axum's `Body` (with the `axum` feature), an empty one for any other type.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct DefaultRefusal;
+pub struct DefaultRejectionResponse;
 
-impl<ResBody: Default + 'static> Refuse<ResBody> for DefaultRefusal {
-    fn refuse(&self, response: Response<()>, rejection: &Rejection) -> Response<ResBody> {
+impl<ResBody: Default + 'static> RejectionResponse<ResBody> for DefaultRejectionResponse {
+    fn respond(&self, response: Response<()>, rejection: &Rejection) -> Response<ResBody> {
         let mut response = response.map(|()| ResBody::default());
         if !response.headers().contains_key("grpc-status") {
             write_text(&mut response, rejection.body_text());

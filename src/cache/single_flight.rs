@@ -89,7 +89,7 @@ impl<T> Leader<T> {
     }
 
     /// Tells the outcome to all followers and frees the key.
-    pub(crate) fn land(self, outcome: T) {
+    pub(crate) fn complete(self, outcome: T) {
         self.outcome.send_replace(Some(outcome));
     }
 }
@@ -145,7 +145,7 @@ mod tests {
         let leader = lead(&flights, "a");
         let (mut first, mut second) = (follow(&flights, "a"), follow(&flights, "a"));
         let other = lead(&flights, "b");
-        leader.land(7);
+        leader.complete(7);
         assert_eq!((first.outcome().await, second.outcome().await), (Some(7), Some(7)));
         lead(&flights, "a");
         drop(other);
@@ -170,7 +170,7 @@ mod tests {
         let leader = lead(&flights, "a");
         let (gone, mut stays) = (follow(&flights, "a"), follow(&flights, "a"));
         drop(gone);
-        leader.land(1);
+        leader.complete(1);
         assert_eq!(stays.outcome().await, Some(1));
     }
 
@@ -181,11 +181,11 @@ mod tests {
         let mut follower = follow(&flights, "a");
         flights.detach(&digest("a"));
         let new = lead(&flights, "a");
-        old.land(1);
+        old.complete(1);
         assert_eq!(follower.outcome().await, Some(1));
         let mut later = follow(&flights, "a");
         flights.detach_all();
-        new.land(2);
+        new.complete(2);
         assert_eq!(later.outcome().await, Some(2));
         assert!(flights.under_way().is_empty());
     }

@@ -2,7 +2,7 @@
 
 /// Lets another thread go on first, in a test that tries all schedules; otherwise nothing.
 #[inline]
-pub(crate) fn point() {
+pub(crate) fn sync_point() {
     #[cfg(test)]
     exploring::pass();
 }

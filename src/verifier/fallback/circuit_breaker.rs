@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const ASKING_ALL_THE_SAME: usize = 4;
 
 #[derive(Debug)]
-pub(super) struct Outage {
+pub(super) struct CircuitBreaker {
     state: Mutex<State>,
     places: Semaphore,
 }
@@ -53,38 +53,38 @@ impl Pause {
 /// What a caller is to do.
 pub(super) enum Turn<'a> {
     /// The verifier works, as far as anybody knows.
-    Ask(Asked<'a>),
+    Closed(Asked<'a>),
     /// It may work again: this caller finds out, and nobody else meanwhile.
-    Probe(Probe<'a>),
+    HalfOpen(Probe<'a>),
     /// The fallback decides. What it cannot decide may be asked all the same.
-    Paused(Asked<'a>),
+    Open(Asked<'a>),
 }
 
 /// Somebody who asks the verifier, and when that was.
 pub(super) struct Asked<'a> {
-    outage: &'a Outage,
+    outage: &'a CircuitBreaker,
     epoch: u64,
 }
 
 /// Gives the role back however the caller ends: it may go away, or panic.
 pub(super) struct Probe<'a>(Asked<'a>);
 
-impl Default for Outage {
+impl Default for CircuitBreaker {
     fn default() -> Self {
         Self { state: Mutex::default(), places: Semaphore::new(ASKING_ALL_THE_SAME) }
     }
 }
 
-impl Outage {
+impl CircuitBreaker {
     pub(super) fn turn(&self, now: Instant) -> Turn<'_> {
         let mut state = self.state();
         let asked = Asked { outage: self, epoch: state.epoch };
         match &mut state.outage {
-            None => Turn::Ask(asked),
-            Some(pause) if pause.holds(now) => Turn::Paused(asked),
+            None => Turn::Closed(asked),
+            Some(pause) if pause.holds(now) => Turn::Open(asked),
             Some(pause) => {
                 pause.is_probed = true;
-                Turn::Probe(Probe(asked))
+                Turn::HalfOpen(Probe(asked))
             }
         }
     }
@@ -113,7 +113,7 @@ impl Outage {
 impl Turn<'_> {
     /// The verifier's backend has answered.
     pub(super) fn answered(self) {
-        let (Self::Ask(asked) | Self::Probe(Probe(asked)) | Self::Paused(asked)) = &self;
+        let (Self::Closed(asked) | Self::HalfOpen(Probe(asked)) | Self::Open(asked)) = &self;
         let mut state = asked.outage.state();
         if state.epoch != asked.epoch || state.outage.take().is_none() {
             return;
@@ -125,7 +125,7 @@ impl Turn<'_> {
 
     /// The verifier's backend is not there.
     pub(super) fn failed(self, error: &VerifyError, now: Instant) {
-        let (Self::Ask(asked) | Self::Probe(Probe(asked))) = &self else {
+        let (Self::Closed(asked) | Self::HalfOpen(Probe(asked))) = &self else {
             // The pause stays as it is, so that the next probe does not depend on what else is asked.
             return;
         };

@@ -10,11 +10,11 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{AtHand, Freshness, PAUSE_AFTER_FAILURE, cooldown::Cooldown, left};
+use super::{Freshness, KeySnapshot, PAUSE_AFTER_FAILURE, cooldown::Cooldown, left};
 use crate::{
+    catch_panic::{Panicked, poll_caught},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
-    unwind::{Panicked, poll_caught},
     verifier::jwks::{algorithm::Algorithm, metrics::Counters, source::Source},
 };
 
@@ -25,7 +25,7 @@ pub(super) struct State {
     pub(super) algorithms: Arc<[Algorithm]>,
     pub(super) freshness: Freshness,
     pub(super) clock: Clock,
-    pub(super) current: ArcSwapOption<AtHand>,
+    pub(super) current: ArcSwapOption<KeySnapshot>,
     pub(super) counters: Counters,
     fetching: Mutex<Fetching>,
 }
@@ -41,9 +41,9 @@ struct Fetching {
 
 /// On whose behalf keys are fetched.
 #[derive(Clone, Copy)]
-pub(super) enum Cause<'a> {
+pub(super) enum FetchTrigger<'a> {
     /// Our own: the first load, a period that is over, an operator.
-    Ours,
+    Internal,
     /// A token with an unknown key id, which came after so many fetches had begun.
     Token { key_id: &'a str, arrival: u64 },
 }
@@ -72,11 +72,11 @@ impl State {
     /// An error if a token would have to cause one, and the last one that a token has caused ended a moment ago.
     pub(super) fn join_fetch(
         self: &Arc<Self>,
-        cause: Cause<'_>,
+        trigger: FetchTrigger<'_>,
     ) -> Result<watch::Receiver<Option<Outcome>>, VerifyError> {
         let mut fetching = self.fetching();
         if let Some(outcome) = fetching.under_way.clone() {
-            if let Cause::Token { key_id, arrival } = cause {
+            if let FetchTrigger::Token { key_id, arrival } = trigger {
                 fetching.cooldown.join(arrival, key_id);
             }
             return Ok(outcome);
@@ -85,7 +85,7 @@ impl State {
             VerifyError::new(VerifyErrorKind::Aborted, "fetching the issuer's keys needs a Tokio runtime")
         })?;
         let number = fetching.begun.saturating_add(1);
-        if let Cause::Token { key_id, .. } = cause {
+        if let FetchTrigger::Token { key_id, .. } = trigger {
             // Under the lock: of many who find the cooldown over, one fetches.
             if let Some(left) = fetching.cooldown.left(self.clock.monotonic()) {
                 return Err(self.undecided(left));
@@ -110,8 +110,8 @@ impl State {
         VerifyError::new(VerifyErrorKind::Inconclusive, message).with_retry_after(left)
     }
 
-    pub(super) fn lacks(&self, key_id: &str) -> bool {
-        self.fetching().cooldown.lacks(key_id, self.clock.monotonic())
+    pub(super) fn is_known_missing(&self, key_id: &str) -> bool {
+        self.fetching().cooldown.is_known_missing(key_id, self.clock.monotonic())
     }
 
     pub(super) fn recent_failure(&self) -> Option<(Duration, VerifyError)> {
@@ -139,7 +139,7 @@ impl State {
                     tracing::warn!(source = %self.source, "the issuer's key set has no usable key");
                 }
                 tracing::debug!(source = %self.source, keys = loaded.keys.len(), "the issuer's keys are loaded");
-                self.current.store(Some(Arc::new(AtHand { loaded, fetch: number })));
+                self.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: number })));
                 Ok(())
             }
             Err(error) => {

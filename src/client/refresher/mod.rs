@@ -1,6 +1,6 @@
 //! Keeps one token fresh: read without a lock, replaced by one background task that ends with the last handle.
 
-pub(super) mod schedule;
+pub(super) mod backoff;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -42,9 +42,9 @@ pub(super) struct Fetched {
 }
 
 /// A handle. The task starts with the first call and ends when the last handle is dropped.
-pub(super) struct Keeper<F>(Arc<Owner<F>>);
+pub(super) struct Refresher<F>(Arc<Owner<F>>);
 
-impl<F> Clone for Keeper<F> {
+impl<F> Clone for Refresher<F> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
@@ -80,24 +80,24 @@ struct Held {
     refused: AtomicBool,
 }
 
-/// What the task is about, and how callers make it hurry.
+/// What the task is about, and how callers make it request_refresh.
 #[derive(Clone)]
 enum Phase {
     /// Somebody waits for an attempt.
-    Wanted,
+    Requested,
     /// The last attempt got a token; the next one comes at its time.
-    Content,
+    Fresh,
     /// The last attempt got none; the next one comes after its pause, whoever calls.
     Failed(TokenError),
 }
 
-impl<F: Fetch> Keeper<F> {
+impl<F: Fetch> Refresher<F> {
     pub(super) fn new(fetch: F, clock: Clock) -> Self {
         let shared = Shared {
             fetch,
             clock,
             current: ArcSwapOption::empty(),
-            phase: watch::Sender::new(Phase::Wanted),
+            phase: watch::Sender::new(Phase::Requested),
             running: AtomicBool::new(false),
             forgotten: Mutex::new(None),
         };
@@ -125,7 +125,7 @@ impl<F: Fetch> Keeper<F> {
     }
 
     /// Has the token replaced, if it is `refused`, before it is handed out again.
-    pub(super) fn forget(&self, refused: &Token) {
+    pub(super) fn invalidate(&self, refused: &Token) {
         let shared = &self.0.shared;
         let Some(held) = shared.current.load_full().filter(|held| held.token.is_same_secret(refused)) else { return };
         let now = shared.clock.monotonic();
@@ -138,7 +138,7 @@ impl<F: Fetch> Keeper<F> {
         drop(last);
         tracing::debug!(source = shared.fetch.what(), "a server refused our token; getting another one");
         held.refused.store(true, Ordering::Release);
-        shared.hurry();
+        shared.request_refresh();
     }
 
     /// Starts the task, unless somebody else just did.
@@ -150,7 +150,7 @@ impl<F: Fetch> Keeper<F> {
         })?;
         let mut task = lock(task);
         if !shared.running.swap(true, Ordering::AcqRel) {
-            shared.phase.send_replace(Phase::Wanted);
+            shared.phase.send_replace(Phase::Requested);
             *task = Some(runtime.spawn(task::run(task::Guard::new(Arc::clone(shared)))).abort_handle());
         }
         Ok(())
@@ -173,11 +173,11 @@ impl<F> Shared<F> {
     }
 
     /// Makes the task try at once, unless it is pausing after a failure.
-    fn hurry(&self) {
+    fn request_refresh(&self) {
         self.phase.send_if_modified(|phase| {
-            let idle = matches!(phase, Phase::Content);
+            let idle = matches!(phase, Phase::Fresh);
             if idle {
-                *phase = Phase::Wanted;
+                *phase = Phase::Requested;
             }
             idle
         });
@@ -192,9 +192,9 @@ impl<F: Fetch> Shared<F> {
             if let Some(token) = self.ready() {
                 return Ok(token);
             }
-            self.hurry();
+            self.request_refresh();
             // The sender lives as long as `self`.
-            let settled = phase.wait_for(|phase| !matches!(phase, Phase::Wanted)).await.map(|phase| phase.clone());
+            let settled = phase.wait_for(|phase| !matches!(phase, Phase::Requested)).await.map(|phase| phase.clone());
             if let Some(token) = self.usable() {
                 return Ok(token);
             }
@@ -214,10 +214,10 @@ impl<F: Fetch> Shared<F> {
     }
 }
 
-impl<F: Fetch> fmt::Debug for Keeper<F> {
+impl<F: Fetch> fmt::Debug for Refresher<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let current = self.0.shared.current.load();
-        f.debug_struct("Keeper")
+        f.debug_struct("Refresher")
             .field("what", &self.0.shared.fetch.what())
             .field("current", &current.as_ref().map(|held| &held.token))
             .finish()

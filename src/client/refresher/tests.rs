@@ -46,9 +46,9 @@ impl Fetch for Fake {
 }
 
 impl Fake {
-    fn new(hands: &ManualClock) -> (Self, Keeper<Self>) {
-        let fake = Self(Arc::new(FakeState { clock: Some(hands.clock()), ..FakeState::default() }));
-        (fake.clone(), Keeper::new(fake, hands.clock()))
+    fn new(clock: &ManualClock) -> (Self, Refresher<Self>) {
+        let fake = Self(Arc::new(FakeState { clock: Some(clock.clock()), ..FakeState::default() }));
+        (fake.clone(), Refresher::new(fake, clock.clock()))
     }
 
     fn calls(&self) -> u32 {
@@ -74,36 +74,36 @@ async fn settle() {
     }
 }
 
-async fn advance(hands: &ManualClock, duration: Duration) {
-    hands.advance(duration);
+async fn advance(clock: &ManualClock, duration: Duration) {
+    clock.advance(duration);
     settle().await;
 }
 
-async fn secret(keeper: &Keeper<Fake>) -> String {
-    keeper.token().await.unwrap().expose_secret().to_owned()
+async fn secret(refresher: &Refresher<Fake>) -> String {
+    refresher.token().await.unwrap().expose_secret().to_owned()
 }
 
 #[tokio::test]
 async fn the_token_is_fetched_once_however_often_it_is_asked_for() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
     assert_eq!(fake.calls(), 0, "nothing before the first call");
     for _ in 0..10_000 {
-        assert_eq!(secret(&keeper).await, "token-1");
+        assert_eq!(secret(&refresher).await, "token-1");
     }
     assert_eq!(fake.calls(), 1);
 }
 
 #[tokio::test]
 async fn a_thousand_callers_without_a_token_wait_for_one_attempt() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
     fake.shut(true);
     let callers: Vec<_> = (0..1000)
         .map(|_| {
             tokio::spawn({
-                let keeper = keeper.clone();
-                async move { secret(&keeper).await }
+                let refresher = refresher.clone();
+                async move { secret(&refresher).await }
             })
         })
         .collect();
@@ -117,183 +117,183 @@ async fn a_thousand_callers_without_a_token_wait_for_one_attempt() {
 
 #[tokio::test]
 async fn a_caller_that_goes_away_does_not_take_the_attempt_along() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
     fake.shut(true);
     let caller = tokio::spawn({
-        let keeper = keeper.clone();
-        async move { secret(&keeper).await }
+        let refresher = refresher.clone();
+        async move { secret(&refresher).await }
     });
     settle().await;
     caller.abort();
     settle().await;
     fake.shut(false);
-    assert_eq!((secret(&keeper).await.as_str(), fake.calls()), ("token-1", 1));
+    assert_eq!((secret(&refresher).await.as_str(), fake.calls()), ("token-1", 1));
 }
 
 #[tokio::test]
 async fn the_next_token_is_fetched_in_the_background_at_its_time() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
-    assert_eq!(secret(&keeper).await, "token-1");
-    advance(&hands, NEXT - Duration::from_secs(1)).await;
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
+    assert_eq!(secret(&refresher).await, "token-1");
+    advance(&clock, NEXT - Duration::from_secs(1)).await;
     assert_eq!(fake.calls(), 1);
     fake.shut(true);
-    advance(&hands, Duration::from_secs(1)).await;
+    advance(&clock, Duration::from_secs(1)).await;
     assert_eq!(fake.calls(), 2);
-    assert_eq!(secret(&keeper).await, "token-1", "nobody waits for a refresh");
+    assert_eq!(secret(&refresher).await, "token-1", "nobody waits for a refresh");
     fake.shut(false);
     settle().await;
-    assert_eq!(secret(&keeper).await, "token-2");
+    assert_eq!(secret(&refresher).await, "token-2");
 }
 
 #[tokio::test]
 async fn the_old_token_is_kept_while_refreshes_fail_until_it_expires() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
-    assert_eq!(secret(&keeper).await, "token-1");
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
+    assert_eq!(secret(&refresher).await, "token-1");
     fake.fail(true);
-    advance(&hands, NEXT).await;
+    advance(&clock, NEXT).await;
     for _ in 800..999 {
-        assert_eq!(secret(&keeper).await, "token-1");
-        advance(&hands, Duration::from_secs(1)).await;
+        assert_eq!(secret(&refresher).await, "token-1");
+        advance(&clock, Duration::from_secs(1)).await;
     }
-    assert_eq!(secret(&keeper).await, "token-1");
+    assert_eq!(secret(&refresher).await, "token-1");
     assert!(fake.calls() <= 15, "back-off, and not an attempt a second: {}", fake.calls());
-    advance(&hands, Duration::from_secs(1)).await;
-    let error = keeper.token().await.unwrap_err();
+    advance(&clock, Duration::from_secs(1)).await;
+    let error = refresher.token().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Unavailable, "expired, and why there is no other");
     fake.fail(false);
-    advance(&hands, Duration::from_secs(30)).await;
-    assert!(secret(&keeper).await.starts_with("token-"));
+    advance(&clock, Duration::from_secs(30)).await;
+    assert!(secret(&refresher).await.starts_with("token-"));
 }
 
 #[tokio::test]
 async fn after_a_failure_callers_are_told_at_once_and_cause_no_attempts() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
     fake.fail(true);
     for _ in 0..1000 {
-        assert_eq!(keeper.token().await.unwrap_err().to_string(), "attempt 1 failed");
+        assert_eq!(refresher.token().await.unwrap_err().to_string(), "attempt 1 failed");
     }
     assert_eq!(fake.calls(), 1);
     fake.fail(false);
-    advance(&hands, Duration::from_secs(1)).await;
-    assert_eq!(secret(&keeper).await, "token-2");
+    advance(&clock, Duration::from_secs(1)).await;
+    assert_eq!(secret(&refresher).await, "token-2");
 }
 
 #[tokio::test]
 async fn back_off_grows_and_starts_over_after_a_success() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
     fake.fail(true);
-    keeper.token().await.unwrap_err();
+    refresher.token().await.unwrap_err();
     for _ in 0..600 {
-        advance(&hands, Duration::from_secs(1)).await;
+        advance(&clock, Duration::from_secs(1)).await;
     }
     // 1+2+4+8+16 s and then every 30 s, each up to a quarter earlier.
     assert!((23..=33).contains(&fake.calls()), "{}", fake.calls());
     fake.fail(false);
-    advance(&hands, Duration::from_secs(30)).await;
+    advance(&clock, Duration::from_secs(30)).await;
     let calls = fake.calls();
     fake.fail(true);
-    advance(&hands, NEXT).await;
-    advance(&hands, Duration::from_secs(1)).await;
+    advance(&clock, NEXT).await;
+    advance(&clock, Duration::from_secs(1)).await;
     assert_eq!(fake.calls(), calls + 2, "the first pause is short again");
 }
 
 #[tokio::test]
 async fn dropping_the_last_handle_stops_the_background_task() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
-    let other = keeper.clone();
-    secret(&keeper).await;
-    drop(keeper);
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
+    let other = refresher.clone();
+    secret(&refresher).await;
+    drop(refresher);
     settle().await;
     assert_eq!(secret(&other).await, "token-1");
     assert!(Arc::strong_count(&fake.0) > 1);
     drop(other);
     settle().await;
     assert_eq!(Arc::strong_count(&fake.0), 1, "nobody holds it any more");
-    advance(&hands, NEXT * 10).await;
+    advance(&clock, NEXT * 10).await;
     assert_eq!(fake.calls(), 1);
 }
 
 #[tokio::test]
 async fn a_forgotten_token_is_replaced_before_the_next_request() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
-    let first = keeper.token().await.unwrap();
-    keeper.forget(&first);
-    assert_eq!(secret(&keeper).await, "token-2");
-    advance(&hands, BETWEEN_FORGETS).await;
-    keeper.forget(&first);
-    assert_eq!(secret(&keeper).await, "token-2", "the one that was refused is no longer kept");
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
+    let first = refresher.token().await.unwrap();
+    refresher.invalidate(&first);
+    assert_eq!(secret(&refresher).await, "token-2");
+    advance(&clock, BETWEEN_FORGETS).await;
+    refresher.invalidate(&first);
+    assert_eq!(secret(&refresher).await, "token-2", "the one that was refused is no longer kept");
     assert_eq!(fake.calls(), 2);
 }
 
 #[tokio::test]
 async fn a_server_that_refuses_every_token_does_not_make_us_fetch_one_a_request() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
     for _ in 0..100 {
         for _ in 0..100 {
-            let token = keeper.token().await.unwrap();
-            keeper.forget(&token);
+            let token = refresher.token().await.unwrap();
+            refresher.invalidate(&token);
         }
-        advance(&hands, Duration::from_secs(1)).await;
+        advance(&clock, Duration::from_secs(1)).await;
     }
     assert!((10..=12).contains(&fake.calls()), "{}", fake.calls());
 }
 
 #[tokio::test]
 async fn a_forgotten_token_is_better_than_none() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
-    let first = keeper.token().await.unwrap();
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
+    let first = refresher.token().await.unwrap();
     fake.fail(true);
-    keeper.forget(&first);
-    assert_eq!(secret(&keeper).await, "token-1", "one server refused it, and there is no other");
+    refresher.invalidate(&first);
+    assert_eq!(secret(&refresher).await, "token-1", "one server refused it, and there is no other");
     assert_eq!(fake.calls(), 2);
     fake.fail(false);
-    advance(&hands, Duration::from_secs(1)).await;
-    assert_eq!(secret(&keeper).await, "token-3");
+    advance(&clock, Duration::from_secs(1)).await;
+    assert_eq!(secret(&refresher).await, "token-3");
 }
 
 #[tokio::test]
 async fn a_wall_clock_that_jumps_past_the_expiry_makes_the_caller_wait_for_a_new_token() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
-    secret(&keeper).await;
-    hands.jump_forward(LIFE);
-    assert_eq!((secret(&keeper).await.as_str(), fake.calls()), ("token-2", 2));
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
+    secret(&refresher).await;
+    clock.jump_forward(LIFE);
+    assert_eq!((secret(&refresher).await.as_str(), fake.calls()), ("token-2", 2));
 }
 
 #[tokio::test]
 async fn a_token_that_arrives_expired_is_not_handed_out() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
-    lock(&fake.0.expiries).push_back(hands.clock().wall());
-    let error = keeper.token().await.unwrap_err();
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
+    lock(&fake.0.expiries).push_back(clock.clock().wall());
+    let error = refresher.token().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Expired);
     assert!(error.to_string().contains("the fake"), "{error}");
 }
 
 #[test]
 fn a_source_survives_the_runtime_that_it_was_first_used_in() {
-    let hands = ManualClock::new();
-    let (fake, keeper) = Fake::new(&hands);
+    let clock = ManualClock::new();
+    let (fake, refresher) = Fake::new(&clock);
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
-    assert_eq!(runtime().block_on(secret(&keeper)), "token-1");
-    hands.advance(LIFE);
-    assert_eq!(runtime().block_on(secret(&keeper)), "token-2");
+    assert_eq!(runtime().block_on(secret(&refresher)), "token-1");
+    clock.advance(LIFE);
+    assert_eq!(runtime().block_on(secret(&refresher)), "token-2");
     assert_eq!(fake.calls(), 2);
 }
 
 #[test]
 fn outside_of_a_runtime_there_is_an_error_and_no_panic() {
-    let (_, keeper) = Fake::new(&ManualClock::new());
-    let mut token = std::pin::pin!(keeper.token());
+    let (_, refresher) = Fake::new(&ManualClock::new());
+    let mut token = std::pin::pin!(refresher.token());
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     let std::task::Poll::Ready(Err(error)) = token.as_mut().poll(&mut cx) else { panic!("it waits") };
     assert_eq!(error.kind(), TokenErrorKind::Aborted);
@@ -301,8 +301,8 @@ fn outside_of_a_runtime_there_is_an_error_and_no_panic() {
 
 #[tokio::test]
 async fn debug_shows_no_token() {
-    let (_, keeper) = Fake::new(&ManualClock::new());
-    secret(&keeper).await;
-    let shown = format!("{keeper:?}");
+    let (_, refresher) = Fake::new(&ManualClock::new());
+    secret(&refresher).await;
+    let shown = format!("{refresher:?}");
     assert!(shown.contains("the fake") && !shown.contains("token-1"), "{shown}");
 }
