@@ -30,8 +30,12 @@ const CALLERS: usize = 1000;
 
 async fn round(number: usize) -> (Duration, usize) {
     let backend = Backend::new(Duration::from_millis(1), 40, (0, 0));
-    let auth = Authenticator::builder(backend.clone()).audience(AUDIENCE).build().expect("the options are good");
-    let (token, barrier) = (Arc::<str>::from(unsigned(number)), Arc::new(Barrier::new(CALLERS + 1)));
+    let auth = Authenticator::builder(backend.clone())
+        .audience(AUDIENCE)
+        .build()
+        .expect("the options are good");
+    let (token, barrier) =
+        (Arc::<str>::from(unsigned(number)), Arc::new(Barrier::new(CALLERS + 1)));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
         let (auth, token, barrier) = (auth.clone(), token.clone(), barrier.clone());

@@ -66,7 +66,8 @@ fn hits(threads: usize, credentials: &[HeaderValue]) -> f64 {
         let mut next = credentials.iter().cycle().skip(thread * 311 % credentials.len());
         // Each thread's own bytes: connections do not share their buffers.
         move || {
-            let arrived = HeaderValue::from_bytes(next.next().expect("a cycle").as_bytes()).expect("a header");
+            let arrived = HeaderValue::from_bytes(next.next().expect("a cycle").as_bytes())
+                .expect("a header");
             assert!(call(&mut service, request(&arrived)));
         }
     })
@@ -89,7 +90,9 @@ fn main() {
     let mut best = [[0_f64; THREADS.len()]; 3];
     for _ in 0..ROUNDS {
         for (column, threads) in THREADS.into_iter().enumerate() {
-            for (row, figure) in [alone(threads), hits(threads, &hot), hits(threads, &thousand)].into_iter().enumerate()
+            for (row, figure) in [alone(threads), hits(threads, &hot), hits(threads, &thousand)]
+                .into_iter()
+                .enumerate()
             {
                 best[row][column] = best[row][column].max(figure);
             }
@@ -100,9 +103,17 @@ fn main() {
         "", "1 thread", "2 threads", "4 threads"
     );
     for (name, figures) in names.iter().zip(best) {
-        println!("{name:<20}{:>12.3}{:>12.3}{:>12.3}", figures[0] / 1e6, figures[1] / 1e6, figures[2] / 1e6);
+        println!(
+            "{name:<20}{:>12.3}{:>12.3}{:>12.3}",
+            figures[0] / 1e6,
+            figures[1] / 1e6,
+            figures[2] / 1e6
+        );
     }
-    println!("   the machine gives {:.2} for two threads that share nothing", best[0][1] / best[0][0]);
+    println!(
+        "   the machine gives {:.2} for two threads that share nothing",
+        best[0][1] / best[0][0]
+    );
     compare("two threads / one, one hot token", best[1][1] / best[1][0], ">=", 1.8);
     compare("two threads / one, 1 000 tokens", best[2][1] / best[2][0], ">=", 1.8);
 }

@@ -28,7 +28,9 @@ const DRAWS: usize = 1 << 16;
 fn hits(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("hit");
     let hot = shuffled(1, unsigned);
-    group.bench_function("the request alone", |bencher| bencher.iter(|| black_box(request(&hot[0]))));
+    group.bench_function("the request alone", |bencher| {
+        bencher.iter(|| black_box(request(&hot[0])))
+    });
     for (name, size, order) in [
         ("one hot token", 1, vec![0; DRAWS]),
         ("1 000 tokens, uniform", 1000, (0..DRAWS).map(|_| fastrand::usize(..1000)).collect()),

@@ -42,7 +42,8 @@ fn hits(repetitions: usize) {
 }
 
 fn refusals(repetitions: usize) {
-    let auth = Authenticator::builder(Trusting).audience(AUDIENCE).build().expect("the options are good");
+    let auth =
+        Authenticator::builder(Trusting).audience(AUDIENCE).build().expect("the options are good");
     let mut service = auth.layer().layer(Inner);
     for _ in 0..repetitions {
         let future = pin!(service.call(axum::http::Request::new(())));
@@ -52,7 +53,8 @@ fn refusals(repetitions: usize) {
 }
 
 fn misses(verifier: impl Verifier, tokens: impl Iterator<Item = String>) {
-    let builder = Authenticator::builder(verifier).audience(AUDIENCE).cache_ttl(Duration::from_secs(3600));
+    let builder =
+        Authenticator::builder(verifier).audience(AUDIENCE).cache_ttl(Duration::from_secs(3600));
     let auth = builder.cache_capacity(100_000).build().expect("the options are good");
     for token in tokens {
         let verdict = pin!(auth.authenticate(BearerToken::parse(&token).expect("a token")));
@@ -64,7 +66,9 @@ fn misses(verifier: impl Verifier, tokens: impl Iterator<Item = String>) {
 /// Refused for its signature, without one being computed: all of the work is ours.
 fn claims_only(repetitions: usize) {
     let key = SigningKey::generate(Algorithm::EdDsa).expect("random numbers");
-    let verifier = JwksVerifier::from_pem(key.public_key_pem()).issuer(ISSUER).algorithms([jwks::Algorithm::EdDSA]);
+    let verifier = JwksVerifier::from_pem(key.public_key_pem())
+        .issuer(ISSUER)
+        .algorithms([jwks::Algorithm::EdDSA]);
     let verifier = verifier.build().expect("the options are good");
     let audiences = tower_kube_auth::audience::Audiences::new([AUDIENCE]).expect("an audience");
     let token = key.sign(&key.header(), &claims(1));
@@ -78,7 +82,9 @@ fn claims_only(repetitions: usize) {
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let (Some(path), Some(Ok(repetitions))) = (arguments.first(), arguments.get(1).map(|text| text.parse())) else {
+    let (Some(path), Some(Ok(repetitions))) =
+        (arguments.first(), arguments.get(1).map(|text| text.parse()))
+    else {
         println!("run .ci/instructions");
         return;
     };

@@ -31,9 +31,11 @@ const ENTRIES: usize = 100_000;
 fn main() {
     let mut kept = None;
     let used = allocation_counter::measure(|| {
-        let builder =
-            Authenticator::builder(Describing::default()).audience(AUDIENCE).cache_capacity(2 * ENTRIES as u64);
-        let auth = builder.cache_ttl(Duration::from_secs(3600)).build().expect("the options are good");
+        let builder = Authenticator::builder(Describing::default())
+            .audience(AUDIENCE)
+            .cache_capacity(2 * ENTRIES as u64);
+        let auth =
+            builder.cache_ttl(Duration::from_secs(3600)).build().expect("the options are good");
         for number in 0..ENTRIES {
             let token = unsigned(number);
             let verdict = pin!(auth.authenticate(BearerToken::parse(&token).expect("a token")));
@@ -43,8 +45,14 @@ fn main() {
         kept = Some(auth);
     });
     let each = used.bytes_current as f64 / ENTRIES as f64;
-    println!("{ENTRIES} identities bound to a Pod and a Node: {:.1} MB", used.bytes_current as f64 / 1e6);
-    println!("allocations for each, of which most are gone again: {:.1}", used.count_total as f64 / ENTRIES as f64);
+    println!(
+        "{ENTRIES} identities bound to a Pod and a Node: {:.1} MB",
+        used.bytes_current as f64 / 1e6
+    );
+    println!(
+        "allocations for each, of which most are gone again: {:.1}",
+        used.count_total as f64 / ENTRIES as f64
+    );
     compare("bytes for each cached identity", each, "<=", 1024.0);
     drop(kept);
 }

@@ -47,7 +47,11 @@ fn accepted<T: std::fmt::Debug>(future: impl Future<Output = Result<Verdict, T>>
 }
 
 /// An alternative: each of the tokens once through an authenticator that has not seen them.
-fn misses(verifier: impl Verifier + Clone, ttl: Duration, tokens: &[String]) -> impl FnMut(usize) -> Duration + '_ {
+fn misses(
+    verifier: impl Verifier + Clone,
+    ttl: Duration,
+    tokens: &[String],
+) -> impl FnMut(usize) -> Duration + '_ {
     move |_| {
         let builder = Authenticator::builder(verifier.clone()).audience(AUDIENCE).cache_ttl(ttl);
         let auth = builder.build().expect("the options are good");
@@ -82,8 +86,10 @@ fn race(
     raw_algorithm: &'static dyn VerificationAlgorithm,
 ) -> Outcome {
     let key = SigningKey::generate(signer).expect("random numbers");
-    let tokens: Vec<_> = (0..TOKENS).map(|number| key.sign(&key.header(), &claims(number))).collect();
-    let parsed = UnparsedPublicKey::new(raw_algorithm, key.public_key_der()).parse().expect("a public key");
+    let tokens: Vec<_> =
+        (0..TOKENS).map(|number| key.sign(&key.header(), &claims(number))).collect();
+    let parsed =
+        UnparsedPublicKey::new(raw_algorithm, key.public_key_der()).parse().expect("a public key");
     let jwks = JwksVerifier::from_pem(key.public_key_pem()).issuer(ISSUER).algorithms([allowed]);
     let verifier = jwks.build().expect("the options are good");
     let audiences = Audiences::new([AUDIENCE]).expect("an audience");
@@ -106,14 +112,21 @@ fn race(
 fn overhead() {
     let tokens: Vec<_> = (0..TOKENS).map(unsigned).collect();
     Contest::new("a verifier that accepts at once", TOKENS)
-        .timed("Authenticator, cache off", misses(std::sync::Arc::new(Trusting), Duration::ZERO, &tokens))
-        .timed("Authenticator", misses(std::sync::Arc::new(Trusting), Duration::from_secs(600), &tokens))
+        .timed(
+            "Authenticator, cache off",
+            misses(std::sync::Arc::new(Trusting), Duration::ZERO, &tokens),
+        )
+        .timed(
+            "Authenticator",
+            misses(std::sync::Arc::new(Trusting), Duration::from_secs(600), &tokens),
+        )
         .run(Duration::from_secs(2));
 }
 
 /// A TokenReview against an API server that answers at once, without a network: what is ours of it.
 fn token_review() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tokens: Vec<_> = (0..TOKENS).map(unsigned).collect();
     let verifier = runtime.block_on(async { TokenReviewVerifier::new(reviewing_client()) });
     Contest::new("TokenReview, in-memory kube client", TOKENS)
@@ -123,7 +136,8 @@ fn token_review() {
             runtime.block_on(async {
                 let start = Instant::now();
                 for token in &tokens {
-                    let verdict = auth.authenticate(BearerToken::parse(token).expect("a token")).await;
+                    let verdict =
+                        auth.authenticate(BearerToken::parse(token).expect("a token")).await;
                     assert!(matches!(verdict, Ok(Verdict::Accept(_))), "{verdict:?}");
                 }
                 start.elapsed()
@@ -133,7 +147,12 @@ fn token_review() {
 }
 
 fn main() {
-    let rs256 = race("RS256", Algorithm::RS256, jwks::Algorithm::RS256, &signature::RSA_PKCS1_2048_8192_SHA256);
+    let rs256 = race(
+        "RS256",
+        Algorithm::RS256,
+        jwks::Algorithm::RS256,
+        &signature::RSA_PKCS1_2048_8192_SHA256,
+    );
     race("ES256", Algorithm::ES256, jwks::Algorithm::ES256, &signature::ECDSA_P256_SHA256_FIXED);
     race("EdDSA", Algorithm::EdDsa, jwks::Algorithm::EdDSA, &signature::ED25519);
     overhead();

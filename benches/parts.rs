@@ -54,7 +54,9 @@ fn token(criterion: &mut Criterion) {
     group.bench_function("find the header", |bencher| {
         bencher.iter(|| black_box(&headers).get(header::AUTHORIZATION).cloned())
     });
-    group.bench_function("parse: token68", |bencher| bencher.iter(|| BearerToken::parse(black_box(&text)).is_ok()));
+    group.bench_function("parse: token68", |bencher| {
+        bencher.iter(|| BearerToken::parse(black_box(&text)).is_ok())
+    });
     group.bench_function("inspect, unverified", |bencher| {
         bencher.iter(|| UnverifiedToken::decode(black_box(&text)).is_ok())
     });
@@ -72,7 +74,9 @@ fn digests(criterion: &mut Criterion) {
         });
     });
     let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
-    group.bench_function("HMAC-SHA256", |bencher| bencher.iter(|| hmac::sign(&key, black_box(token))));
+    group.bench_function("HMAC-SHA256", |bencher| {
+        bencher.iter(|| hmac::sign(&key, black_box(token)))
+    });
     group.bench_function("SHA-256, no key", |bencher| {
         bencher.iter(|| digest::digest(&digest::SHA256, black_box(token)))
     });
@@ -104,7 +108,8 @@ fn maps(criterion: &mut Criterion) {
 
 fn rest(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rest");
-    let (until, expiry) = (Instant::now() + Duration::from_secs(3600), SystemTime::now() + Duration::from_secs(3600));
+    let (until, expiry) =
+        (Instant::now() + Duration::from_secs(3600), SystemTime::now() + Duration::from_secs(3600));
     group.bench_function("lifetime: both clocks", |bencher| {
         bencher.iter(|| Instant::now() < black_box(until) && SystemTime::now() < black_box(expiry));
     });

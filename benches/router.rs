@@ -43,12 +43,17 @@ async fn perhaps(_: Option<ServiceAccountIdentity>) -> &'static str {
 }
 
 fn race(title: &'static str, credentials: &[HeaderValue]) -> Outcome {
-    let auth = Authenticator::builder(Trusting).audience(AUDIENCE).cache_ttl(Duration::from_secs(600)).build();
+    let auth = Authenticator::builder(Trusting)
+        .audience(AUDIENCE)
+        .cache_ttl(Duration::from_secs(600))
+        .build();
     let layer = auth.expect("the options are good").layer();
     let floor = Floor("system:serviceaccount:shop:checkout".into());
     let bare = Router::new().route("/", get(nobody));
     let floor_router = Router::new().route("/", get(anybody)).layer(floor);
-    let by_hand = Router::new().route("/", get(anybody)).layer(from_fn_with_state(ByHand::new(), ByHand::authenticate));
+    let by_hand = Router::new()
+        .route("/", get(anybody))
+        .layer(from_fn_with_state(ByHand::new(), ByHand::authenticate));
     let ours = Router::new().route("/", get(caller)).layer(layer.clone());
     let ours_unread = Router::new().route("/", get(nobody)).layer(layer.clone());
     let ours_optional = Router::new().route("/", get(perhaps)).layer(layer.optional());
@@ -66,8 +71,11 @@ fn judge(title: &str, outcome: &Outcome, over_floor: f64) {
     let bare = outcome.nanoseconds("bare");
     let added = |name| outcome.nanoseconds(name) - bare;
     let [floor, ours, by_hand] =
-        ["floor: a layer that inserts an Arc", "ours", "by hand: from_fn and a moka future cache"].map(added);
-    println!("{title}: added to the bare router: floor {floor:.0} ns, ours {ours:.0} ns, by hand {by_hand:.0} ns");
+        ["floor: a layer that inserts an Arc", "ours", "by hand: from_fn and a moka future cache"]
+            .map(added);
+    println!(
+        "{title}: added to the bare router: floor {floor:.0} ns, ours {ours:.0} ns, by hand {by_hand:.0} ns"
+    );
     compare("ours / floor, of what is added", ours / floor, "<=", over_floor);
     compare("ours / by hand, of what is added", ours / by_hand, "<=", 0.5);
     println!("   {:<62} {:>8.2}", "ours / bare, of the whole request", (bare + ours) / bare);

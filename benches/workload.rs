@@ -35,11 +35,17 @@ const LONG: Duration = Duration::from_secs(3);
 
 async fn run(tokens: &Arc<Vec<String>>, count: usize, parallelism: usize) {
     let backend = Backend::new(Duration::from_millis(1), 40, (9, 1));
-    let builder =
-        Authenticator::builder(backend.clone()).audience(AUDIENCE).cache_capacity(100_000).reject_capacity(100_000);
+    let builder = Authenticator::builder(backend.clone())
+        .audience(AUDIENCE)
+        .cache_capacity(100_000)
+        .reject_capacity(100_000);
     let builder = builder.cache_ttl(Duration::from_secs(4)).reject_ttl(Duration::from_millis(500));
     // The backend has its own limit.
-    let auth = builder.max_in_flight(1024).max_wait(Duration::from_secs(10)).build().expect("the options are good");
+    let auth = builder
+        .max_in_flight(1024)
+        .max_wait(Duration::from_secs(10))
+        .build()
+        .expect("the options are good");
     let (done, start) = (Arc::new(AtomicUsize::new(0)), Instant::now());
     let mut workers = JoinSet::new();
     for _ in 0..parallelism {
@@ -48,7 +54,9 @@ async fn run(tokens: &Arc<Vec<String>>, count: usize, parallelism: usize) {
             while start.elapsed() < LONG {
                 for _ in 0..10 {
                     for number in [fastrand::usize(..count), 0] {
-                        let _ = auth.authenticate(BearerToken::parse(&tokens[number]).expect("a token")).await;
+                        let _ = auth
+                            .authenticate(BearerToken::parse(&tokens[number]).expect("a token"))
+                            .await;
                     }
                     done.fetch_add(1, Ordering::Relaxed);
                 }
@@ -58,7 +66,8 @@ async fn run(tokens: &Arc<Vec<String>>, count: usize, parallelism: usize) {
     }
     while workers.join_next().await.is_some() {}
     let done = done.load(Ordering::Relaxed);
-    let (nanoseconds, calls) = (start.elapsed().as_nanos() as f64 / done as f64, backend.calls() as f64 / done as f64);
+    let (nanoseconds, calls) =
+        (start.elapsed().as_nanos() as f64 / done as f64, backend.calls() as f64 / done as f64);
     println!("{count:>8}{parallelism:>13}{nanoseconds:>14.0}{calls:>20.5}");
 }
 

@@ -40,7 +40,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     // The two lines of the caller.
     let token = ProjectedToken::new(volume.0.join("token"));
     let add_token = AddTokenLayer::new(token, [format!("http://{orders}")])?;
-    let client = ServiceBuilder::new().layer(add_token).service(Client::builder(TokioExecutor::new()).build_http());
+    let client = ServiceBuilder::new()
+        .layer(add_token)
+        .service(Client::builder(TokioExecutor::new()).build_http());
 
     println!("1. to orders, with the token:");
     let (status, body) = get_from(&client, orders).await?;
@@ -50,7 +52,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (_, body) = get_from(&client, elsewhere).await?;
     assert_eq!(body, "no Authorization header");
 
-    println!("3. the ServiceAccount is made anew, so its old tokens are void; kubelet has written a new one:");
+    println!(
+        "3. the ServiceAccount is made anew, so its old tokens are void; kubelet has written a new one:"
+    );
     cluster.delete_service_account("shop", "checkout");
     cluster.create_service_account("shop", "checkout");
     volume.refresh(&cluster)?;
@@ -66,7 +70,11 @@ async fn hello(caller: ServiceAccountIdentity) -> String {
 }
 
 async fn show_authorization(headers: HeaderMap) -> &'static str {
-    if headers.contains_key("authorization") { "thank you for the token" } else { "no Authorization header" }
+    if headers.contains_key("authorization") {
+        "thank you for the token"
+    } else {
+        "no Authorization header"
+    }
 }
 
 async fn get_from(
@@ -93,7 +101,8 @@ struct Volume(PathBuf);
 
 impl Volume {
     fn mount(cluster: &Cluster) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let volume = Self(std::env::temp_dir().join(format!("client-hyper-{}", std::process::id())));
+        let volume =
+            Self(std::env::temp_dir().join(format!("client-hyper-{}", std::process::id())));
         volume.refresh(cluster)?;
         Ok(volume)
     }

@@ -27,7 +27,9 @@ async fn main() -> Result<(), BoxError> {
     let cluster = Cluster::start().await?;
     cluster.create_service_account("shop", "checkout");
 
-    let auth = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client()?)).audience("orders").build()?;
+    let auth = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client()?))
+        .audience("orders")
+        .build()?;
     let elsewhere = serve(Router::new().route("/", get(show_authorization))).await?;
     let orders = Router::new()
         .route("/", get(hello))
@@ -47,13 +49,18 @@ async fn main() -> Result<(), BoxError> {
     let add_token = AddTokenLayer::new(source, [format!("http://{orders}")])?;
 
     // reqwest must not follow redirects by itself: the layer outside of ours does, so that each hop is judged anew.
-    let client = reqwest::Client::builder().redirect(redirect::Policy::none()).no_proxy().build()?;
-    let client = ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(add_token).service(service_fn(
-        move |request: Request<Body>| {
+    let client =
+        reqwest::Client::builder().redirect(redirect::Policy::none()).no_proxy().build()?;
+    let client = ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(add_token).service(
+        service_fn(move |request: Request<Body>| {
             let client = client.clone();
-            async move { Ok::<Response<Body>, reqwest::Error>(client.execute(request.try_into()?).await?.into()) }
-        },
-    ));
+            async move {
+                Ok::<Response<Body>, reqwest::Error>(
+                    client.execute(request.try_into()?).await?.into(),
+                )
+            }
+        }),
+    );
 
     for (path, expected) in [
         ("/", "hello, system:serviceaccount:shop:checkout"),
@@ -84,7 +91,11 @@ async fn hello(caller: ServiceAccountIdentity) -> String {
 }
 
 async fn show_authorization(headers: HeaderMap) -> &'static str {
-    if headers.contains_key("authorization") { "thank you for the token" } else { "no Authorization header" }
+    if headers.contains_key("authorization") {
+        "thank you for the token"
+    } else {
+        "no Authorization header"
+    }
 }
 
 async fn serve(app: Router) -> Result<SocketAddr, BoxError> {

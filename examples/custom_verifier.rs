@@ -23,11 +23,17 @@ struct OnlyNamespaces<V> {
 }
 
 impl<V: Verifier> Verifier for OnlyNamespaces<V> {
-    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         // `?` clock on trouble of the backend as what it is: undecided, answered with 503, and not cached.
         let verdict = self.inner.verify(token, audiences).await?;
         Ok(match verdict {
-            Verdict::Accept(acceptance) if !self.namespaces.contains(acceptance.identity().namespace()) => {
+            Verdict::Accept(acceptance)
+                if !self.namespaces.contains(acceptance.identity().namespace()) =>
+            {
                 Verdict::Reject(RejectReason::Denied)
             }
             verdict => verdict,
@@ -52,7 +58,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         [("shop", "checkout", StatusCode::OK), ("guests", "visitor", StatusCode::UNAUTHORIZED)]
     {
         let token = cluster.token(namespace, name).audience("orders").issue()?;
-        let request = Request::get("/").header("authorization", format!("Bearer {token}")).body(Body::empty())?;
+        let request = Request::get("/")
+            .header("authorization", format!("Bearer {token}"))
+            .body(Body::empty())?;
         let status = app.clone().oneshot(request).await?.status();
         println!("{namespace}/{name}: {status}");
         assert_eq!(status, expected);

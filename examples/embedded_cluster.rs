@@ -9,7 +9,9 @@ use tower_kube_auth::testing::Cluster;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let folder = PathBuf::from(std::env::args().nth(1).ok_or("give the folder to write kubeconfig and token to")?);
+    let folder = PathBuf::from(
+        std::env::args().nth(1).ok_or("give the folder to write kubeconfig and token to")?,
+    );
     fs::create_dir_all(&folder)?;
     let cluster = Cluster::start().await?;
     cluster.create_service_account("shop", "orders");

@@ -15,20 +15,28 @@ async fn whoami(caller: ServiceAccountIdentity) -> Json<ServiceAccountIdentity> 
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
-    let audience = env::var("AUDIENCE").map_err(|_| "set AUDIENCE to the name that callers request their token for")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    let audience = env::var("AUDIENCE")
+        .map_err(|_| "set AUDIENCE to the name that callers request their token for")?;
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8080".into());
 
     let client = kube::Client::try_default().await?;
     let builder = match env::var("VERIFY").as_deref() {
         Err(_) | Ok("token-review") => Authenticator::builder(TokenReviewVerifier::new(client)),
         Ok("jwks") => Authenticator::builder(JwksVerifier::in_cluster(client).build()?),
-        Ok(other) => return Err(format!("VERIFY is {other:?}; it must be token-review or jwks").into()),
+        Ok(other) => {
+            return Err(format!("VERIFY is {other:?}; it must be token-review or jwks").into());
+        }
     };
     let auth = builder.audience(audience).build()?;
 
     // Probes come from the kubelet, which has no token: their route is outside of the layer.
-    let app = Router::new().route("/", get(whoami)).layer(auth.layer()).route("/healthz", get(async || "ok"));
+    let app = Router::new()
+        .route("/", get(whoami))
+        .layer(auth.layer())
+        .route("/healthz", get(async || "ok"));
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, app).with_graceful_shutdown(shutdown()).await?;

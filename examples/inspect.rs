@@ -16,7 +16,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             text.trim().to_owned()
         }
         Some(other) => {
-            return Err(format!("unknown argument {other:?}; give - to read a token from standard input").into());
+            return Err(format!(
+                "unknown argument {other:?}; give - to read a token from standard input"
+            )
+            .into());
         }
         None => {
             let cluster = Cluster::start().await?;

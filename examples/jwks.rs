@@ -18,8 +18,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Within a cluster: keys and issuer from the API server. Elsewhere: `JwksVerifier::discover("https://…")`, or keys at hand,
     // by `from_jwks`, `from_jwks_file` and `from_pem`.
-    let verifier =
-        JwksVerifier::in_cluster(cluster.kube_client()?).unknown_key_cooldown(std::time::Duration::ZERO).build()?;
+    let verifier = JwksVerifier::in_cluster(cluster.kube_client()?)
+        .unknown_key_cooldown(std::time::Duration::ZERO)
+        .build()?;
     // Not needed, but a service that cannot have the keys had better not start.
     verifier.refresh().await?;
     let auth = Authenticator::builder(verifier).audience("orders").build()?;

@@ -62,7 +62,10 @@ async fn show(cluster: &Cluster, url: &str) -> Result<(), Box<dyn Error>> {
     let token = shop().audience(AUDIENCE).bound_to_pod("checkout-1").issue()?;
     let for_somebody_else = shop().audience("payments").issue()?;
 
-    println!("An API server of the embedded cluster: {}\nA service behind tower-kube-auth:      {url}", cluster.url());
+    println!(
+        "An API server of the embedded cluster: {}\nA service behind tower-kube-auth:      {url}",
+        cluster.url()
+    );
 
     heading("No token");
     expect(ask(url, "/token-review", None).await?, 401);
@@ -134,7 +137,8 @@ fn expect(answer: Answer, status: u16) {
 }
 
 fn print_commands(cluster: &Cluster, url: &str) -> Result<(), Box<dyn Error>> {
-    let good = cluster.token("shop", "checkout").audience(AUDIENCE).bound_to_pod("checkout-1").issue()?;
+    let good =
+        cluster.token("shop", "checkout").audience(AUDIENCE).bound_to_pod("checkout-1").issue()?;
     let other = cluster.token("shop", "checkout").audience("payments").issue()?;
     println!("The service listens on {url} until Ctrl-C. Try:\n");
     println!("GOOD={good}\nOTHER={other}\n");

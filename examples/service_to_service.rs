@@ -58,13 +58,20 @@ async fn main() -> Result<(), BoxError> {
         .clock(clock.clock())
         .build()?;
     let add_token = AddTokenLayer::new(source.clone(), [format!("http://{orders}")])?;
-    let to_orders = ServiceBuilder::new().layer(add_token).service(Client::builder(TokioExecutor::new()).build_http());
+    let to_orders = ServiceBuilder::new()
+        .layer(add_token)
+        .service(Client::builder(TokioExecutor::new()).build_http());
     let verifier = TokenReviewVerifier::new(cluster.kube_client()?).clock(clock.clock());
-    let auth = Authenticator::builder(verifier).audience("checkout").clock(clock.clock()).build()?;
-    let checkout = Router::new().route("/", get(buy)).with_state(Downstream { to_orders, orders }).layer(auth.layer());
+    let auth =
+        Authenticator::builder(verifier).audience("checkout").clock(clock.clock()).build()?;
+    let checkout = Router::new()
+        .route("/", get(buy))
+        .with_state(Downstream { to_orders, orders })
+        .layer(auth.layer());
 
     // A customer of A, whose token is no good at B.
-    let customer = cluster.token("shop", "customer").audience("checkout").expires_in(LIFE * 10).issue()?;
+    let customer =
+        cluster.token("shop", "customer").audience("checkout").expires_in(LIFE * 10).issue()?;
     let body = ask(&checkout, &customer).await?;
     println!("{body}");
     assert_eq!(
@@ -73,7 +80,11 @@ async fn main() -> Result<(), BoxError> {
          orders says: hello, system:serviceaccount:shop:checkout"
     );
 
-    println!("{} s of load, in which each token lives {} s:", (STEP * STEPS).as_secs(), LIFE.as_secs());
+    println!(
+        "{} s of load, in which each token lives {} s:",
+        (STEP * STEPS).as_secs(),
+        LIFE.as_secs()
+    );
     let mut tokens = BTreeSet::new();
     let (mut requests, mut failed) = (0, 0);
     for _ in 0..STEPS {
@@ -90,7 +101,10 @@ async fn main() -> Result<(), BoxError> {
         clock.advance(STEP);
     }
     let issued = cluster.calls(Endpoint::TokenRequest);
-    println!("   {requests} requests, {failed} failed; {issued} tokens requested, {} of them seen", tokens.len());
+    println!(
+        "   {requests} requests, {failed} failed; {issued} tokens requested, {} of them seen",
+        tokens.len()
+    );
     assert_eq!(failed, 0);
     assert!((3..=5).contains(&issued), "1800 s, refreshed about every 470 s");
     Ok(())
@@ -102,7 +116,10 @@ async fn hello(caller: ServiceAccountIdentity) -> String {
 }
 
 /// A's handler, which calls B.
-async fn buy(caller: ServiceAccountIdentity, State(to): State<Downstream>) -> Result<String, StatusCode> {
+async fn buy(
+    caller: ServiceAccountIdentity,
+    State(to): State<Downstream>,
+) -> Result<String, StatusCode> {
     let answer = to.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
     Ok(format!("checkout serves {}; orders says: {answer}", caller.username()))
 }
@@ -125,11 +142,17 @@ impl Downstream {
 }
 
 async fn ask(checkout: &Router, customer: &str) -> Result<String, BoxError> {
-    let request = Request::get("/").header("authorization", format!("Bearer {customer}")).body(Body::empty())?;
+    let request = Request::get("/")
+        .header("authorization", format!("Bearer {customer}"))
+        .body(Body::empty())?;
     let response = checkout.clone().oneshot(request).await?;
     let status = response.status();
     let body = String::from_utf8(response.into_body().collect().await?.to_bytes().into())?;
-    if status == StatusCode::OK { Ok(body) } else { Err(format!("checkout answered {status}: {body}").into()) }
+    if status == StatusCode::OK {
+        Ok(body)
+    } else {
+        Err(format!("checkout answered {status}: {body}").into())
+    }
 }
 
 /// `checkout` may request tokens of itself, and nothing else (`examples/kubernetes/client-token-request.yaml`).

@@ -22,14 +22,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::start().await?;
     cluster.create_service_account("shop", "checkout");
     cluster.create_pod("shop", "checkout-7d9f", "checkout");
-    let token = cluster.token("shop", "checkout").audience("orders").bound_to_pod("checkout-7d9f").issue()?;
+    let token = cluster
+        .token("shop", "checkout")
+        .audience("orders")
+        .bound_to_pod("checkout-7d9f")
+        .issue()?;
 
     let verifier = TokenReviewVerifier::new(cluster.kube_client()?);
     let auth = Authenticator::builder(verifier).audience("orders").build()?;
     let app = Router::new().route("/", get(whoami)).layer(auth.layer());
 
     for _ in 0..3 {
-        let request = Request::get("/").header("authorization", format!("Bearer {token}")).body(Body::empty())?;
+        let request = Request::get("/")
+            .header("authorization", format!("Bearer {token}"))
+            .body(Body::empty())?;
         let response = app.clone().oneshot(request).await?;
         let status = response.status();
         let body = axum::body::to_bytes(response.into_body(), 1024).await?;

@@ -32,7 +32,8 @@ async fn main() -> Result<(), BoxError> {
     }
 
     // The server: the layer goes around all services. (Short limits, to see soon what an outage looks like.)
-    let verifier = TokenReviewVerifier::new(cluster.kube_client()?).timeout(Duration::from_millis(500));
+    let verifier =
+        TokenReviewVerifier::new(cluster.kube_client()?).timeout(Duration::from_millis(500));
     let auth = Authenticator::builder(verifier).audience("greeter").build()?;
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse()?)?;
     let address = incoming.local_addr()?;
@@ -66,7 +67,8 @@ struct Doorman;
 impl Greeter for Doorman {
     async fn greet(&self, request: Request<Hello>) -> Result<Response<Hello>, Status> {
         let caller = request.extensions().get::<ServiceAccountIdentity>();
-        let caller = caller.ok_or_else(|| Status::internal("the server is not behind the layer"))?;
+        let caller =
+            caller.ok_or_else(|| Status::internal("the server is not behind the layer"))?;
         if caller.name() == "gatecrasher" {
             return Err(Status::permission_denied("not you"));
         }
@@ -75,10 +77,15 @@ impl Greeter for Doorman {
     }
 }
 
-async fn greet(address: SocketAddr, source: TokenRequestSource) -> Result<Result<String, Code>, BoxError> {
+async fn greet(
+    address: SocketAddr,
+    source: TokenRequestSource,
+) -> Result<Result<String, Code>, BoxError> {
     let origin: Uri = format!("http://{address}").parse()?;
     let channel = Channel::builder(origin.clone()).connect().await?;
-    let channel = ServiceBuilder::new().layer(AddTokenLayer::new(source, [origin.to_string()])?).service(channel);
+    let channel = ServiceBuilder::new()
+        .layer(AddTokenLayer::new(source, [origin.to_string()])?)
+        .service(channel);
     // With the origin: the layer has to know where a request goes.
     let mut client = GreeterClient::with_origin(channel, origin);
 
@@ -98,7 +105,11 @@ async fn greet(address: SocketAddr, source: TokenRequestSource) -> Result<Result
 /// In a Pod, namespace and name are our own by default, and the client is `kube::Client::try_default()`.
 fn source(cluster: &Cluster, name: &str, audience: &str) -> Result<TokenRequestSource, BoxError> {
     let client = cluster.admin_client()?;
-    Ok(TokenRequestSource::builder(client).namespace("shop").service_account(name).audience(audience).build()?)
+    Ok(TokenRequestSource::builder(client)
+        .namespace("shop")
+        .service_account(name)
+        .audience(audience)
+        .build()?)
 }
 
 /// What tonic-prost-build generates from
@@ -141,21 +152,29 @@ mod greeter {
     impl<T> GreeterClient<T>
     where
         T: GrpcService<Body, Error: Into<super::BoxError>>,
-        T::ResponseBody: http_body::Body<Data = bytes::Bytes, Error: Into<super::BoxError> + Send> + Send + 'static,
+        T::ResponseBody: http_body::Body<Data = bytes::Bytes, Error: Into<super::BoxError> + Send>
+            + Send
+            + 'static,
     {
         pub(crate) fn with_origin(service: T, origin: Uri) -> Self {
             Self(tonic::client::Grpc::with_origin(service, origin))
         }
 
         pub(crate) async fn greet(&mut self, hello: Hello) -> Result<Response<Hello>, Status> {
-            self.0.ready().await.map_err(|error| Status::unknown(format!("not ready: {}", error.into())))?;
+            self.0
+                .ready()
+                .await
+                .map_err(|error| Status::unknown(format!("not ready: {}", error.into())))?;
             let codec = ProstCodec::<Hello, Hello>::default();
             self.0.unary(Request::new(hello), PathAndQuery::from_static(GREET), codec).await
         }
     }
 
     pub(crate) trait Greeter: Send + Sync + 'static {
-        fn greet(&self, request: Request<Hello>) -> impl Future<Output = Result<Response<Hello>, Status>> + Send;
+        fn greet(
+            &self,
+            request: Request<Hello>,
+        ) -> impl Future<Output = Result<Response<Hello>, Status>> + Send;
     }
 
     pub(crate) struct GreeterServer<G>(Arc<G>);

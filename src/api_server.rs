@@ -73,7 +73,10 @@ impl ApiServer {
                 };
                 let jittered = pause.mul_f64(1.0 + PAUSE_JITTER * fastrand::f64());
                 let wait = failure.retry_after().map_or(jittered, |asked| asked.max(jittered));
-                if attempt == ATTEMPTS || !failure.is_worth_a_retry() || !self.leaves_time_for(wait, deadline) {
+                if attempt == ATTEMPTS
+                    || !failure.is_worth_a_retry()
+                    || !self.leaves_time_for(wait, deadline)
+                {
                     return Err(failure);
                 }
                 tracing::debug!(call = self.purpose.call, attempt, ?wait, %failure, "calling the API server again");
@@ -93,10 +96,16 @@ impl ApiServer {
 
     /// Without a deadline, where the time limit is beyond all time, there is.
     fn leaves_time_for(&self, wait: Duration, deadline: Option<Instant>) -> bool {
-        wait <= LONGEST_PAUSE && deadline.is_none_or(|deadline| self.clock.monotonic() + wait < deadline)
+        wait <= LONGEST_PAUSE
+            && deadline.is_none_or(|deadline| self.clock.monotonic() + wait < deadline)
     }
 
-    async fn attempt(&self, method: &Method, path: &str, document: Bytes) -> Result<Bytes, Failure> {
+    async fn attempt(
+        &self,
+        method: &Method,
+        path: &str,
+        document: Bytes,
+    ) -> Result<Bytes, Failure> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -106,9 +115,11 @@ impl ApiServer {
             .body(Body::from(document))
             .map_err(|error| Failure::Transport(error.into()))?;
         // `send` and not `request`: the latter logs the body of an answer that it cannot read.
-        let response = self.client.send(request).await.map_err(|error| Failure::Transport(error.into()))?;
+        let response =
+            self.client.send(request).await.map_err(|error| Failure::Transport(error.into()))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, BODY_LIMIT).collect().await.map_err(Failure::Transport)?.to_bytes();
+        let body =
+            Limited::new(body, BODY_LIMIT).collect().await.map_err(Failure::Transport)?.to_bytes();
         if head.status.is_success() {
             return Ok(body);
         }
@@ -158,7 +169,9 @@ impl Failure {
         match self {
             Self::Transport(_) => true,
             Self::Status { status, retry_after, .. } => {
-                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS || retry_after.is_some()
+                status.is_server_error()
+                    || *status == StatusCode::TOO_MANY_REQUESTS
+                    || retry_after.is_some()
             }
             Self::Unanswered => false,
         }
@@ -226,8 +239,12 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Purpose { call, when_forbidden } = self.purpose;
         match &self.failure {
-            Failure::Transport(_) => write!(f, "{call}: the API server cannot be reached: {}", self.failure),
-            Failure::Unanswered => write!(f, "{call}: no answer from the API server within {:?}", self.timeout),
+            Failure::Transport(_) => {
+                write!(f, "{call}: the API server cannot be reached: {}", self.failure)
+            }
+            Failure::Unanswered => {
+                write!(f, "{call}: no answer from the API server within {:?}", self.timeout)
+            }
             Failure::Status { status, message, .. } => match *status {
                 StatusCode::UNAUTHORIZED => write!(
                     f,
@@ -235,7 +252,10 @@ impl fmt::Display for CallError {
                      is the token that the kube client sends expired, or for another cluster?"
                 ),
                 StatusCode::FORBIDDEN => {
-                    write!(f, "{call}: the API server forbids it (403); {when_forbidden} [{message}]")
+                    write!(
+                        f,
+                        "{call}: the API server forbids it (403); {when_forbidden} [{message}]"
+                    )
                 }
                 _ => write!(f, "{call}: the API server answered {status}"),
             },
@@ -263,6 +283,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// The `message` of a `Status`, cut to a sane length.
 fn status_message(body: &[u8]) -> String {
-    let message = serde_json::from_slice::<Status>(body).map(|status| status.message).unwrap_or_default();
+    let message =
+        serde_json::from_slice::<Status>(body).map(|status| status.message).unwrap_or_default();
     message.chars().filter(|character| !character.is_control()).take(300).collect()
 }

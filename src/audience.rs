@@ -55,7 +55,11 @@ impl Audiences {
                 set.push(audience.into());
             }
         }
-        if set.is_empty() { Err(InvalidAudiences::None) } else { Ok(Self(Accepted::AnyOf(set.into()))) }
+        if set.is_empty() {
+            Err(InvalidAudiences::None)
+        } else {
+            Ok(Self(Accepted::AnyOf(set.into())))
+        }
     }
 
     /// Accepts tokens for whatever audience.
@@ -88,7 +92,9 @@ impl Audiences {
                 continue;
             }
             match &self.0 {
-                Accepted::AnyOf(set) => common.extend(set.iter().find(|known| ***known == *audience).cloned()),
+                Accepted::AnyOf(set) => {
+                    common.extend(set.iter().find(|known| ***known == *audience).cloned())
+                }
                 Accepted::All => common.push(audience.into()),
             }
         }

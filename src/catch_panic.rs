@@ -17,7 +17,10 @@ pub(crate) fn call_caught<T>(function: impl FnOnce() -> T) -> Result<T, Panicked
 }
 
 /// Polls `future`, and catches its panic.
-pub(crate) fn poll_caught<F>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Panicked>>
+pub(crate) fn poll_caught<F>(
+    future: Pin<&mut F>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, Panicked>>
 where
     F: Future + ?Sized,
 {

@@ -50,7 +50,8 @@ impl UnverifiedToken {
     /// [RFC 7515 §3.1]: https://www.rfc-editor.org/rfc/rfc7515#section-3.1
     pub fn decode(token: &str) -> Result<Self, InspectError> {
         let mut parts = token.split('.');
-        let (Some(header), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(header), Some(claims), Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(InspectError::Parts(token.split('.').count()));
         };
@@ -154,7 +155,9 @@ impl fmt::Display for InspectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Parts(count) => write!(f, "a JWT has three parts between dots; this has {count}"),
-            Self::Base64(part) => write!(f, "the {part} of the token is not base64url without padding"),
+            Self::Base64(part) => {
+                write!(f, "the {part} of the token is not base64url without padding")
+            }
             Self::Json(part) => write!(f, "the {part} of the token is not a JSON object"),
         }
     }
@@ -172,7 +175,11 @@ mod tests {
     use super::*;
 
     fn token(claims: &str) -> String {
-        format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","kid":"k"}"#), URL_SAFE_NO_PAD.encode(claims))
+        format!(
+            "{}.{}.c2ln",
+            URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","kid":"k"}"#),
+            URL_SAFE_NO_PAD.encode(claims)
+        )
     }
 
     #[test]

@@ -38,7 +38,10 @@ pub(crate) mod exploring {
         explore(RandomScheduler::new(2_000), test);
     }
 
-    fn explore(scheduler: impl Scheduler + 'static, test: impl Fn() + Send + Sync + 'static) -> usize {
+    fn explore(
+        scheduler: impl Scheduler + 'static,
+        test: impl Fn() + Send + Sync + 'static,
+    ) -> usize {
         IS_EXPLORING.set(true);
         let mut config = Config::new();
         config.stack_size = 0x8_0000;

@@ -132,7 +132,9 @@ impl fmt::Display for MalformedToken {
         match self {
             Self::Empty => f.write_str("the bearer token is empty"),
             Self::TooLong { limit } => write!(f, "the bearer token is longer than {limit} bytes"),
-            Self::NotToken68 => f.write_str("the bearer token has a character that token68 (RFC 9110) does not allow"),
+            Self::NotToken68 => f.write_str(
+                "the bearer token has a character that token68 (RFC 9110) does not allow",
+            ),
             Self::Duplicate => f.write_str("there is more than one Authorization header"),
         }
     }
@@ -181,7 +183,10 @@ mod tests {
     #[test]
     fn the_length_limit_is_inclusive() {
         assert!(BearerToken::parse_bytes(b"abcd", 4).is_ok());
-        assert_eq!(BearerToken::parse_bytes(b"abcde", 4).unwrap_err(), MalformedToken::TooLong { limit: 4 });
+        assert_eq!(
+            BearerToken::parse_bytes(b"abcde", 4).unwrap_err(),
+            MalformedToken::TooLong { limit: 4 }
+        );
         assert_eq!(BearerToken::parse("").unwrap_err(), MalformedToken::Empty);
     }
 }

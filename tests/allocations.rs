@@ -1,7 +1,11 @@
 //! What a request costs in allocations, clones and boxes: counted, so that it cannot grow unseen. A binary of its own, because
 //! the counting allocator is for the whole process.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it did not expect is to fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets what it did not expect is to fail"
+)]
 
 use std::{
     any::TypeId,
@@ -41,9 +45,15 @@ const ISSUER: &str = "https://issuer.example";
 struct Accepting;
 
 impl Verifier for Accepting {
-    async fn verify(&self, _: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        _: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         let user = UserInfo::service_account("ns", "sa", "uid");
-        Ok(Verdict::Accept(Acceptance::from_user_info(user, audiences, ["api"], None, None).unwrap()))
+        Ok(Verdict::Accept(
+            Acceptance::from_user_info(user, audiences, ["api"], None, None).unwrap(),
+        ))
     }
 }
 
@@ -73,12 +83,20 @@ impl Service<Request<Body>> for Counting {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let known = request.extensions().get::<ServiceAccountIdentity>().is_some();
-        ready(Ok(Response::builder().status(if known { 200 } else { 500 }).body(Body::empty()).unwrap()))
+        ready(Ok(Response::builder()
+            .status(if known { 200 } else { 500 })
+            .body(Body::empty())
+            .unwrap()))
     }
 }
 
 fn service(verifier: impl Verifier) -> Authenticate<Counting> {
-    Authenticator::builder(verifier).audience("api").build().unwrap().layer().layer(Counting::default())
+    Authenticator::builder(verifier)
+        .audience("api")
+        .build()
+        .unwrap()
+        .layer()
+        .layer(Counting::default())
 }
 
 fn request(token: &str) -> Request<Body> {
@@ -101,7 +119,11 @@ fn claims() -> Value {
 }
 
 /// The allocations of one call that answers at once with this status.
-fn allocations(service: &mut Authenticate<Counting>, request: Request<Body>, status: StatusCode) -> u64 {
+fn allocations(
+    service: &mut Authenticate<Counting>,
+    request: Request<Body>,
+    status: StatusCode,
+) -> u64 {
     let mut answered = None;
     let used = measure(|| {
         let future = pin!(service.call(request));
@@ -116,10 +138,13 @@ fn allocations(service: &mut Authenticate<Counting>, request: Request<Body>, sta
 
 /// The least that puts an `Arc` into the extensions.
 fn floor() -> u64 {
-    let (mut inner, mut request, identity) = (Counting::default(), request("a.b.c"), Arc::new(1_u64));
+    let (mut inner, mut request, identity) =
+        (Counting::default(), request("a.b.c"), Arc::new(1_u64));
     measure(|| {
         request.extensions_mut().insert(identity);
-        let Poll::Ready(response) = pin!(inner.call(request)).poll(&mut Context::from_waker(Waker::noop())) else {
+        let Poll::Ready(response) =
+            pin!(inner.call(request)).poll(&mut Context::from_waker(Waker::noop()))
+        else {
             panic!("it waits")
         };
         drop(response);
@@ -153,8 +178,10 @@ fn a_hit_does_not_clone_the_inner_service() {
 
 #[test]
 fn the_future_of_a_hit_is_the_inner_services_own_and_hardly_larger() {
-    type Ours = ResponseFuture<Counting, tower_kube_auth::server::DefaultRejectionResponse, Body, Body>;
-    let type_of_call = |service: &mut Authenticate<Counting>| type_id(&service.call(request("e30.e30.c2ln")));
+    type Ours =
+        ResponseFuture<Counting, tower_kube_auth::server::DefaultRejectionResponse, Body, Body>;
+    let type_of_call =
+        |service: &mut Authenticate<Counting>| type_id(&service.call(request("e30.e30.c2ln")));
     assert_eq!(type_of_call(&mut service(Accepting)), TypeId::of::<Ours>(), "not a box");
     // One of: the inner future; a box and a boxed future; a response.
     assert!(size_of::<Ours>() <= size_of::<Ready<Result<Response<Body>, Infallible>>>() + 16);
@@ -170,8 +197,10 @@ fn a_miss_with_a_known_key_makes_a_bounded_number_of_allocations() {
     let tokens: Vec<_> = (0..20).map(|_| key.sign(&key.header(), &claims())).collect();
     let verifier = JwksVerifier::from_pem(key.public_key_pem()).issuer(ISSUER).build().unwrap();
     let mut service = service(verifier);
-    let counted: Vec<_> =
-        tokens.iter().map(|token| allocations(&mut service, request(token), StatusCode::OK)).collect();
+    let counted: Vec<_> = tokens
+        .iter()
+        .map(|token| allocations(&mut service, request(token), StatusCode::OK))
+        .collect();
     // The first ones set up thread-locals and tables, and now and then moka does what it had put off.
     let mut sorted = counted.clone();
     sorted.sort_unstable();
@@ -196,7 +225,10 @@ fn a_refusal_makes_a_bounded_number_of_allocations() {
     let anonymous = allocations(&mut service, none(), StatusCode::UNAUTHORIZED);
     let remembered = allocations(&mut service, request(&forged), StatusCode::UNAUTHORIZED);
     let malformed = allocations(&mut service, request("two words"), StatusCode::BAD_REQUEST);
-    assert!(anonymous.max(remembered).max(malformed) <= REFUSAL, "{anonymous} {remembered} {malformed}");
+    assert!(
+        anonymous.max(remembered).max(malformed) <= REFUSAL,
+        "{anonymous} {remembered} {malformed}"
+    );
 }
 
 /// The header map, the challenge, the body.
@@ -222,10 +254,14 @@ fn what_a_flood_leaves_behind_is_bounded() {
         let used = measure(|| {
             let mut service = service(verifier);
             for number in 0..100_000 {
-                let token =
-                    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(format!(r#"{{"aud":"api","jti":{number}}}"#)));
+                let token = format!(
+                    "e30.{}.c2ln",
+                    URL_SAFE_NO_PAD.encode(format!(r#"{{"aud":"api","jti":{number}}}"#))
+                );
                 let future = pin!(service.call(request(&token)));
-                let Poll::Ready(Ok(response)) = future.poll(&mut Context::from_waker(Waker::noop())) else {
+                let Poll::Ready(Ok(response)) =
+                    future.poll(&mut Context::from_waker(Waker::noop()))
+                else {
                     panic!("it waits")
                 };
                 assert_eq!(response.status(), status);

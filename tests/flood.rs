@@ -1,7 +1,11 @@
 //! A flood of junk at full speed, beside callers who are known. A binary of its own, because `tests/it` searches its log at TRACE, which
 //! a hundred thousand requests would fill.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it did not expect is to fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets what it did not expect is to fail"
+)]
 
 use std::{
     sync::{
@@ -63,7 +67,10 @@ impl Setup {
     }
 
     fn jwks(&self) -> JwksVerifier {
-        JwksVerifier::in_cluster(self.cluster.kube_client().unwrap()).clock(self.clock.clock()).build().unwrap()
+        JwksVerifier::in_cluster(self.cluster.kube_client().unwrap())
+            .clock(self.clock.clock())
+            .build()
+            .unwrap()
     }
 
     fn authenticator(&self, verifier: impl Verifier) -> Authenticator {
@@ -88,14 +95,17 @@ impl Junk {
         });
         let mut signature = [0; 256];
         fastrand::fill(&mut signature);
-        let [claims, signature] = [URL_SAFE_NO_PAD.encode(claims.to_string()), URL_SAFE_NO_PAD.encode(signature)];
+        let [claims, signature] =
+            [URL_SAFE_NO_PAD.encode(claims.to_string()), URL_SAFE_NO_PAD.encode(signature)];
         format!("{}.{claims}.{signature}", self.header)
     }
 }
 
 async fn status(router: &Router, token: &str) -> StatusCode {
-    let request =
-        Request::get("/").header(header::AUTHORIZATION, format!("Bearer {token}")).body(Body::empty()).unwrap();
+    let request = Request::get("/")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .body(Body::empty())
+        .unwrap();
     router.clone().oneshot(request).await.unwrap().status()
 }
 
@@ -164,7 +174,10 @@ async fn flood(setup: &Setup, authenticator: &Authenticator) -> [usize; 3] {
     assert_eq!(refused + undecided, JUNK);
     let metrics = authenticator.metrics();
     assert_eq!((metrics.in_flight, metrics.waiting), (0, 0));
-    assert_eq!(metrics.accepted_entries, GOOD_CALLERS as u64, "nobody who was accepted was evicted");
+    assert_eq!(
+        metrics.accepted_entries, GOOD_CALLERS as u64,
+        "nobody who was accepted was evicted"
+    );
     // moka puts work off, by some hundred entries at most.
     assert!(metrics.rejected_entries <= REJECT_CAPACITY + 1_000, "{metrics:?}");
     [refused, undecided, good]
@@ -177,13 +190,17 @@ async fn a_flood_costs_the_api_server_no_more_than_the_limit_and_known_callers_n
     // An API server that takes its time, so that the calls meet.
     setup.cluster.set_fault(Endpoint::TokenReview, Fault::Delay(Duration::from_millis(2)));
     let [refused, undecided, good] = flood(&setup, &authenticator).await;
-    let (most, reviews) =
-        (setup.cluster.max_in_flight(Endpoint::TokenReview), setup.cluster.calls(Endpoint::TokenReview));
+    let (most, reviews) = (
+        setup.cluster.max_in_flight(Endpoint::TokenReview),
+        setup.cluster.calls(Endpoint::TokenReview),
+    );
     let limit = MAX_IN_FLIGHT as u64;
     assert!((limit / 2..=limit).contains(&most), "{most} in flight");
     assert_eq!(reviews, (GOOD_CALLERS + refused) as u64, "one for each decision");
     assert_eq!(authenticator.metrics().saturated, undecided as u64);
-    println!("TokenReview: {refused} × 401, {undecided} × 503, {most} in flight at most, {good} good requests beside");
+    println!(
+        "TokenReview: {refused} × 401, {undecided} × 503, {most} in flight at most, {good} good requests beside"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,11 @@
 //! A runtime that is shut down in the middle of whatever this crate does: nothing panics, whoever waits elsewhere is told,
 //! and the next call on another runtime works. A binary of its own, because the panic hook is the whole process's.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it did not expect is to fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets what it did not expect is to fail"
+)]
 
 use std::{
     future::poll_fn,
@@ -67,7 +71,9 @@ impl Scene {
     }
 
     fn requests(&self) -> TokenRequestSource {
-        let builder = TokenRequestSource::builder(self.client.clone()).namespace("shop").service_account("checkout");
+        let builder = TokenRequestSource::builder(self.client.clone())
+            .namespace("shop")
+            .service_account("checkout");
         builder.audience("orders").clock(self.clock.clock()).build().unwrap()
     }
 
@@ -95,7 +101,11 @@ impl Scene {
     }
 
     /// Has `work` done while time passes: for the pauses after what was broken off.
-    fn on<T: Send + 'static>(&self, runtime: &Runtime, work: impl Future<Output = T> + Send + 'static) -> T {
+    fn on<T: Send + 'static>(
+        &self,
+        runtime: &Runtime,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
         let working = runtime.spawn(work);
         runtime.block_on(async {
             while !working.is_finished() {
@@ -135,9 +145,11 @@ fn a_lookup_ends_with_its_runtime_and_its_followers_elsewhere_are_told() {
     let (sender, joined) = std::sync::mpsc::channel();
     let followers: Vec<_> = (0..10)
         .map(|_| {
-            let (authenticator, token, sender) = (authenticator.clone(), token.clone(), sender.clone());
+            let (authenticator, token, sender) =
+                (authenticator.clone(), token.clone(), sender.clone());
             scene.stays.spawn(async move {
-                let mut lookup = pin!(authenticator.authenticate(BearerToken::parse(&token).unwrap()));
+                let mut lookup =
+                    pin!(authenticator.authenticate(BearerToken::parse(&token).unwrap()));
                 poll_fn(|cx| {
                     assert!(lookup.as_mut().poll(cx).is_pending(), "it follows");
                     Poll::Ready(())
@@ -186,7 +198,8 @@ fn a_refresh_of_keys_in_the_background_ends_with_its_runtime_and_goes_on_in_anot
     scene.cluster.set_fault(Endpoint::Jwks, Fault::Hang);
     scene.clock.advance(LONGEST_PERIOD);
     scene.shut_down_in_a_call(gone, Endpoint::Jwks, 2);
-    let authenticator = Authenticator::builder(verifier.clone()).audience("orders").build().unwrap();
+    let authenticator =
+        Authenticator::builder(verifier.clone()).audience("orders").build().unwrap();
     let calls = scene.cluster.calls(Endpoint::Jwks);
     assert!(scene.elsewhere(accepts(authenticator, scene.token())), "the keys stay");
     assert_eq!(scene.cluster.calls(Endpoint::Jwks), calls);
@@ -224,7 +237,8 @@ fn a_token_request_ends_with_its_runtime() {
 fn runtimes_that_come_and_go_under_load_break_nothing() {
     let scene = Scene::new();
     let (review, source, verifier) = (scene.review(), scene.requests(), scene.jwks());
-    let offline = Authenticator::builder(verifier.clone()).audience("orders").cache_ttl(Duration::ZERO);
+    let offline =
+        Authenticator::builder(verifier.clone()).audience("orders").cache_ttl(Duration::ZERO);
     let offline = offline.build().unwrap();
     for round in 0..20 {
         let gone = runtime();
@@ -240,7 +254,9 @@ fn runtimes_that_come_and_go_under_load_break_nothing() {
     }
     let (token, again) = (scene.token(), scene.token());
     assert!(scene.elsewhere(async move {
-        while !(accepts(review.clone(), token.clone()).await && accepts(offline.clone(), again.clone()).await) {
+        while !(accepts(review.clone(), token.clone()).await
+            && accepts(offline.clone(), again.clone()).await)
+        {
             tokio::task::yield_now().await;
         }
         while source.token().await.is_err() {
@@ -253,7 +269,8 @@ fn runtimes_that_come_and_go_under_load_break_nothing() {
 #[test]
 fn the_last_handle_takes_its_task_along() {
     let scene = Scene::new();
-    let folder = std::env::temp_dir().join(format!("tower-kube-auth-shutdown-{}", std::process::id()));
+    let folder =
+        std::env::temp_dir().join(format!("tower-kube-auth-shutdown-{}", std::process::id()));
     scene.cluster.write_projected_volume(&folder, &scene.token()).unwrap();
     let tasks = runtime();
     let (verifier, requests) = (scene.jwks(), scene.requests());
@@ -264,7 +281,10 @@ fn the_last_handle_takes_its_task_along() {
         projected.token().await.unwrap();
     });
     std::fs::remove_dir_all(&folder).unwrap();
-    let (others, alive) = ((verifier.clone(), requests.clone(), projected.clone()), tasks.metrics().num_alive_tasks());
+    let (others, alive) = (
+        (verifier.clone(), requests.clone(), projected.clone()),
+        tasks.metrics().num_alive_tasks(),
+    );
     assert!(alive >= 3, "{alive}");
     drop((verifier, requests, projected));
     assert!(tasks.block_on(others.1.token()).is_ok(), "there are handles yet");

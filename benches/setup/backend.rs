@@ -41,7 +41,11 @@ impl Backend {
 }
 
 impl Verifier for Backend {
-    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         let State { latency, permits, calls, refused_and_failed: (refused, failed) } = &*self.0;
         calls.fetch_add(1, Ordering::Relaxed);
         let _permit = permits.acquire().await;
@@ -55,7 +59,9 @@ impl Verifier for Backend {
             .fold(0_u64, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte));
         match fate % 100 {
             fate if fate < *refused => Ok(Verdict::Reject(RejectReason::Unauthenticated)),
-            fate if fate < refused + failed => Err(VerifyError::new(VerifyErrorKind::Unavailable, "on purpose")),
+            fate if fate < refused + failed => {
+                Err(VerifyError::new(VerifyErrorKind::Unavailable, "on purpose"))
+            }
             _ => Ok(Verdict::Accept(acceptance(audiences))),
         }
     }

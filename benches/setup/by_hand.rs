@@ -24,7 +24,8 @@ impl ByHand {
         mut request: Request,
         next: Next,
     ) -> Result<Response, StatusCode> {
-        let header = request.headers().get(header::AUTHORIZATION).ok_or(StatusCode::UNAUTHORIZED)?;
+        let header =
+            request.headers().get(header::AUTHORIZATION).ok_or(StatusCode::UNAUTHORIZED)?;
         let token = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let token = token.ok_or(StatusCode::UNAUTHORIZED)?;
         let identity = match by_hand.0.get(token).await {

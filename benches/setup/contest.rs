@@ -24,7 +24,11 @@ impl<'a> Contest<'a> {
     }
 
     #[must_use]
-    pub fn timed(mut self, name: &'static str, alternative: impl FnMut(usize) -> Duration + 'a) -> Self {
+    pub fn timed(
+        mut self,
+        name: &'static str,
+        alternative: impl FnMut(usize) -> Duration + 'a,
+    ) -> Self {
         self.alternatives.push((name, Box::new(alternative)));
         self
     }
@@ -43,7 +47,8 @@ impl<'a> Contest<'a> {
 
     /// Runs all alternatives for about `budget`, and prints a table.
     pub fn run(mut self, budget: Duration) -> Outcome {
-        let mut turns: Vec<_> = self.alternatives.iter().map(|(name, _)| (*name, Vec::new())).collect();
+        let mut turns: Vec<_> =
+            self.alternatives.iter().map(|(name, _)| (*name, Vec::new())).collect();
         let start = Instant::now();
         let mut warm = false;
         while !warm || start.elapsed() < budget {
@@ -71,7 +76,8 @@ impl Outcome {
     }
 
     fn percentile(&self, name: &str, part: f64) -> f64 {
-        let (_, turns) = self.0.iter().find(|(known, _)| *known == name).expect("an alternative of that name");
+        let (_, turns) =
+            self.0.iter().find(|(known, _)| *known == name).expect("an alternative of that name");
         turns[((turns.len() - 1) as f64 * part) as usize]
     }
 
@@ -79,7 +85,8 @@ impl Outcome {
         let mut text = format!("\n{title}\n{:<44} {:>12} {:>12}\n", "", "10 % [ns]", "median [ns]");
         for (name, turns) in &self.0 {
             let median = turns[turns.len() / 2];
-            writeln!(text, "{name:<44} {:>12.1} {median:>12.1}", self.nanoseconds(name)).expect("a String takes all");
+            writeln!(text, "{name:<44} {:>12.1} {median:>12.1}", self.nanoseconds(name))
+                .expect("a String takes all");
         }
         text
     }
@@ -88,5 +95,8 @@ impl Outcome {
 /// Prints a figure beside its target.
 pub fn compare(what: &str, figure: f64, sign: &str, target: f64) {
     let holds = if sign == "<=" { figure <= target } else { figure >= target };
-    println!("{} {what:<62} {figure:>8.2}  (target {sign} {target})", if holds { "  " } else { "!!" });
+    println!(
+        "{} {what:<62} {figure:>8.2}  (target {sign} {target})",
+        if holds { "  " } else { "!!" }
+    );
 }

@@ -68,6 +68,7 @@ pub fn zipf(size: usize, draws: usize) -> Vec<usize> {
             sum
         })
         .collect();
-    let draw = |_| ladder.partition_point(|step| *step < fastrand::f64() * 0.999_999 * sum).min(size - 1);
+    let draw =
+        |_| ladder.partition_point(|step| *step < fastrand::f64() * 0.999_999 * sum).min(size - 1);
     (0..draws).map(draw).collect()
 }

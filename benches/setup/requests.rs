@@ -47,7 +47,10 @@ pub fn answer(router: &mut Router, request: Request<Body>) -> Response {
 
 /// An alternative of a contest: sends these credentials in turn. Making the requests and dropping the responses is not timed;
 /// each request has its own bytes, as one has that has just come from the network.
-pub fn sender(mut router: Router, credentials: &[HeaderValue]) -> impl FnMut(usize) -> Duration + '_ {
+pub fn sender(
+    mut router: Router,
+    credentials: &[HeaderValue],
+) -> impl FnMut(usize) -> Duration + '_ {
     for credential in credentials {
         assert_eq!(answer(&mut router, request(Some(credential))).status(), StatusCode::OK);
     }

@@ -48,7 +48,8 @@ pub fn unsigned(number: usize) -> String {
     let header = json!({"alg": "RS256", "kid": "9qZ0hVxG7rJt4mP2nWc8sLyK3bD6fEaU1iOoQvXzB5k"});
     let mut state = number as u64 ^ 0x9e37_79b9_7f4a_7c15;
     let mut noise = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     let signature: Vec<u8> = (0..256).map(|_| noise()).collect();
@@ -61,7 +62,11 @@ pub fn unsigned(number: usize) -> String {
 pub struct Trusting;
 
 impl Verifier for Trusting {
-    async fn verify(&self, _: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        _: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         Ok(Verdict::Accept(acceptance(audiences)))
     }
 }
@@ -71,9 +76,14 @@ impl Verifier for Trusting {
 pub struct Describing(AtomicUsize);
 
 impl Verifier for Describing {
-    async fn verify(&self, _: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        _: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         let number = self.0.fetch_add(1, Ordering::Relaxed);
-        let mut user = UserInfo::service_account("shop", "checkout", "6b2f7c9e-0000-4000-8000-000000000000");
+        let mut user =
+            UserInfo::service_account("shop", "checkout", "6b2f7c9e-0000-4000-8000-000000000000");
         let uid = format!("5d1c0000-4c6b-4000-9b35-{number:012x}");
         for (key, value) in [
             ("pod-name", format!("checkout-7d9f6b5c4d-{number:05}")),
@@ -86,7 +96,8 @@ impl Verifier for Describing {
         }
         let expiry = SystemTime::now() + std::time::Duration::from_secs(3600);
         let issuer = SHARED_ISSUER.get_or_init(|| ISSUER.into()).clone();
-        let accepted = Acceptance::from_user_info(user, audiences, [AUDIENCE], Some(issuer), Some(expiry));
+        let accepted =
+            Acceptance::from_user_info(user, audiences, [AUDIENCE], Some(issuer), Some(expiry));
         Ok(Verdict::Accept(accepted.unwrap()))
     }
 }
@@ -94,7 +105,9 @@ impl Verifier for Describing {
 static SHARED_ISSUER: OnceLock<Arc<str>> = OnceLock::new();
 
 pub fn acceptance(audiences: &Audiences) -> Acceptance {
-    let user = UserInfo::service_account("shop", "checkout", "6b2f7c9e-0000-4000-8000-000000000000");
+    let user =
+        UserInfo::service_account("shop", "checkout", "6b2f7c9e-0000-4000-8000-000000000000");
     let expiry = SystemTime::now() + std::time::Duration::from_secs(3600);
-    Acceptance::from_user_info(user, audiences, [AUDIENCE], Some(ISSUER.into()), Some(expiry)).unwrap()
+    Acceptance::from_user_info(user, audiences, [AUDIENCE], Some(ISSUER.into()), Some(expiry))
+        .unwrap()
 }

@@ -43,12 +43,17 @@ async fn write_all() -> Outcome {
     write("jwks", "four_keys", &cluster.jwks_json())?;
     for (position, key) in set["keys"].as_array().into_iter().flatten().enumerate() {
         write("jwks", &format!("key_{position}"), &json!({ "keys": [key] }).to_string())?;
-        for (name, member, value) in
-            [("encryption_key", "use", json!("enc")), ("another_purpose", "key_ops", json!(["sign"]))]
-        {
+        for (name, member, value) in [
+            ("encryption_key", "use", json!("enc")),
+            ("another_purpose", "key_ops", json!(["sign"])),
+        ] {
             let mut changed = key.clone();
             changed[member] = value;
-            write("jwks", &format!("{name}_{position}"), &json!({ "keys": [changed] }).to_string())?;
+            write(
+                "jwks",
+                &format!("{name}_{position}"),
+                &json!({ "keys": [changed] }).to_string(),
+            )?;
         }
     }
     let mut tokens = Vec::new();
@@ -72,7 +77,9 @@ async fn write_all() -> Outcome {
     let admin = cluster.admin_token().to_owned();
     let review = async |name: &str, token: &str| {
         let review = json!({ "spec": { "token": token, "audiences": [AUDIENCE] } });
-        let answer = client.request_text(Request::post(REVIEWS).body(review.to_string().into_bytes())?).await?;
+        let answer = client
+            .request_text(Request::post(REVIEWS).body(review.to_string().into_bytes())?)
+            .await?;
         // What the answer repeats of the question is long, and not read.
         let mut answer: Value = serde_json::from_str(&answer)?;
         answer["spec"]["token"] = "…".into();
@@ -96,7 +103,8 @@ fn lists() -> Outcome {
     let listed = json!({ "status": [true, user, [AUDIENCE], ""] });
     write("token_review", "list_as_status", &listed.to_string())?;
     let user = json!([user["username"], user["uid"], user["groups"], {}]);
-    let listed = json!({ "status": { "authenticated": true, "audiences": [AUDIENCE], "user": user } });
+    let listed =
+        json!({ "status": { "authenticated": true, "audiences": [AUDIENCE], "user": user } });
     write("token_review", "list_as_user", &listed.to_string())
 }
 
@@ -122,7 +130,8 @@ fn parts(claims: &Value, header: &Value, good: &str) -> Outcome {
     write("precheck", "parts", &format!("{header}\n{claims}\nsignature"))?;
     let small = json!({ "iss": ISSUER, "aud": AUDIENCE, "exp": NOW });
     write("precheck", "small", &format!("{{}}\n{small}\nsignature"))?;
-    let other = json!({ "iss": "https://other.example", "aud": ["other", AUDIENCE], "exp": NOW + 1 });
+    let other =
+        json!({ "iss": "https://other.example", "aud": ["other", AUDIENCE], "exp": NOW + 1 });
     write("precheck", "other_issuer", &format!("{{}}\n{other}\nsignature"))?;
     let second = json!({ "iss": ISSUER, "aud": ["other", AUDIENCE], "exp": NOW + 1 });
     write("precheck", "second_audience", &format!("{{}}\n{second}\nsignature"))?;
@@ -136,7 +145,11 @@ fn all_claims(bound: &Value, unbound: &Value) -> Outcome {
     let header = json!({ "alg": "ES256", "kid": "key-1", "typ": "JWT" });
     write("claims", "with_header", &format!("{header}\0{unbound}"))?;
     write("claims", "without_key_id", &format!("{}\0{unbound}", json!({ "alg": "ES256" })))?;
-    write("claims", "critical", &format!("{}\0{unbound}", json!({ "alg": "ES256", "crit": ["b64"], "b64": false })))?;
+    write(
+        "claims",
+        "critical",
+        &format!("{}\0{unbound}", json!({ "alg": "ES256", "crit": ["b64"], "b64": false })),
+    )?;
     let mut changed = unbound.clone();
     changed["aud"] = AUDIENCE.into();
     changed["exp"] = json!(NOW as f64 + 0.5);

@@ -58,7 +58,12 @@ pub fn check(data: &[u8]) {
     assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), !is_trouble);
 
     let (response, reached) = answer(request(), true);
-    assert_eq!(reached, expected == Expected::NoToken, "an optional layer, {} for {values:?}", response.status());
+    assert_eq!(
+        reached,
+        expected == Expected::NoToken,
+        "an optional layer, {} for {values:?}",
+        response.status()
+    );
     assert!(reached || expected.allows(response.status()));
 }
 
@@ -89,7 +94,9 @@ impl Expected {
         match self {
             Self::NoToken => status == StatusCode::UNAUTHORIZED,
             Self::Malformed => status == StatusCode::BAD_REQUEST,
-            Self::Looked => status == StatusCode::UNAUTHORIZED || status == StatusCode::SERVICE_UNAVAILABLE,
+            Self::Looked => {
+                status == StatusCode::UNAUTHORIZED || status == StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }
@@ -104,6 +111,7 @@ fn expected(values: &[HeaderValue]) -> Expected {
         return Expected::Malformed;
     };
     let body = token.trim_end_matches('=');
-    let is_token68 = !body.is_empty() && body.chars().all(|c| c.is_ascii_alphanumeric() || "-._~+/".contains(c));
+    let is_token68 =
+        !body.is_empty() && body.chars().all(|c| c.is_ascii_alphanumeric() || "-._~+/".contains(c));
     if is_token68 && token.len() <= LONGEST { Expected::Looked } else { Expected::Malformed }
 }

@@ -44,7 +44,9 @@ pub fn check(data: &[u8]) {
     let verdict = UNDER_TEST.with(|(key, verifier)| {
         let token = key.sign_bytes("ES256", header, claims);
         let token = BearerToken::parse(&token).ok()?;
-        verifier.verify_now(token, audiences()).or(Some(Verdict::Reject(tower_kube_auth::verdict::RejectReason::UnknownKey)))
+        verifier
+            .verify_now(token, audiences())
+            .or(Some(Verdict::Reject(tower_kube_auth::verdict::RejectReason::UnknownKey)))
     });
     let Some(verdict) = verdict else { return };
     let expected = Expected::read(header, claims);
@@ -53,7 +55,8 @@ pub fn check(data: &[u8]) {
         (Verdict::Accept(_), Err(Unusable)) => panic!("accepted, and should not be"),
         (Verdict::Reject(_), Err(Unusable)) => {}
         (Verdict::Reject(reason), Ok(expected)) => {
-            let may_be_refused = !is_text(header) || !is_text(claims) || expected.expiry >= BEYOND_TIME;
+            let may_be_refused =
+                !is_text(header) || !is_text(claims) || expected.expiry >= BEYOND_TIME;
             assert!(may_be_refused, "{reason}, though it should be accepted");
         }
     }
@@ -78,21 +81,33 @@ impl Expected {
         let expiry = claims.number("exp")?.ok_or(Unusable)?;
         require(expiry > (NOW - LEEWAY) as f64)?;
         for begin in ["nbf", "iat"] {
-            require(claims.number(begin)?.is_none_or(|begin| (0.0..=(NOW + LEEWAY) as f64).contains(&begin)))?;
+            require(
+                claims
+                    .number(begin)?
+                    .is_none_or(|begin| (0.0..=(NOW + LEEWAY) as f64).contains(&begin)),
+            )?;
         }
         require(claims.text("iss")?.as_deref() == Some(ISSUER))?;
-        require(claims.audiences()?.is_some_and(|audiences| audiences.iter().any(|one| one == AUDIENCE)))?;
+        require(
+            claims
+                .audiences()?
+                .is_some_and(|audiences| audiences.iter().any(|one| one == AUDIENCE)),
+        )?;
         for name in LEGACY_CLAIMS {
             claims.text(name)?;
         }
         // Of whatever type, but once, and if it is a string, then one that can be read.
-        if claims.raw("jti")?.is_some_and(|jti| !jti.starts_with(['[', '{', 't', 'f'])) && claims.text("jti").is_err() {
+        if claims.raw("jti")?.is_some_and(|jti| !jti.starts_with(['[', '{', 't', 'f']))
+            && claims.text("jti").is_err()
+        {
             claims.number("jti")?;
         }
         let kubernetes = claims.object("kubernetes.io")?.ok_or(Unusable)?;
         let account = kubernetes.object("serviceaccount")?.ok_or(Unusable)?;
         let bound = |kind: &str| match kubernetes.object(kind)? {
-            Some(object) => object.text("uid").and_then(|_| object.text("name")?.ok_or(Unusable)).map(Some),
+            Some(object) => {
+                object.text("uid").and_then(|_| object.text("name")?.ok_or(Unusable)).map(Some)
+            }
             None => Ok(None),
         };
         let expected = Self {
@@ -105,8 +120,14 @@ impl Expected {
             node: bound("node")?,
         };
         let Self { sub, namespace, name, uid, .. } = &expected;
-        require(is_service_account(namespace, name) && *sub == format!("system:serviceaccount:{namespace}:{name}"))?;
-        require((1..=128).contains(&uid.len()) && uid.chars().all(|character| character.is_ascii_graphic()))?;
+        require(
+            is_service_account(namespace, name)
+                && *sub == format!("system:serviceaccount:{namespace}:{name}"),
+        )?;
+        require(
+            (1..=128).contains(&uid.len())
+                && uid.chars().all(|character| character.is_ascii_graphic()),
+        )?;
         Ok(expected)
     }
 
@@ -121,7 +142,10 @@ impl Expected {
         assert_eq!(identity.pod().map(|pod| pod.name), self.pod.as_deref());
         assert_eq!(identity.node().map(|node| node.name), self.node.as_deref());
         if self.expiry < BEYOND_TIME {
-            assert_eq!(identity.expires_at(), Some(UNIX_EPOCH + Duration::from_secs_f64(self.expiry)));
+            assert_eq!(
+                identity.expires_at(),
+                Some(UNIX_EPOCH + Duration::from_secs_f64(self.expiry))
+            );
         }
     }
 }

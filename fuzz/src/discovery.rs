@@ -17,7 +17,8 @@ use crate::{
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/openid/v1/jwks";
 /// No document can name this one: it is too long for the fuzzer.
-const OTHER_ISSUER: &str = "https://issuer.example/that/is/named/nowhere/0b54cb0e-cfbb-4ac8-a9a0-1cdbb0a2aee4";
+const OTHER_ISSUER: &str =
+    "https://issuer.example/that/is/named/nowhere/0b54cb0e-cfbb-4ac8-a9a0-1cdbb0a2aee4";
 
 thread_local! {
     static UNDER_TEST: (FakeApiServer, SigningKey, Clock) = {
@@ -32,12 +33,18 @@ pub fn check(data: &[u8]) {
     UNDER_TEST.with(|(api_server, key, clock)| {
         api_server.serve(DISCOVERY, data);
         // Another one each time: one that has keys would keep them.
-        let verifier = JwksVerifier::in_cluster(api_server.client.clone()).clock(clock.clone()).build().unwrap();
+        let verifier = JwksVerifier::in_cluster(api_server.client.clone())
+            .clock(clock.clone())
+            .build()
+            .unwrap();
         api_server.block_on(async {
             let refreshed = verifier.refresh().await;
             if let Some(named) = &named {
                 let accepted = is_accepted(&verifier, &token(key, named)).await;
-                assert!(accepted || !is_text(data), "{refreshed:?}: a token of the issuer that is named is refused");
+                assert!(
+                    accepted || !is_text(data),
+                    "{refreshed:?}: a token of the issuer that is named is refused"
+                );
             }
             let accepted = is_accepted(&verifier, &token(key, OTHER_ISSUER)).await;
             let is_named = named.as_deref() == Some(OTHER_ISSUER);
@@ -53,7 +60,8 @@ async fn is_accepted(verifier: &JwksVerifier, token: &str) -> bool {
 }
 
 fn token(key: &SigningKey, issuer: &str) -> String {
-    let account = json!({ "namespace": "shop", "serviceaccount": { "name": "checkout", "uid": "1" } });
+    let account =
+        json!({ "namespace": "shop", "serviceaccount": { "name": "checkout", "uid": "1" } });
     let claims = json!({
         "iss": issuer, "sub": "system:serviceaccount:shop:checkout", "aud": [AUDIENCE], "exp": NOW + 600,
         "kubernetes.io": account,

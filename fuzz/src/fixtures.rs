@@ -21,5 +21,6 @@ pub struct Token {
     pub token: String,
 }
 
-pub static FIXTURES: LazyLock<Fixtures> =
-    LazyLock::new(|| serde_json::from_str(include_str!("../fixtures.json")).expect("fixtures.json"));
+pub static FIXTURES: LazyLock<Fixtures> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../fixtures.json")).expect("fixtures.json")
+});

@@ -29,19 +29,36 @@ thread_local! {
 
 pub fn check(data: &[u8]) {
     let Ok(set) = std::str::from_utf8(data) else { return };
-    let algorithms = [jwks::Algorithm::RS256, jwks::Algorithm::ES256, jwks::Algorithm::ES384, jwks::Algorithm::EdDSA];
+    let algorithms = [
+        jwks::Algorithm::RS256,
+        jwks::Algorithm::ES256,
+        jwks::Algorithm::ES384,
+        jwks::Algorithm::EdDSA,
+    ];
     let builder = JwksVerifier::from_jwks(set).issuer(ISSUER).algorithms(algorithms);
     let verifier = builder.clock(CLOCK.with(|clock| Clock::clone(clock))).build();
     let keys = keys(data);
     for token in &FIXTURES.tokens {
-        let is_accepted = verifier.as_ref().is_ok_and(|verifier| is_accepted(verifier, &token.token));
-        assert!(!is_accepted || keys.iter().any(|key| may_verify(key, token)), "accepted without its key");
-        let key_is_there = keys.contains(&FIXTURES.keys[token.key]) && keys.len() <= TRIED_WITHOUT_ID;
-        assert!(is_accepted || !key_is_there, "refused, though its key is there: {:?}", verifier.as_ref().err());
+        let is_accepted =
+            verifier.as_ref().is_ok_and(|verifier| is_accepted(verifier, &token.token));
+        assert!(
+            !is_accepted || keys.iter().any(|key| may_verify(key, token)),
+            "accepted without its key"
+        );
+        let key_is_there =
+            keys.contains(&FIXTURES.keys[token.key]) && keys.len() <= TRIED_WITHOUT_ID;
+        assert!(
+            is_accepted || !key_is_there,
+            "refused, though its key is there: {:?}",
+            verifier.as_ref().err()
+        );
     }
     if let Ok(verifier) = verifier {
         STRANGERS.with(|strangers| {
-            assert!(!strangers.iter().any(|token| is_accepted(&verifier, token)), "a stranger's token is accepted");
+            assert!(
+                !strangers.iter().any(|token| is_accepted(&verifier, token)),
+                "a stranger's token is accepted"
+            );
         });
     }
 }
@@ -69,7 +86,9 @@ fn strangers() -> Vec<String> {
 
 /// The members of `keys` that can be read; none if that is not a list of them.
 fn keys(data: &[u8]) -> Vec<Value> {
-    let Some(Ok(Some(list))) = Object::read(data).map(|set| set.raw("keys").map(|keys| keys.map(str::to_owned))) else {
+    let Some(Ok(Some(list))) =
+        Object::read(data).map(|set| set.raw("keys").map(|keys| keys.map(str::to_owned)))
+    else {
         return Vec::new();
     };
     let list: Vec<Box<RawValue>> = serde_json::from_str(&list).unwrap_or_default();
@@ -83,10 +102,13 @@ fn may_verify(key: &Value, token: &Token) -> bool {
     let is_or_missing = |name: &str, wanted: &Value| key[name].is_null() || key[name] == *wanted;
     let numbers: &[&str] = if known["kty"] == "RSA" { &["n", "e"] } else { &["x", "y"] };
     key["kty"] == known["kty"]
-        && numbers.iter().all(|name| number(&key[*name]).is_some_and(|own| Some(own) == number(&known[*name])))
+        && numbers
+            .iter()
+            .all(|name| number(&key[*name]).is_some_and(|own| Some(own) == number(&known[*name])))
         && is_or_missing("alg", &known["alg"])
         && is_or_missing("use", &"sig".into())
-        && (key["key_ops"].is_null() || key["key_ops"].as_array().is_some_and(|all| all.contains(&"verify".into())))
+        && (key["key_ops"].is_null()
+            || key["key_ops"].as_array().is_some_and(|all| all.contains(&"verify".into())))
         && (!token.has_key_id || key["kid"] == known["kid"])
 }
 

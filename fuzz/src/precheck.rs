@@ -44,7 +44,9 @@ thread_local! {
 pub fn check(data: &[u8]) {
     let lines: Vec<_> = data.splitn(3, |byte| *byte == b'\n').collect();
     let token = match lines[..] {
-        [header, claims, signature] => [header, claims, signature].map(|part| URL_SAFE_NO_PAD.encode(part)).join("."),
+        [header, claims, signature] => {
+            [header, claims, signature].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
+        }
         _ => String::from_utf8_lossy(data).into_owned(),
     };
     let Ok(token) = BearerToken::parse(&token) else { return };
@@ -53,14 +55,18 @@ pub fn check(data: &[u8]) {
     let is_looked_at = first == RejectReason::Denied;
     match may_be_good(token.expose_secret()) {
         None => assert!(!is_looked_at, "what no verifier could accept costs a call"),
-        Some(claims) => assert!(is_looked_at || !is_text(&claims), "{first}, though a verifier could accept it"),
+        Some(claims) => {
+            assert!(is_looked_at || !is_text(&claims), "{first}, though a verifier could accept it")
+        }
     }
 }
 
 fn judge(token: BearerToken<'_>) -> RejectReason {
     UNDER_TEST.with(|(authenticator, calls)| {
         let before = calls.load(Ordering::Relaxed);
-        let Ok(Verdict::Reject(reason)) = at_once(authenticator.authenticate(token)) else { panic!("it is accepted") };
+        let Ok(Verdict::Reject(reason)) = at_once(authenticator.authenticate(token)) else {
+            panic!("it is accepted")
+        };
         let called = calls.load(Ordering::Relaxed) - before;
         assert_eq!(called, usize::from(reason == RejectReason::Denied));
         reason
@@ -73,7 +79,10 @@ fn may_be_good(token: &str) -> Option<Vec<u8>> {
     let [header, claims, signature] = <[_; 3]>::try_from(parts?).ok()?;
     let object = Object::read(&claims).filter(|_| !header.is_empty() && !signature.is_empty())?;
     let is_ours = object.text("iss").ok()?.is_some_and(|issuer| issuer == ISSUER);
-    let is_for_us = object.audiences().ok()?.is_none_or(|audiences| audiences.iter().any(|one| one == AUDIENCE));
+    let is_for_us = object
+        .audiences()
+        .ok()?
+        .is_none_or(|audiences| audiences.iter().any(|one| one == AUDIENCE));
     let is_alive = object.number("exp").ok()?.is_none_or(|expiry| expiry >= (NOW - LEEWAY) as f64);
     (is_ours && is_for_us && is_alive).then_some(claims)
 }

@@ -46,14 +46,16 @@ struct User {
 fn expected(data: &[u8]) -> Result<User, Unusable> {
     let status = Object::read(data).ok_or(Unusable)?.object("status")?.ok_or(Unusable)?;
     let is_authenticated = status.flag("authenticated")?.unwrap_or_default();
-    let is_for_us = status.list("audiences")?.unwrap_or_default().iter().any(|audience| audience == AUDIENCE);
+    let is_for_us =
+        status.list("audiences")?.unwrap_or_default().iter().any(|audience| audience == AUDIENCE);
     status.text("error")?;
     let user = status.object("user")?.ok_or(Unusable)?;
     let username = user.text("username")?.ok_or(Unusable)?;
     let uid = user.text("uid")?.ok_or(Unusable)?;
     let groups = user.list("groups")?.ok_or(Unusable)?;
     check_extra(&user)?;
-    let ["system", "serviceaccount", namespace, name] = username.split(':').collect::<Vec<_>>()[..] else {
+    let ["system", "serviceaccount", namespace, name] = username.split(':').collect::<Vec<_>>()[..]
+    else {
         return Err(Unusable);
     };
     let namespace_group = format!("system:serviceaccounts:{namespace}");
@@ -63,13 +65,18 @@ fn expected(data: &[u8]) -> Result<User, Unusable> {
         && is_member(&namespace_group)
         && (1..=128).contains(&uid.len())
         && uid.chars().all(|character| character.is_ascii_graphic());
-    if is_authenticated && is_for_us && is_one { Ok(User { username, uid, groups }) } else { Err(Unusable) }
+    if is_authenticated && is_for_us && is_one {
+        Ok(User { username, uid, groups })
+    } else {
+        Err(Unusable)
+    }
 }
 
 /// Lists of strings, or `null`.
 fn check_extra(user: &Object) -> Result<(), Unusable> {
     let Some(extra) = user.raw("extra")? else { return Ok(()) };
-    let extra = serde_json::from_str::<std::collections::BTreeMap<String, Option<Vec<String>>>>(extra);
+    let extra =
+        serde_json::from_str::<std::collections::BTreeMap<String, Option<Vec<String>>>>(extra);
     extra.map(drop).map_err(|_| Unusable)
 }
 

@@ -20,7 +20,8 @@ fn check_username(username: &str) {
         ends.map(|end| format!("system:serviceaccounts:{}", &rest[..end]))
     });
     let groups = groups.take(64).chain(["system:serviceaccounts".into()]).collect();
-    let user = UserInfo { username: username.into(), uid: "1".into(), groups, ..UserInfo::default() };
+    let user =
+        UserInfo { username: username.into(), uid: "1".into(), groups, ..UserInfo::default() };
     let accepted = Acceptance::from_user_info(user, audiences(), ["orders"], None, None);
     match (accepted, namespace_and_name(username)) {
         (Ok(accepted), Some((namespace, name))) => {
@@ -37,7 +38,9 @@ fn check_username(username: &str) {
 
 fn namespace_and_name(username: &str) -> Option<(&str, &str)> {
     match username.split(':').collect::<Vec<_>>()[..] {
-        ["system", "serviceaccount", namespace, name] if is_service_account(namespace, name) => Some((namespace, name)),
+        ["system", "serviceaccount", namespace, name] if is_service_account(namespace, name) => {
+            Some((namespace, name))
+        }
         _ => None,
     }
 }

@@ -40,7 +40,11 @@ impl Backend {
 
     /// What the verifier says, once it is this one's turn.
     pub(super) async fn verify(&self, token: &OwnedBearerToken, is_known: bool) -> Outcome {
-        let _permit = self.limit.acquire(is_known).await.inspect_err(|_| self.counters.saturated.increment())?;
+        let _permit = self
+            .limit
+            .acquire(is_known)
+            .await
+            .inspect_err(|_| self.counters.saturated.increment())?;
         self.verify_in_turn(token).await
     }
 
@@ -59,8 +63,12 @@ impl Backend {
 }
 
 /// Polls; a panic becomes an error, after which the future must not be polled again.
-pub(super) fn poll_without_panic(verification: &mut Verification, cx: &mut Context<'_>) -> Poll<Outcome> {
-    poll_caught(verification.as_mut(), cx).map(|outcome| outcome.unwrap_or_else(|panicked| Err(aborted(&panicked))))
+pub(super) fn poll_without_panic(
+    verification: &mut Verification,
+    cx: &mut Context<'_>,
+) -> Poll<Outcome> {
+    poll_caught(verification.as_mut(), cx)
+        .map(|outcome| outcome.unwrap_or_else(|panicked| Err(aborted(&panicked))))
 }
 
 fn aborted(Panicked: &Panicked) -> VerifyError {

@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Authenticator, Shared, backend::Backend, limit::Limit, precheck::Precheck, tasks::Tasks};
+use super::{
+    Authenticator, Shared, backend::Backend, limit::Limit, precheck::Precheck, tasks::Tasks,
+};
 use crate::{
     audience::{Audiences, InvalidAudiences},
     cache::{Capacities, Flights, Lifetimes, VerdictCache},
@@ -231,9 +233,15 @@ impl AuthenticatorBuilder {
     }
 
     fn check_numbers(&self) -> Result<(), AuthenticatorBuildError> {
-        let zero = |option, is_zero: bool| if is_zero { Err(AuthenticatorBuildError::Zero(option)) } else { Ok(()) };
+        let zero = |option, is_zero: bool| {
+            if is_zero { Err(AuthenticatorBuildError::Zero(option)) } else { Ok(()) }
+        };
         let too_long = |option, ttl, limit| {
-            if ttl > limit { Err(AuthenticatorBuildError::TooLong { option, ttl, limit }) } else { Ok(()) }
+            if ttl > limit {
+                Err(AuthenticatorBuildError::TooLong { option, ttl, limit })
+            } else {
+                Ok(())
+            }
         };
         zero("cache_capacity", self.capacities.accepted == 0)?;
         zero("reject_capacity", self.capacities.rejected == 0)?;

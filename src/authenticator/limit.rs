@@ -97,7 +97,11 @@ struct QueueSlot<'a>(&'a AtomicUsize);
 impl<'a> QueueSlot<'a> {
     fn take(pool: &'a Pool) -> Result<Self, VerifyError> {
         let place = Self(&pool.waiting);
-        if pool.waiting.fetch_add(1, Ordering::Relaxed) < pool.queue { Ok(place) } else { Err(saturated()) }
+        if pool.waiting.fetch_add(1, Ordering::Relaxed) < pool.queue {
+            Ok(place)
+        } else {
+            Err(saturated())
+        }
     }
 }
 
@@ -108,7 +112,10 @@ impl Drop for QueueSlot<'_> {
 }
 
 fn saturated() -> VerifyError {
-    VerifyError::new(VerifyErrorKind::Saturated, "too many verifications are under way; see max_in_flight")
+    VerifyError::new(
+        VerifyErrorKind::Saturated,
+        "too many verifications are under way; see max_in_flight",
+    )
 }
 
 #[cfg(test)]
@@ -156,7 +163,9 @@ mod tests {
         assert_eq!(limit.in_flight(), 8);
         assert!(limit.try_acquire_background().is_none());
         drop(known);
-        assert!(limit.try_acquire_background().is_some() && limit.try_acquire_background().is_some());
+        assert!(
+            limit.try_acquire_background().is_some() && limit.try_acquire_background().is_some()
+        );
     }
 
     #[tokio::test]

@@ -50,7 +50,11 @@ impl Authenticator {
     /// The identity that was accepted for the token before, if it is still in the cache. One that will not be for long is
     /// verified anew in the background, so that those who call regularly never wait.
     #[inline]
-    pub(crate) fn cached(&self, token: PresentedToken<'_>, digest: &Digest) -> Option<ServiceAccountIdentity> {
+    pub(crate) fn cached(
+        &self,
+        token: PresentedToken<'_>,
+        digest: &Digest,
+    ) -> Option<ServiceAccountIdentity> {
         let hit = self.shared.cache.accepted(digest)?;
         if hit.is_due {
             self.shared.refresh_ahead(token, *digest);
@@ -74,9 +78,9 @@ impl Authenticator {
         }
         let began = shared.cache.now();
         if let Some(outcome) = shared.compute(token) {
-            return Lookup::Decided(
-                shared.cache_outcome(digest, outcome, |verdict| shared.cache.insert(digest, verdict, began)),
-            );
+            return Lookup::Decided(shared.cache_outcome(digest, outcome, |verdict| {
+                shared.cache.insert(digest, verdict, began)
+            }));
         }
         if let Err(reason) = shared.precheck.check(token, shared.backend.clock.wall()) {
             counters.refused_unverified.increment();
@@ -97,13 +101,20 @@ impl Shared {
     /// There is no flight of what is computed: nothing is to be saved for anybody else.
     fn compute(&self, token: BearerToken<'_>) -> Option<Outcome> {
         // Such a verifier looks at the claims by itself, but it does not know of the issuers that are configured here.
-        if self.precheck.has_issuers() && self.precheck.check(token, self.backend.clock.wall()).is_err() {
+        if self.precheck.has_issuers()
+            && self.precheck.check(token, self.backend.clock.wall()).is_err()
+        {
             return None;
         }
         self.backend.compute(token)
     }
 
-    fn lead(self: &Arc<Self>, leader: Leader<Outcome>, digest: Digest, token: BearerToken<'_>) -> Lookup {
+    fn lead(
+        self: &Arc<Self>,
+        leader: Leader<Outcome>,
+        digest: Digest,
+        token: BearerToken<'_>,
+    ) -> Lookup {
         sync_point();
         let began = self.cache.now();
         // Another flight may have landed between our look into the cache and our becoming the leader.
@@ -112,15 +123,22 @@ impl Shared {
             return Lookup::Decided(Ok(verdict));
         }
         sync_point();
-        let (backend, token, is_known) = (Arc::clone(&self.backend), token.to_owned(), self.cache.contains(&digest));
-        let mut verification: Verification = Box::pin(async move { backend.verify(&token, is_known).await });
+        let (backend, token, is_known) =
+            (Arc::clone(&self.backend), token.to_owned(), self.cache.contains(&digest));
+        let mut verification: Verification =
+            Box::pin(async move { backend.verify(&token, is_known).await });
         let flight = Flight { leader, digest, began };
         // Whoever wakes this waker wakes nobody, which is harmless: the task polls again before it waits.
-        if let Poll::Ready(outcome) = poll_without_panic(&mut verification, &mut Context::from_waker(Waker::noop())) {
+        if let Poll::Ready(outcome) =
+            poll_without_panic(&mut verification, &mut Context::from_waker(Waker::noop()))
+        {
             return Lookup::Decided(self.complete(flight, outcome));
         }
         let Ok(runtime) = Handle::try_current() else {
-            let error = VerifyError::new(VerifyErrorKind::Aborted, "a verification that waits needs a Tokio runtime");
+            let error = VerifyError::new(
+                VerifyErrorKind::Aborted,
+                "a verification that waits needs a Tokio runtime",
+            );
             return Lookup::Decided(self.complete(flight, Err(error)));
         };
         let follower = flight.leader.follower();
@@ -168,7 +186,12 @@ impl Shared {
     }
 
     /// Keeps a decision. Where there is none, what was decided before may stand in for it.
-    fn cache_outcome(&self, digest: Digest, outcome: Outcome, keep: impl FnOnce(&Verdict)) -> Outcome {
+    fn cache_outcome(
+        &self,
+        digest: Digest,
+        outcome: Outcome,
+        keep: impl FnOnce(&Verdict),
+    ) -> Outcome {
         self.backend.counters.count(&outcome);
         let error = match outcome {
             Ok(verdict) => {
@@ -177,7 +200,9 @@ impl Shared {
             }
             Err(error) => error,
         };
-        let Some(identity) = self.cache.after_failure(&digest, error.retry_after()) else { return Err(error) };
+        let Some(identity) = self.cache.after_failure(&digest, error.retry_after()) else {
+            return Err(error);
+        };
         if self.cache.accepted(&digest).is_none() {
             self.backend.counters.served_stale.increment();
         }
@@ -185,12 +210,18 @@ impl Shared {
     }
 
     fn wait_for_flight(&self, follower: Follower<Outcome>) -> Waiting {
-        let (clock, limit) = (self.backend.clock.clone(), self.backend.timeout.saturating_add(PATIENCE));
+        let (clock, limit) =
+            (self.backend.clock.clone(), self.backend.timeout.saturating_add(PATIENCE));
         Box::pin(wait_for_flight(follower, clock, limit))
     }
 }
 
-async fn finish(shared: Weak<Shared>, backend: Arc<Backend>, verification: Verification, flight: Flight) {
+async fn finish(
+    shared: Weak<Shared>,
+    backend: Arc<Backend>,
+    verification: Verification,
+    flight: Flight,
+) {
     let outcome = backend.within_limit(verification).await;
     if let Some(shared) = shared.upgrade() {
         // The leader's own request waits like the others.
@@ -198,13 +229,20 @@ async fn finish(shared: Weak<Shared>, backend: Arc<Backend>, verification: Verif
     }
 }
 
-async fn wait_for_flight(mut follower: Follower<Outcome>, clock: Clock, limit: Duration) -> Outcome {
-    let aborted = || VerifyError::new(VerifyErrorKind::Aborted, "the verification was ended with its runtime");
+async fn wait_for_flight(
+    mut follower: Follower<Outcome>,
+    clock: Clock,
+    limit: Duration,
+) -> Outcome {
+    let aborted = || {
+        VerifyError::new(VerifyErrorKind::Aborted, "the verification was ended with its runtime")
+    };
     match clock.timeout(limit, follower.outcome()).await {
         Some(outcome) => outcome.unwrap_or_else(|| Err(aborted())),
         None => {
             follower.give_up();
-            let message = "the verification came to no end; is the runtime that it began on still driven?";
+            let message =
+                "the verification came to no end; is the runtime that it began on still driven?";
             Err(VerifyError::new(VerifyErrorKind::Timeout, message))
         }
     }
@@ -229,10 +267,14 @@ mod tests {
         let shared = &authenticator.shared;
         let token = BearerToken::parse("e30.e30.AA").unwrap();
         let digest = shared.cache.digest(token.expose_secret().as_bytes());
-        let Joined::Leader(leader) = shared.flights.join(digest) else { panic!("nobody else leads") };
+        let Joined::Leader(leader) = shared.flights.join(digest) else {
+            panic!("nobody else leads")
+        };
         let verdict = Verdict::Reject(RejectReason::Signature);
         shared.cache.insert(digest, &verdict, shared.cache.now());
-        let Lookup::Decided(outcome) = shared.lead(leader, digest, token) else { panic!("the cache knows") };
+        let Lookup::Decided(outcome) = shared.lead(leader, digest, token) else {
+            panic!("the cache knows")
+        };
         assert_eq!(outcome.unwrap(), verdict);
         assert!(matches!(shared.flights.join(digest), Joined::Leader(_)), "the key is free");
     }

@@ -116,6 +116,8 @@ impl Authenticator {
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticator").field("audiences", &self.shared.backend.audiences).finish_non_exhaustive()
+        f.debug_struct("Authenticator")
+            .field("audiences", &self.shared.backend.audiences)
+            .finish_non_exhaustive()
     }
 }

@@ -45,9 +45,14 @@ impl Precheck {
 
     /// Refuses what no verifier could accept: other than a JWT, of another issuer, for other audiences, or expired. A
     /// claim that is missing is left to the verifier.
-    pub(super) fn check(&self, token: BearerToken<'_>, now: SystemTime) -> Result<(), RejectReason> {
+    pub(super) fn check(
+        &self,
+        token: BearerToken<'_>,
+        now: SystemTime,
+    ) -> Result<(), RejectReason> {
         let json = claims_json(token.expose_secret()).ok_or(RejectReason::Malformed)?;
-        let Object(claims): Object<Claims<'_>> = serde_json::from_slice(&json).map_err(|_| RejectReason::Malformed)?;
+        let Object(claims): Object<Claims<'_>> =
+            serde_json::from_slice(&json).map_err(|_| RejectReason::Malformed)?;
         if !self.issuers.is_empty()
             && !claims.iss.is_some_and(|issuer| self.issuers.iter().any(|known| *known == issuer))
         {
@@ -100,17 +105,27 @@ mod tests {
     }
 
     fn check_token(token: &str) -> Result<(), RejectReason> {
-        let precheck = Precheck::new(Audiences::new(["a", "b"]).unwrap(), vec!["https://issuer".into()]);
+        let precheck =
+            Precheck::new(Audiences::new(["a", "b"]).unwrap(), vec!["https://issuer".into()]);
         precheck.check(BearerToken::parse(token).unwrap(), UNIX_EPOCH + Duration::from_secs(NOW))
     }
 
     #[test]
     fn what_is_no_jwt_is_refused() {
-        for token in
-            ["abc", "a.b", "a.b.c.d", ".e30.x", "e30.e30.", "e30..x", "e30.e3=.x", "e30.W10.x", "e30.bm90anNvbg.x"]
-        {
+        for token in [
+            "abc",
+            "a.b",
+            "a.b.c.d",
+            ".e30.x",
+            "e30.e30.",
+            "e30..x",
+            "e30.e3=.x",
+            "e30.W10.x",
+            "e30.bm90anNvbg.x",
+        ] {
             assert!(
-                BearerToken::parse(token).is_err() || check_token(token) == Err(RejectReason::Malformed),
+                BearerToken::parse(token).is_err()
+                    || check_token(token) == Err(RejectReason::Malformed),
                 "{token}"
             );
         }
@@ -124,7 +139,8 @@ mod tests {
         for (header, signature) in [("e31", signature), (header, "c2l"), (header, "c2k=")] {
             let token = format!("{header}.{claims}.{signature}");
             assert!(
-                BearerToken::parse(&token).is_err() || check_token(&token) == Err(RejectReason::Malformed),
+                BearerToken::parse(&token).is_err()
+                    || check_token(&token) == Err(RejectReason::Malformed),
                 "{token}"
             );
         }
@@ -138,9 +154,15 @@ mod tests {
         assert_eq!(check(r#"{"aud":"a"}"#), Err(RejectReason::Issuer));
         assert_eq!(check(r#"{"iss":"https://issuer","aud":"x"}"#), Err(RejectReason::Audience));
         assert_eq!(check(r#"{"iss":"https://issuer","aud":[]}"#), Err(RejectReason::Audience));
-        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":1699999699}"#), Err(RejectReason::Expired));
+        assert_eq!(
+            check(r#"{"iss":"https://issuer","aud":"a","exp":1699999699}"#),
+            Err(RejectReason::Expired)
+        );
         assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":1699999701.5}"#), Ok(()));
-        assert_eq!(check(r#"{"iss":"https://issuer","aud":"a","exp":-1e300}"#), Err(RejectReason::Expired));
+        assert_eq!(
+            check(r#"{"iss":"https://issuer","aud":"a","exp":-1e300}"#),
+            Err(RejectReason::Expired)
+        );
     }
 
     #[test]

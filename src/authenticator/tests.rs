@@ -71,7 +71,10 @@ fn authenticator(ending: Ending) -> (Authenticator, Arc<Stepping>) {
         ending,
     });
     let clock = ManualClock::new().clock();
-    (Authenticator::builder(Arc::clone(&verifier)).audience("api").clock(clock).build().unwrap(), verifier)
+    (
+        Authenticator::builder(Arc::clone(&verifier)).audience("api").clock(clock).build().unwrap(),
+        verifier,
+    )
 }
 
 fn ask(authenticator: &Authenticator) -> thread::JoinHandle<Outcome> {
@@ -96,7 +99,8 @@ fn together(requests: usize, ending: Ending) -> (Vec<Outcome>, usize) {
 
 #[test]
 fn requests_at_once_get_one_verdict_of_one_call() {
-    for (ending, verdict) in [(Ending::Accept, accepted()), (Ending::Reject, Verdict::Reject(RejectReason::Signature))]
+    for (ending, verdict) in
+        [(Ending::Accept, accepted()), (Ending::Reject, Verdict::Reject(RejectReason::Signature))]
     {
         let check = move |requests| {
             let (outcomes, calls) = together(requests, ending);
@@ -113,7 +117,9 @@ fn requests_at_once_get_one_verdict_of_one_call() {
 
 #[test]
 fn an_error_or_a_panic_reaches_those_who_wait_and_frees_the_key() {
-    for (ending, error) in [(Ending::Error, VerifyErrorKind::Unavailable), (Ending::Panic, VerifyErrorKind::Aborted)] {
+    for (ending, error) in
+        [(Ending::Error, VerifyErrorKind::Unavailable), (Ending::Panic, VerifyErrorKind::Aborted)]
+    {
         every_schedule(move || {
             let (outcomes, calls) = together(2, ending);
             assert!((1..=2).contains(&calls));

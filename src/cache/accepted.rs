@@ -72,7 +72,13 @@ impl AcceptedCache {
         let _ = self.stamps.get(digest);
     }
 
-    pub(super) fn insert(&self, digest: Digest, identity: ServiceAccountIdentity, began: Instant, lifetime: Lifetime) {
+    pub(super) fn insert(
+        &self,
+        digest: Digest,
+        identity: ServiceAccountIdentity,
+        began: Instant,
+        lifetime: Lifetime,
+    ) {
         let stamp = self.next_stamp.fetch_add(1, Ordering::Relaxed);
         // moka admits a newcomer to a full cache by how often it was asked for, and only its reads count.
         self.touch(&digest);
@@ -88,7 +94,10 @@ impl AcceptedCache {
     }
 
     /// The same, for all that are meant.
-    pub(super) fn remove_those(&self, are_meant: impl Fn(&Digest, &ServiceAccountIdentity) -> bool) {
+    pub(super) fn remove_those(
+        &self,
+        are_meant: impl Fn(&Digest, &ServiceAccountIdentity) -> bool,
+    ) {
         for (digest, entry) in &self.entries.pin() {
             if are_meant(digest, &entry.identity) {
                 self.remove(digest);
@@ -131,7 +140,12 @@ mod tests {
         fn with_capacity(capacity: u64) -> Self {
             let key = DigestKey::random().unwrap();
             let identity = IdentityBuilder::new("ns", "sa").build();
-            Self { cache: AcceptedCache::new(capacity, MINUTE), key, clock: ManualClock::new(), identity }
+            Self {
+                cache: AcceptedCache::new(capacity, MINUTE),
+                key,
+                clock: ManualClock::new(),
+                identity,
+            }
         }
 
         fn insert(&self, name: &str) {
@@ -153,9 +167,12 @@ mod tests {
         }
 
         fn agree(&self) -> bool {
-            let stamps: Vec<_> = self.cache.stamps.iter().map(|(digest, stamp)| (*digest, stamp)).collect();
+            let stamps: Vec<_> =
+                self.cache.stamps.iter().map(|(digest, stamp)| (*digest, stamp)).collect();
             let entries = self.cache.entries.pin();
-            stamps.iter().all(|(digest, stamp)| entries.get(digest).is_none_or(|entry| entry.stamp == *stamp))
+            stamps.iter().all(|(digest, stamp)| {
+                entries.get(digest).is_none_or(|entry| entry.stamp == *stamp)
+            })
         }
     }
 

@@ -39,7 +39,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(identity: ServiceAccountIdentity, stamp: Stamp, began: Instant, lifetime: Lifetime) -> Self {
+    pub(super) fn new(
+        identity: ServiceAccountIdentity,
+        stamp: Stamp,
+        began: Instant,
+        lifetime: Lifetime,
+    ) -> Self {
         Self {
             expires_at: identity.expires_at(),
             identity,
@@ -68,12 +73,16 @@ impl Entry {
         if is_touch_due {
             self.last_touch.store(second, Ordering::Relaxed);
         }
-        Some((Hit { identity: self.identity.clone(), is_due: now >= self.refresh_from }, is_touch_due))
+        Some((
+            Hit { identity: self.identity.clone(), is_due: now >= self.refresh_from },
+            is_touch_due,
+        ))
     }
 
     /// The identity, if it is fresh or within its grace; never past its `exp`.
     pub(super) fn within_grace(&self, clock: &Clock) -> Option<ServiceAccountIdentity> {
-        let is_kept = self.fresh_until.checked_add(self.grace).is_some_and(|end| clock.monotonic() < end);
+        let is_kept =
+            self.fresh_until.checked_add(self.grace).is_some_and(|end| clock.monotonic() < end);
         (is_kept && !self.has_expired(clock)).then(|| self.identity.clone())
     }
 
@@ -82,11 +91,16 @@ impl Entry {
     pub(super) fn claim_attempt(&self, now: Instant) -> bool {
         let (second, next) = (self.second(now), self.next_attempt.load(Ordering::Relaxed));
         let claimed = Ordering::Relaxed;
-        second >= next && self.next_attempt.compare_exchange(next, second.saturating_add(1), claimed, claimed).is_ok()
+        second >= next
+            && self
+                .next_attempt
+                .compare_exchange(next, second.saturating_add(1), claimed, claimed)
+                .is_ok()
     }
 
     pub(super) fn note_failure(&self, now: Instant, pause: Duration) {
-        let (second, pause) = (self.second(now), u32::try_from(pause.as_secs()).unwrap_or(u32::MAX));
+        let (second, pause) =
+            (self.second(now), u32::try_from(pause.as_secs()).unwrap_or(u32::MAX));
         self.next_attempt.store(second.saturating_add(pause.max(1)), Ordering::Relaxed);
         self.failed.store(second.saturating_add(1), Ordering::Relaxed);
     }
@@ -102,6 +116,7 @@ impl Entry {
     }
 
     fn second(&self, now: Instant) -> u32 {
-        u32::try_from(now.saturating_duration_since(self.refresh_from).as_secs()).unwrap_or(u32::MAX)
+        u32::try_from(now.saturating_duration_since(self.refresh_from).as_secs())
+            .unwrap_or(u32::MAX)
     }
 }

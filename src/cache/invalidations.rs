@@ -94,14 +94,23 @@ impl Log {
     }
 
     /// Whether a token was invalidated after `since`. One that is no longer remembered counts as about everybody.
-    pub(super) fn any_since(&self, since: VerificationStart, about: &InvalidationSubject<'_>) -> bool {
+    pub(super) fn any_since(
+        &self,
+        since: VerificationStart,
+        about: &InvalidationSubject<'_>,
+    ) -> bool {
         let newer = usize::try_from(self.count - since.invalidations).unwrap_or(usize::MAX);
-        newer > self.latest.len() || self.latest.iter().rev().take(newer).any(|(_, one)| one.is_of(about))
+        newer > self.latest.len()
+            || self.latest.iter().rev().take(newer).any(|(_, one)| one.is_of(about))
     }
 
     /// Until when the API server's own cache may know of a token only what was before its last invalidation, if a verification that
     /// began then met with that.
-    pub(super) fn unsettled_until(&self, began: VerificationStart, about: &InvalidationSubject<'_>) -> Option<Instant> {
+    pub(super) fn unsettled_until(
+        &self,
+        began: VerificationStart,
+        about: &InvalidationSubject<'_>,
+    ) -> Option<Instant> {
         let ends = |at: Instant| Some(at + API_SERVER_TTL).filter(|end| *end > began.at);
         let mut oldest = None;
         for (at, one) in self.latest.iter().rev() {
@@ -137,13 +146,25 @@ mod tests {
             (Invalidation::All, true, true),
         ] {
             let before = invalidations.so_far().moment(at);
-            let is_of_nobody = matches!(invalidation, Invalidation::ServiceAccount(_) | Invalidation::Pod(_));
+            let is_of_nobody =
+                matches!(invalidation, Invalidation::ServiceAccount(_) | Invalidation::Pod(_));
             invalidations.push(at, invalidation);
             let log = invalidations.so_far();
-            assert_eq!(log.any_since(before, &InvalidationSubject::accepted(&mine, &identity)), of_mine);
-            assert_eq!(log.any_since(before, &InvalidationSubject::accepted(&other, &identity)), of_other);
-            assert_eq!(log.any_since(before, &InvalidationSubject::rejected(&mine)), of_mine && !is_of_nobody);
-            assert!(!log.any_since(log.moment(at), &InvalidationSubject::accepted(&mine, &identity)));
+            assert_eq!(
+                log.any_since(before, &InvalidationSubject::accepted(&mine, &identity)),
+                of_mine
+            );
+            assert_eq!(
+                log.any_since(before, &InvalidationSubject::accepted(&other, &identity)),
+                of_other
+            );
+            assert_eq!(
+                log.any_since(before, &InvalidationSubject::rejected(&mine)),
+                of_mine && !is_of_nobody
+            );
+            assert!(
+                !log.any_since(log.moment(at), &InvalidationSubject::accepted(&mine, &identity))
+            );
         }
     }
 
@@ -154,7 +175,11 @@ mod tests {
         let (digest, before) = (key.digest(b"a"), invalidations.so_far().moment(at));
         let (any, unsettled) = (
             || invalidations.so_far().any_since(before, &InvalidationSubject::rejected(&digest)),
-            || invalidations.so_far().unsettled_until(before, &InvalidationSubject::rejected(&digest)),
+            || {
+                invalidations
+                    .so_far()
+                    .unsettled_until(before, &InvalidationSubject::rejected(&digest))
+            },
         );
         for number in 0..REMEMBERED - 1 {
             invalidations.push(at + SECOND, Invalidation::Pod(number.to_string().into()));
@@ -175,7 +200,10 @@ mod tests {
         invalidations.push(at + SECOND, Invalidation::Token(key.digest(b"another")));
         let log = invalidations.so_far();
         let until = |digest, seconds| {
-            log.unsettled_until(log.moment(at + SECOND * seconds), &InvalidationSubject::rejected(digest))
+            log.unsettled_until(
+                log.moment(at + SECOND * seconds),
+                &InvalidationSubject::rejected(digest),
+            )
         };
         assert_eq!(until(&mine, 0), Some(at + API_SERVER_TTL));
         assert_eq!(until(&mine, 10), Some(at + API_SERVER_TTL));

@@ -33,14 +33,21 @@ pub(super) struct Lifetime {
 
 impl Lifetimes {
     /// Jittered, and never past the token's `exp`, for a verification that has taken `elapsed`.
-    pub(super) fn accepted(&self, identity: &ServiceAccountIdentity, now: SystemTime, elapsed: Duration) -> Lifetime {
+    pub(super) fn accepted(
+        &self,
+        identity: &ServiceAccountIdentity,
+        now: SystemTime,
+        elapsed: Duration,
+    ) -> Lifetime {
         let (ttl, grace) = if identity.is_from_fallback() {
             // It stands in for the verifier already.
             (self.accepted.min(FROM_FALLBACK), Duration::ZERO)
         } else {
             (jittered(self.accepted), self.stale)
         };
-        let expires = identity.expires_at().map(|expiry| expiry.duration_since(now).unwrap_or_default() + elapsed);
+        let expires = identity
+            .expires_at()
+            .map(|expiry| expiry.duration_since(now).unwrap_or_default() + elapsed);
         match expires {
             Some(end) if end < ttl => Lifetime { fresh: end, refresh_after: end, grace },
             _ => Lifetime { fresh: ttl, refresh_after: ttl.mul_f64(REFRESH_AFTER), grace },
@@ -81,13 +88,17 @@ mod tests {
     use crate::testing::IdentityBuilder;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const LIFETIMES: Lifetimes =
-        Lifetimes { accepted: Duration::from_secs(60), rejected: Duration::ZERO, stale: Duration::from_secs(600) };
+    const LIFETIMES: Lifetimes = Lifetimes {
+        accepted: Duration::from_secs(60),
+        rejected: Duration::ZERO,
+        stale: Duration::from_secs(600),
+    };
 
     #[test]
     fn jitter_stays_within_a_tenth_and_spreads() {
         let identity = IdentityBuilder::new("ns", "sa").build();
-        let drawn: Vec<_> = (0..1000).map(|_| LIFETIMES.accepted(&identity, UNIX_EPOCH, Duration::ZERO)).collect();
+        let drawn: Vec<_> =
+            (0..1000).map(|_| LIFETIMES.accepted(&identity, UNIX_EPOCH, Duration::ZERO)).collect();
         assert!(drawn.iter().all(|life| (54..=66).contains(&life.fresh.as_secs())));
         assert!(drawn.iter().all(|life| life.fresh + life.grace <= LIFETIMES.longest_accepted()));
         assert!(drawn.iter().all(|life| life.refresh_after == life.fresh.mul_f64(0.8)));
@@ -99,12 +110,19 @@ mod tests {
     fn exp_is_the_end_whatever_the_jitter_and_is_not_refreshed() {
         let now = UNIX_EPOCH + 1000 * SECOND;
         let until = |expiry, elapsed| {
-            LIFETIMES.accepted(&IdentityBuilder::new("ns", "sa").expires_at(expiry).build(), now, elapsed)
+            LIFETIMES.accepted(
+                &IdentityBuilder::new("ns", "sa").expires_at(expiry).build(),
+                now,
+                elapsed,
+            )
         };
         for _ in 0..100 {
             for elapsed in [Duration::ZERO, 3 * SECOND] {
                 let lifetime = until(now + 40 * SECOND, elapsed);
-                assert_eq!((lifetime.fresh, lifetime.refresh_after), (40 * SECOND + elapsed, 40 * SECOND + elapsed));
+                assert_eq!(
+                    (lifetime.fresh, lifetime.refresh_after),
+                    (40 * SECOND + elapsed, 40 * SECOND + elapsed)
+                );
             }
         }
         assert_eq!(until(now, Duration::ZERO).fresh, Duration::ZERO);
@@ -115,8 +133,13 @@ mod tests {
     #[test]
     fn what_a_fallback_accepted_is_kept_for_ten_seconds_at_most_and_has_no_grace() {
         let identity = IdentityBuilder::new("ns", "sa").from_fallback().build();
-        let kept = |accepted| Lifetimes { accepted, ..LIFETIMES }.accepted(&identity, UNIX_EPOCH, Duration::ZERO);
-        assert_eq!((kept(60 * SECOND).fresh, kept(60 * SECOND).grace), (10 * SECOND, Duration::ZERO));
+        let kept = |accepted| {
+            Lifetimes { accepted, ..LIFETIMES }.accepted(&identity, UNIX_EPOCH, Duration::ZERO)
+        };
+        assert_eq!(
+            (kept(60 * SECOND).fresh, kept(60 * SECOND).grace),
+            (10 * SECOND, Duration::ZERO)
+        );
         assert_eq!(kept(3 * SECOND).fresh, 3 * SECOND);
     }
 }

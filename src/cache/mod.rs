@@ -56,8 +56,14 @@ pub(crate) struct Capacities {
 }
 
 impl VerdictCache {
-    pub(crate) fn new(capacities: Capacities, lifetimes: Lifetimes, clock: Clock) -> Result<Self, NoRandomness> {
-        let rejected = Cache::builder().max_capacity(capacities.rejected).time_to_live(lifetimes.longest_rejected());
+    pub(crate) fn new(
+        capacities: Capacities,
+        lifetimes: Lifetimes,
+        clock: Clock,
+    ) -> Result<Self, NoRandomness> {
+        let rejected = Cache::builder()
+            .max_capacity(capacities.rejected)
+            .time_to_live(lifetimes.longest_rejected());
         Ok(Self {
             key: DigestKey::random().ok_or(NoRandomness)?,
             accepted: AcceptedCache::new(capacities.accepted, lifetimes.longest_accepted()),
@@ -98,7 +104,11 @@ impl VerdictCache {
     }
 
     /// An accepted token could not be verified anew: what may be served nonetheless.
-    pub(crate) fn after_failure(&self, digest: &Digest, pause: Option<Duration>) -> Option<ServiceAccountIdentity> {
+    pub(crate) fn after_failure(
+        &self,
+        digest: &Digest,
+        pause: Option<Duration>,
+    ) -> Option<ServiceAccountIdentity> {
         let (now, pause) = (self.clock.monotonic(), pause.unwrap_or_default().min(LONGEST_PAUSE));
         self.accepted.peek(digest, |entry| {
             entry.note_failure(now, pause);
@@ -113,7 +123,9 @@ impl VerdictCache {
             return None;
         }
         let now = self.clock.monotonic();
-        self.accepted.peek(digest, |entry| entry.has_failed_lately(now).then(|| entry.within_grace(&self.clock))?)?
+        self.accepted.peek(digest, |entry| {
+            entry.has_failed_lately(now).then(|| entry.within_grace(&self.clock))?
+        })?
     }
 
     /// Whether the token was accepted not long ago, though its time may be over.
@@ -129,15 +141,23 @@ impl VerdictCache {
     /// Keeps a verdict, unless its token was invalidated since the verification `began`.
     pub(crate) fn insert(&self, digest: Digest, verdict: &Verdict, began: VerificationStart) {
         match verdict {
-            Verdict::Accept(acceptance) => self.insert_accepted(digest, acceptance.identity(), began),
+            Verdict::Accept(acceptance) => {
+                self.insert_accepted(digest, acceptance.identity(), began)
+            }
             Verdict::Reject(reason) => self.insert_rejected(digest, *reason, began),
         }
     }
 
-    fn insert_accepted(&self, digest: Digest, identity: &ServiceAccountIdentity, began: VerificationStart) {
+    fn insert_accepted(
+        &self,
+        digest: Digest,
+        identity: &ServiceAccountIdentity,
+        began: VerificationStart,
+    ) {
         let elapsed = self.clock.monotonic().saturating_duration_since(began.at);
         let mut lifetime = self.lifetimes.accepted(identity, self.clock.wall(), elapsed);
-        let (log, about) = (self.invalidations.so_far(), InvalidationSubject::accepted(&digest, identity));
+        let (log, about) =
+            (self.invalidations.so_far(), InvalidationSubject::accepted(&digest, identity));
         if log.any_since(began, &about) {
             return;
         }
@@ -159,7 +179,10 @@ impl VerdictCache {
         if let Some(lifetime) = self.lifetimes.rejected()
             && !log.any_since(began, &InvalidationSubject::rejected(&digest))
         {
-            self.rejected.insert(digest, Rejected { reason, fresh_until: self.clock.monotonic() + lifetime });
+            self.rejected.insert(
+                digest,
+                Rejected { reason, fresh_until: self.clock.monotonic() + lifetime },
+            );
         }
         self.accepted.remove(&digest);
     }
@@ -206,7 +229,8 @@ mod tests {
 
     fn cache(clock: &ManualClock) -> VerdictCache {
         let lifetimes = Lifetimes { accepted: MINUTE, rejected: MINUTE / 6, stale: Duration::ZERO };
-        VerdictCache::new(Capacities { accepted: 100, rejected: 10 }, lifetimes, clock.clock()).unwrap()
+        VerdictCache::new(Capacities { accepted: 100, rejected: 10 }, lifetimes, clock.clock())
+            .unwrap()
     }
 
     fn digest(cache: &VerdictCache, token: &str) -> Digest {
@@ -247,7 +271,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_forward_past_exp_ends_the_entry_and_one_set_back_does_not_prolong_the_ttl() {
+    fn a_wall_clock_that_is_set_forward_past_exp_ends_the_entry_and_one_set_back_does_not_prolong_the_ttl()
+     {
         let clock = ManualClock::new();
         let cache = cache(&clock);
         let (short, long) = (digest(&cache, "a"), digest(&cache, "b"));
@@ -269,7 +294,11 @@ mod tests {
         let good = digest(&cache, "good");
         insert(&cache, good, &accept(IdentityBuilder::new("ns", "sa")));
         for junk in 0..10_000 {
-            insert(&cache, digest(&cache, &format!("junk{junk}")), &Verdict::Reject(RejectReason::Signature));
+            insert(
+                &cache,
+                digest(&cache, &format!("junk{junk}")),
+                &Verdict::Reject(RejectReason::Signature),
+            );
         }
         cache.rejected.run_pending_tasks();
         assert!(cache.rejected.entry_count() <= 10, "bounded");
@@ -287,8 +316,11 @@ mod tests {
     #[test]
     fn a_ttl_of_zero_keeps_nothing() {
         let clock = ManualClock::new();
-        let lifetimes = Lifetimes { accepted: Duration::ZERO, rejected: Duration::ZERO, stale: Duration::ZERO };
-        let cache = VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, clock.clock()).unwrap();
+        let lifetimes =
+            Lifetimes { accepted: Duration::ZERO, rejected: Duration::ZERO, stale: Duration::ZERO };
+        let cache =
+            VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, clock.clock())
+                .unwrap();
         let key = digest(&cache, "a");
         insert(&cache, key, &accept(IdentityBuilder::new("ns", "sa")));
         insert(&cache, key, &Verdict::Reject(RejectReason::Signature));
@@ -300,7 +332,9 @@ mod tests {
     fn what_a_fallback_accepted_has_no_grace() {
         let clock = ManualClock::new();
         let lifetimes = Lifetimes { accepted: MINUTE, rejected: MINUTE, stale: MINUTE };
-        let cache = VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, clock.clock()).unwrap();
+        let cache =
+            VerdictCache::new(Capacities { accepted: 9, rejected: 9 }, lifetimes, clock.clock())
+                .unwrap();
         let (own, fallback) = (digest(&cache, "own"), digest(&cache, "fallback"));
         insert(&cache, own, &accept(IdentityBuilder::new("ns", "sa")));
         insert(&cache, fallback, &accept(IdentityBuilder::new("ns", "sa").from_fallback()));
@@ -313,8 +347,10 @@ mod tests {
     fn a_refusal_outlives_what_a_fallback_accepts_meanwhile() {
         let cache = cache(&ManualClock::new());
         let key = digest(&cache, "a");
-        let (rejected, accepted) =
-            (Verdict::Reject(RejectReason::Unauthenticated), accept(IdentityBuilder::new("ns", "sa").from_fallback()));
+        let (rejected, accepted) = (
+            Verdict::Reject(RejectReason::Unauthenticated),
+            accept(IdentityBuilder::new("ns", "sa").from_fallback()),
+        );
         for verdicts in [[&rejected, &accepted], [&accepted, &rejected]] {
             verdicts.into_iter().for_each(|verdict| insert(&cache, key, verdict));
             assert_eq!(cache.get(&key), Some(rejected.clone()));
@@ -326,8 +362,11 @@ mod tests {
     fn the_time_of_an_entry_runs_from_when_its_verification_began() {
         let clock = ManualClock::new();
         let cache = cache(&clock);
-        let (slow, slower, key) =
-            (digest(&cache, "slow"), digest(&cache, "slower"), accept(IdentityBuilder::new("ns", "sa")));
+        let (slow, slower, key) = (
+            digest(&cache, "slow"),
+            digest(&cache, "slower"),
+            accept(IdentityBuilder::new("ns", "sa")),
+        );
         let began = cache.now();
         clock.advance(MINUTE / 2);
         cache.insert(slow, &key, began);
@@ -342,7 +381,9 @@ mod tests {
     fn what_was_invalidated_since_it_began_is_not_kept() {
         let cache = cache(&ManualClock::new());
         let (key, other) = (digest(&cache, "a"), digest(&cache, "b"));
-        for verdict in [accept(IdentityBuilder::new("ns", "sa")), Verdict::Reject(RejectReason::Signature)] {
+        for verdict in
+            [accept(IdentityBuilder::new("ns", "sa")), Verdict::Reject(RejectReason::Signature)]
+        {
             let began = cache.now();
             cache.invalidate(&Invalidation::Token(key));
             cache.insert(key, &verdict, began);

@@ -42,7 +42,11 @@ impl<T> Flights<T> {
     pub(crate) fn join(self: &Arc<Self>, digest: Digest) -> Joined<T> {
         let mut under_way = self.under_way();
         if let Some(outcome) = under_way.get(&digest) {
-            return Joined::Follower(Follower { flights: Arc::clone(self), digest, outcome: outcome.clone() });
+            return Joined::Follower(Follower {
+                flights: Arc::clone(self),
+                digest,
+                outcome: outcome.clone(),
+            });
         }
         let (sender, receiver) = watch::channel(None);
         under_way.insert(digest, receiver);
@@ -67,7 +71,9 @@ impl<T> Flights<T> {
         }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<Option<T>>, DigestHasher>> {
+    fn under_way(
+        &self,
+    ) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<Option<T>>, DigestHasher>> {
         // A map of receivers has no invariant that a panic could break.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,14 +82,21 @@ impl<T> Flights<T> {
 impl<T> Leader<T> {
     /// A follower of this leader, for the one who became it but does not want to do the work in person.
     pub(crate) fn follower(&self) -> Follower<T> {
-        Follower { flights: Arc::clone(&self.flights), digest: self.digest, outcome: self.outcome.subscribe() }
+        Follower {
+            flights: Arc::clone(&self.flights),
+            digest: self.digest,
+            outcome: self.outcome.subscribe(),
+        }
     }
 
     /// Runs `keep`, unless the flight was detached: then somebody else finds out, or has done so already, and knows better. Nobody is
     /// detached meanwhile.
     pub(crate) fn unless_detached(&self, keep: impl FnOnce()) {
         let under_way = self.flights.under_way();
-        if under_way.get(&self.digest).is_some_and(|current| current.same_channel(&self.outcome.subscribe())) {
+        if under_way
+            .get(&self.digest)
+            .is_some_and(|current| current.same_channel(&self.outcome.subscribe()))
+        {
             keep();
         }
     }
@@ -130,7 +143,9 @@ mod tests {
     }
 
     fn lead(flights: &Arc<Flights<u32>>, key: &str) -> Leader<u32> {
-        let Joined::Leader(leader) = flights.join(digest(key)) else { panic!("somebody leads already") };
+        let Joined::Leader(leader) = flights.join(digest(key)) else {
+            panic!("somebody leads already")
+        };
         leader
     }
 

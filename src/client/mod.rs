@@ -49,4 +49,6 @@ pub use source::TokenSource;
 pub use static_token::StaticToken;
 pub use token::Token;
 #[cfg(feature = "token-review")]
-pub use token_request::{BoundObjectRef, TokenRequestBuildError, TokenRequestBuilder, TokenRequestSource};
+pub use token_request::{
+    BoundObjectRef, TokenRequestBuildError, TokenRequestBuilder, TokenRequestSource,
+};

@@ -44,7 +44,8 @@ impl TokenSource for StaticToken {
         if self.token.is_valid_at(self.clock.wall()) {
             return Ok(self.token.clone());
         }
-        let message = "the static token has expired; replace it, or use a source that refreshes its token";
+        let message =
+            "the static token has expired; replace it, or use a source that refreshes its token";
         Err(TokenError::new(TokenErrorKind::Expired, message))
     }
 }
@@ -59,7 +60,9 @@ mod tests {
     #[tokio::test]
     async fn a_static_token_is_not_handed_out_past_its_expiry() {
         let clock = ManualClock::new();
-        let token = Token::new("a.b.c").unwrap().with_expiry(clock.clock().wall() + Duration::from_secs(60));
+        let token = Token::new("a.b.c")
+            .unwrap()
+            .with_expiry(clock.clock().wall() + Duration::from_secs(60));
         let source = StaticToken::new(token.clone()).clock(clock.clock());
         clock.advance(Duration::from_secs(59));
         assert_eq!(source.token().await.unwrap(), token);

@@ -48,7 +48,8 @@ impl Token {
         value.extend_from_slice(checked);
         let value = Bytes::from_owner(value);
         // token68 is visible ASCII, so this cannot fail; the error is there to keep the path free of panics.
-        let mut header = HeaderValue::from_maybe_shared(value).map_err(|_| MalformedToken::NotToken68)?;
+        let mut header =
+            HeaderValue::from_maybe_shared(value).map_err(|_| MalformedToken::NotToken68)?;
         header.set_sensitive(true);
         Ok(Self { header, expires_at: None })
     }
@@ -118,15 +119,21 @@ mod tests {
     fn what_cannot_stand_in_a_header_is_refused_without_being_repeated() {
         for malformed in ["", " ", "two words", "line\nbreak", "gr\u{fc}n", "a=b"] {
             let error = Token::new(malformed).unwrap_err();
-            assert!(malformed.trim().is_empty() || !format!("{error:?} {error}").contains(malformed));
+            assert!(
+                malformed.trim().is_empty() || !format!("{error:?} {error}").contains(malformed)
+            );
         }
     }
 
     #[test]
     fn clones_share_one_copy_that_header_maps_do_not_print() {
         let token = Token::new("very-secret").unwrap();
-        assert_eq!(token.header_value().as_bytes().as_ptr(), token.clone().header_value().as_bytes().as_ptr());
-        let headers: http::HeaderMap = [(http::header::AUTHORIZATION, token.header_value())].into_iter().collect();
+        assert_eq!(
+            token.header_value().as_bytes().as_ptr(),
+            token.clone().header_value().as_bytes().as_ptr()
+        );
+        let headers: http::HeaderMap =
+            [(http::header::AUTHORIZATION, token.header_value())].into_iter().collect();
         assert!(!format!("{headers:?} {token:?}").contains("secret"));
         assert_eq!(token.header_value().to_str().unwrap(), "Bearer very-secret");
     }

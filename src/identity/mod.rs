@@ -91,7 +91,9 @@ impl ServiceAccountIdentity {
     ) -> Option<Self> {
         let username = Username::parse(&user.username)?;
         let is_member = |wanted: &str| user.groups.iter().any(|group| group == wanted);
-        if !is_uid(&user.uid) || !is_member(ALL_SERVICE_ACCOUNTS) || !is_member(&namespace_group(username.namespace()))
+        if !is_uid(&user.uid)
+            || !is_member(ALL_SERVICE_ACCOUNTS)
+            || !is_member(&namespace_group(username.namespace()))
         {
             return None;
         }
@@ -100,13 +102,27 @@ impl ServiceAccountIdentity {
         let uid = user.uid.into();
         let audiences = audiences.into();
         let is_from_fallback = false;
-        Some(Self(Arc::new(Inner { username, uid, groups, audiences, issuer, extra, expires_at, is_from_fallback })))
+        Some(Self(Arc::new(Inner {
+            username,
+            uid,
+            groups,
+            audiences,
+            issuer,
+            extra,
+            expires_at,
+            is_from_fallback,
+        })))
     }
 
     /// The identity that [`from_user_info`](Self::from_user_info) would make of what kube-apiserver says about this
     /// ServiceAccount, without the detour. `None` if the namespace, the name or the uid is none.
     #[cfg(feature = "jwks")]
-    pub(crate) fn of_service_account(namespace: &str, name: &str, uid: &str, details: Details) -> Option<Self> {
+    pub(crate) fn of_service_account(
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        details: Details,
+    ) -> Option<Self> {
         let username = Username::new(namespace, name).filter(|_| is_uid(uid))?;
         let groups = Groups::Standard(namespace_group(namespace).into());
         let Details { audiences, issuer, expires_at, mut extra } = details;
@@ -115,7 +131,16 @@ impl ServiceAccountIdentity {
         let extra = extra.into_iter().map(|(key, value)| Extra::one(key, value)).collect();
         let (uid, audiences) = (uid.into(), audiences.into());
         let is_from_fallback = false;
-        Some(Self(Arc::new(Inner { username, uid, groups, audiences, issuer, extra, expires_at, is_from_fallback })))
+        Some(Self(Arc::new(Inner {
+            username,
+            uid,
+            groups,
+            audiences,
+            issuer,
+            extra,
+            expires_at,
+            is_from_fallback,
+        })))
     }
 
     /// The same identity, as a fallback has found it.
@@ -194,7 +219,9 @@ impl ServiceAccountIdentity {
     /// What else the authenticator said, `UserInfo.extra`: each key with its values. Includes the keys that
     /// [`pod`](Self::pod), [`node`](Self::node) and [`credential_id`](Self::credential_id) are read from.
     #[must_use]
-    pub fn extra(&self) -> impl ExactSizeIterator<Item = (&str, impl ExactSizeIterator<Item = &str>)> {
+    pub fn extra(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (&str, impl ExactSizeIterator<Item = &str>)> {
         self.0.extra.iter().map(|extra| (extra.key(), extra.values().iter().map(|value| &**value)))
     }
 
@@ -252,9 +279,11 @@ impl Serialize for ServiceAccountIdentity {
         fields.serialize_field("issuer", &self.issuer())?;
         fields.serialize_field("pod", &self.pod())?;
         fields.serialize_field("node", &self.node())?;
-        let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+        let seconds =
+            |at: SystemTime| at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
         fields.serialize_field("exp", &self.expires_at().and_then(seconds))?;
-        let extra: BTreeMap<_, _> = self.0.extra.iter().map(|extra| (extra.key(), extra.values())).collect();
+        let extra: BTreeMap<_, _> =
+            self.0.extra.iter().map(|extra| (extra.key(), extra.values())).collect();
         fields.serialize_field("extra", &extra)?;
         if self.is_from_fallback() {
             fields.serialize_field("fromFallback", &true)?;
@@ -288,7 +317,11 @@ impl UserInfo {
         Self {
             username: format!("system:serviceaccount:{namespace}:{name}"),
             uid: uid.into(),
-            groups: vec![ALL_SERVICE_ACCOUNTS.into(), namespace_group(namespace), AUTHENTICATED.into()],
+            groups: vec![
+                ALL_SERVICE_ACCOUNTS.into(),
+                namespace_group(namespace),
+                AUTHENTICATED.into(),
+            ],
             extra: BTreeMap::new(),
         }
     }
@@ -304,7 +337,9 @@ where
 }
 
 /// Here Go's `omitempty` does not help: an empty list in a map is written as `null`.
-fn extra_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
+fn extra_or_default<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
     let extra: BTreeMap<_, Option<_>> = or_default(deserializer)?;
     Ok(extra.into_iter().map(|(key, values)| (key, values.unwrap_or_default())).collect())
 }
@@ -336,8 +371,11 @@ mod tests {
             assert!(identity_of(impostor).is_none());
         }
         assert!(
-            identity_of(UserInfo { groups: vec![ALL_SERVICE_ACCOUNTS.into(), namespace_group("other")], ..user })
-                .is_none()
+            identity_of(UserInfo {
+                groups: vec![ALL_SERVICE_ACCOUNTS.into(), namespace_group("other")],
+                ..user
+            })
+            .is_none()
         );
     }
 
@@ -350,10 +388,15 @@ mod tests {
 
     #[test]
     fn the_short_way_leads_to_the_same_identity() {
-        let extra = [(extra_key::POD_NAME, "p"), (extra_key::NODE_NAME, "n"), (extra_key::CREDENTIAL_ID, "JTI=1")];
+        let extra = [
+            (extra_key::POD_NAME, "p"),
+            (extra_key::NODE_NAME, "n"),
+            (extra_key::CREDENTIAL_ID, "JTI=1"),
+        ];
         let short = |namespace, name, uid| {
             let extra = extra.map(|(key, value)| (key, value.into())).into();
-            let details = Details { audiences: vec!["a".into()], issuer: None, expires_at: None, extra };
+            let details =
+                Details { audiences: vec!["a".into()], issuer: None, expires_at: None, extra };
             ServiceAccountIdentity::of_service_account(namespace, name, uid, details)
         };
         for (namespace, name, uid) in [
@@ -392,6 +435,10 @@ mod tests {
         let identity = identity_of(user).unwrap();
         assert_eq!(identity.node(), Some(BoundObject { name: "worker", uid: None }));
         assert_eq!(identity.pod(), None);
-        assert!(identity.extra().any(|(key, values)| key == "example.org/attestation" && values.len() == 2));
+        assert!(
+            identity
+                .extra()
+                .any(|(key, values)| key == "example.org/attestation" && values.len() == 2)
+        );
     }
 }

@@ -17,7 +17,9 @@ pub(super) enum Groups {
 impl Groups {
     pub(super) fn new(mut groups: Vec<String>) -> Self {
         match &mut groups[..] {
-            [all, namespace, authenticated] if all == ALL_SERVICE_ACCOUNTS && authenticated == AUTHENTICATED => {
+            [all, namespace, authenticated]
+                if all == ALL_SERVICE_ACCOUNTS && authenticated == AUTHENTICATED =>
+            {
                 Self::Standard(std::mem::take(namespace).into())
             }
             _ => Self::Other(groups.into_iter().map(Box::from).collect()),
@@ -81,7 +83,9 @@ impl Extra {
 
     pub(super) fn key(&self) -> &str {
         match self {
-            Self::Known(position, _) => extra_key::ALL.get(usize::from(*position)).copied().unwrap_or_default(),
+            Self::Known(position, _) => {
+                extra_key::ALL.get(usize::from(*position)).copied().unwrap_or_default()
+            }
             Self::Other(other) => &other.0,
         }
     }
@@ -95,7 +99,10 @@ impl Extra {
 }
 
 fn known(key: &str) -> Option<u8> {
-    extra_key::ALL.into_iter().zip(0..).find_map(|(known, position)| (known == key).then_some(position))
+    extra_key::ALL
+        .into_iter()
+        .zip(0..)
+        .find_map(|(known, position)| (known == key).then_some(position))
 }
 
 impl PartialEq for Extra {
@@ -135,9 +142,13 @@ mod tests {
     fn extras_come_out_as_they_went_in() {
         for key in extra_key::ALL.into_iter().chain(["example.org/attestation", ""]) {
             for values in [&[][..], &["a"], &["a", "b"]] {
-                let packed = Extra::new(key.into(), values.iter().map(ToString::to_string).collect());
+                let packed =
+                    Extra::new(key.into(), values.iter().map(ToString::to_string).collect());
                 assert_eq!(packed.key(), key);
-                assert_eq!(packed.values().iter().map(|value| &**value).collect::<Vec<_>>(), values);
+                assert_eq!(
+                    packed.values().iter().map(|value| &**value).collect::<Vec<_>>(),
+                    values
+                );
             }
         }
     }

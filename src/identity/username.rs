@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn a_service_accounts_username_is_read() {
-        let username = Username::parse("system:serviceaccount:kube-system:node.controller-2").unwrap();
+        let username =
+            Username::parse("system:serviceaccount:kube-system:node.controller-2").unwrap();
         assert_eq!((username.namespace(), username.name()), ("kube-system", "node.controller-2"));
     }
 

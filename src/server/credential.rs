@@ -55,7 +55,15 @@ mod tests {
 
     #[test]
     fn another_scheme_is_no_credential_of_ours() {
-        for value in ["", "Basic 123", "bear token", "Bearer: token", "Bearertoken", "token", " Bearer token"] {
+        for value in [
+            "",
+            "Basic 123",
+            "bear token",
+            "Bearer: token",
+            "Bearertoken",
+            "token",
+            " Bearer token",
+        ] {
             assert_eq!(read(value.as_bytes()), Ok(None), "{value}");
         }
     }
@@ -76,7 +84,10 @@ mod tests {
         ] {
             assert_eq!(read(value), Err(MalformedToken::NotToken68), "{value:?}");
         }
-        assert_eq!(read(format!("Bearer {}", "a".repeat(101)).as_bytes()), Err(MalformedToken::TooLong { limit: 100 }));
+        assert_eq!(
+            read(format!("Bearer {}", "a".repeat(101)).as_bytes()),
+            Err(MalformedToken::TooLong { limit: 100 })
+        );
     }
 
     #[test]
@@ -85,7 +96,11 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer token"));
             headers.append(header::AUTHORIZATION, HeaderValue::from_static(second));
-            assert_eq!(bearer_token(&headers, 100).err(), Some(MalformedToken::Duplicate), "{second:?}");
+            assert_eq!(
+                bearer_token(&headers, 100).err(),
+                Some(MalformedToken::Duplicate),
+                "{second:?}"
+            );
         }
     }
 }

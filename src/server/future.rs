@@ -82,7 +82,9 @@ where
             let next = match state.as_mut().project() {
                 Projected::Inner { future } => return future.poll(cx),
                 Projected::Rejected { response } => {
-                    return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                    return response
+                        .take()
+                        .map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
                 }
                 Projected::Waiting { waiting, then } => {
                     let outcome = ready!(waiting.as_mut().poll(cx));

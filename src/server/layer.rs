@@ -15,7 +15,11 @@ impl Authenticator {
     #[must_use]
     pub fn layer(&self) -> AuthenticateLayer {
         let options = Options { optional: false, keep_authorization: false };
-        AuthenticateLayer { authenticator: self.clone(), options, rejection_response: DefaultRejectionResponse }
+        AuthenticateLayer {
+            authenticator: self.clone(),
+            options,
+            rejection_response: DefaultRejectionResponse,
+        }
     }
 }
 
@@ -75,7 +79,11 @@ impl<R> AuthenticateLayer<R> {
         F: Fn(http::Response<()>, &super::Rejection) -> http::Response<ResBody> + Clone,
         F: RejectionResponse<ResBody>,
     {
-        AuthenticateLayer { authenticator: self.authenticator, options: self.options, rejection_response }
+        AuthenticateLayer {
+            authenticator: self.authenticator,
+            options: self.options,
+            rejection_response,
+        }
     }
 }
 
@@ -83,6 +91,11 @@ impl<S, R: Clone> Layer<S> for AuthenticateLayer<R> {
     type Service = Authenticate<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authenticate::new(inner, self.authenticator.clone(), self.options, self.rejection_response.clone())
+        Authenticate::new(
+            inner,
+            self.authenticator.clone(),
+            self.options,
+            self.rejection_response.clone(),
+        )
     }
 }

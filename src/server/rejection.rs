@@ -103,7 +103,10 @@ impl Rejection {
         match self.error_code() {
             None => format!("Bearer realm=\"{realm}\""),
             Some(code) => {
-                format!("Bearer realm=\"{realm}\", error=\"{code}\", error_description=\"{}\"", self.body_text())
+                format!(
+                    "Bearer realm=\"{realm}\", error=\"{code}\", error_description=\"{}\"",
+                    self.body_text()
+                )
             }
         }
     }
@@ -115,7 +118,9 @@ impl Rejection {
             Self::Unavailable(error)
                 if matches!(
                     error.kind(),
-                    VerifyErrorKind::Saturated | VerifyErrorKind::RateLimited | VerifyErrorKind::Inconclusive
+                    VerifyErrorKind::Saturated
+                        | VerifyErrorKind::RateLimited
+                        | VerifyErrorKind::Inconclusive
                 ) =>
             {
                 tracing::debug!(kind = error.kind().as_str(), %error, "a bearer token could not be verified");
@@ -123,8 +128,12 @@ impl Rejection {
             Self::Unavailable(error) => {
                 tracing::warn!(kind = error.kind().as_str(), %error, "a bearer token could not be verified");
             }
-            Self::InvalidToken(reason) => tracing::debug!(reason = reason.as_str(), "a bearer token is refused"),
-            Self::MalformedToken(malformed) => tracing::debug!(%malformed, "a credential is refused"),
+            Self::InvalidToken(reason) => {
+                tracing::debug!(reason = reason.as_str(), "a bearer token is refused")
+            }
+            Self::MalformedToken(malformed) => {
+                tracing::debug!(%malformed, "a credential is refused")
+            }
             Self::MissingToken => tracing::trace!("a request without a bearer token is refused"),
         }
     }
@@ -173,17 +182,25 @@ mod tests {
             challenge(&Rejection::InvalidToken(RejectReason::Expired)),
             "Bearer realm=\"the realm\", error=\"invalid_token\", error_description=\"the bearer token is not accepted\""
         );
-        assert!(challenge(&Rejection::MalformedToken(MalformedToken::Duplicate)).contains("error=\"invalid_request\""));
+        assert!(
+            challenge(&Rejection::MalformedToken(MalformedToken::Duplicate))
+                .contains("error=\"invalid_request\"")
+        );
     }
 
     #[test]
     fn trouble_of_ours_has_a_retry_after_in_whole_seconds_and_no_challenge() {
         let error = VerifyError::new(VerifyErrorKind::Unavailable, "down");
-        for (pause, header) in
-            [(None, "1"), (Some(0), "1"), (Some(1_001), "2"), (Some(3_000), "3"), (Some(u64::MAX), "60")]
-        {
-            let error =
-                pause.map_or(error.clone(), |pause| error.clone().with_retry_after(Duration::from_millis(pause)));
+        for (pause, header) in [
+            (None, "1"),
+            (Some(0), "1"),
+            (Some(1_001), "2"),
+            (Some(3_000), "3"),
+            (Some(u64::MAX), "60"),
+        ] {
+            let error = pause.map_or(error.clone(), |pause| {
+                error.clone().with_retry_after(Duration::from_millis(pause))
+            });
             let response = Rejection::Unavailable(error).response(&"realm".into());
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert_eq!(response.headers()[header::RETRY_AFTER], header);

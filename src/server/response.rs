@@ -41,9 +41,13 @@ fn write_text<ResBody: 'static>(response: &mut Response<ResBody>, text: &'static
 
     use http::{HeaderValue, header};
 
-    if let Some(body) = (response.body_mut() as &mut dyn Any).downcast_mut::<axum_core::body::Body>() {
+    if let Some(body) =
+        (response.body_mut() as &mut dyn Any).downcast_mut::<axum_core::body::Body>()
+    {
         *body = text.into();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     }
 }
 

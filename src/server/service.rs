@@ -48,7 +48,12 @@ enum AuthOutcome {
 }
 
 impl<S, R> Authenticate<S, R> {
-    pub(super) fn new(inner: S, authenticator: Authenticator, options: Options, rejection_response: R) -> Self {
+    pub(super) fn new(
+        inner: S,
+        authenticator: Authenticator,
+        options: Options,
+        rejection_response: R,
+    ) -> Self {
         Self { inner, authenticator, options, rejection_response }
     }
 
@@ -93,7 +98,11 @@ impl<S, R> Authenticate<S, R> {
         strip_remote_headers(headers);
     }
 
-    fn reject<ReqBody, ResBody>(&self, request: &Request<ReqBody>, rejection: &Rejection) -> Response<ResBody>
+    fn reject<ReqBody, ResBody>(
+        &self,
+        request: &Request<ReqBody>,
+        rejection: &Rejection,
+    ) -> Response<ResBody>
     where
         R: RejectionResponse<ResBody>,
     {
@@ -124,7 +133,9 @@ where
             AuthOutcome::Anonymous => {
                 self.strip(request.headers_mut());
                 request.extensions_mut().remove::<ServiceAccountIdentity>();
-                request.extensions_mut().insert(Anonymous { realm: self.authenticator.realm().clone() });
+                request
+                    .extensions_mut()
+                    .insert(Anonymous { realm: self.authenticator.realm().clone() });
                 ResponseFuture::inner(self.inner.call(request))
             }
             AuthOutcome::Undecided(waiting) => {
@@ -133,10 +144,20 @@ where
                 // The service that was polled ready is the one to call; its clone, which was not, takes its place here.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                let (rejection_response, authenticator) = (self.rejection_response.clone(), self.authenticator.clone());
-                ResponseFuture::waiting(waiting, ready, request, rejection_response, authenticator, is_grpc)
+                let (rejection_response, authenticator) =
+                    (self.rejection_response.clone(), self.authenticator.clone());
+                ResponseFuture::waiting(
+                    waiting,
+                    ready,
+                    request,
+                    rejection_response,
+                    authenticator,
+                    is_grpc,
+                )
             }
-            AuthOutcome::Rejected(rejection) => ResponseFuture::rejected(self.reject(&request, &rejection)),
+            AuthOutcome::Rejected(rejection) => {
+                ResponseFuture::rejected(self.reject(&request, &rejection))
+            }
         }
     }
 }
@@ -159,7 +180,8 @@ where
     R: RejectionResponse<ResBody>,
 {
     why.log();
-    rejection_response.respond(if is_grpc { why.grpc_response() } else { why.response(by.realm()) }, why)
+    rejection_response
+        .respond(if is_grpc { why.grpc_response() } else { why.response(by.realm()) }, why)
 }
 
 /// gRPC and its kin (`application/grpc+proto`, `application/grpc-web`) read the outcome from `grpc-status`.
@@ -177,7 +199,11 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 fn strip_remote_headers(headers: &mut HeaderMap) {
     const PREFIX: &str = "x-remote-";
     if headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
-        let forged: Vec<_> = headers.keys().filter(|name| is_remote_header(name.as_str(), PREFIX)).cloned().collect();
+        let forged: Vec<_> = headers
+            .keys()
+            .filter(|name| is_remote_header(name.as_str(), PREFIX))
+            .cloned()
+            .collect();
         for name in forged {
             headers.remove(name);
         }

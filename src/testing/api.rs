@@ -48,7 +48,8 @@ where
 {
     // Go's `Header.Get`: the first one counts.
     let authorization = request.headers().get(header::AUTHORIZATION).cloned();
-    let authorization = authorization.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let authorization =
+        authorization.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
     let outcome = match state.authenticate(authorization, &state.api_audiences) {
         Authentication::Nobody | Authentication::Failed(_) => Err(Status::unauthorized()),
         Authentication::User(user, _) => match state.authorize(&user, info) {
@@ -86,16 +87,31 @@ impl Answer {
 
     /// What every client may keep for an hour.
     fn public(content_type: &'static str, body: String) -> Self {
-        Self { code: StatusCode::OK, content_type, cache_control: "public, max-age=3600", body: body.into() }
+        Self {
+            code: StatusCode::OK,
+            content_type,
+            cache_control: "public, max-age=3600",
+            body: body.into(),
+        }
     }
 
     fn plain(code: StatusCode, text: &'static str) -> Self {
         let body = Bytes::from_static(text.as_bytes());
-        Self { code, content_type: "text/plain; charset=utf-8", cache_control: "no-cache, private", body }
+        Self {
+            code,
+            content_type: "text/plain; charset=utf-8",
+            cache_control: "no-cache, private",
+            body,
+        }
     }
 }
 
-fn dispatch(state: &State, info: &RequestInfo, method: &Method, body: &[u8]) -> Result<Answer, Status> {
+fn dispatch(
+    state: &State,
+    info: &RequestInfo,
+    method: &Method,
+    body: &[u8],
+) -> Result<Answer, Status> {
     if !info.is_resource {
         return Ok(document(state, info));
     }
@@ -106,7 +122,11 @@ fn dispatch(state: &State, info: &RequestInfo, method: &Method, body: &[u8]) -> 
         ("authentication.k8s.io", "v1", "tokenreviews", "") => "TokenReview",
         ("authorization.k8s.io", "v1", "subjectaccessreviews", "") => "SubjectAccessReview",
         ("", "v1", "serviceaccounts", "token") => "TokenRequest",
-        ("" | "authentication.k8s.io" | "authorization.k8s.io" | "rbac.authorization.k8s.io", "v1", ..) => "",
+        (
+            "" | "authentication.k8s.io" | "authorization.k8s.io" | "rbac.authorization.k8s.io",
+            "v1",
+            ..,
+        ) => "",
         _ => return Ok(Answer::plain(StatusCode::NOT_FOUND, "404 page not found\n")),
     };
     if !review.is_empty() {
@@ -125,7 +145,9 @@ fn dispatch(state: &State, info: &RequestInfo, method: &Method, body: &[u8]) -> 
     let kind = kind.ok_or_else(Status::unknown_resource)?;
     let namespace = if kind.namespaced { info.namespace.as_str() } else { "" };
     match info.verb.as_str() {
-        "create" if info.name.is_empty() => state.create(kind, namespace, decode(body, kind.name)?).map(created),
+        "create" if info.name.is_empty() => {
+            state.create(kind, namespace, decode(body, kind.name)?).map(created)
+        }
         "get" => state.read(kind, namespace, &info.name).map(found),
         "list" => Ok(found(state.list(kind, namespace))),
         "delete" => {
@@ -150,7 +172,9 @@ fn decode(body: &[u8], wanted: &str) -> Result<Value, Status> {
     }
     let (kind, version) = (text(&object, "/kind"), text(&object, "/apiVersion"));
     if !kind.is_empty() && kind != wanted {
-        return Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {wanted}")));
+        return Err(Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {wanted}"
+        )));
     }
     Ok(object)
 }
@@ -160,10 +184,13 @@ fn document(state: &State, info: &RequestInfo) -> Answer {
         "/.well-known/openid-configuration" | "/.well-known/openid-configuration/" => {
             Answer::public("application/json", discovery(state))
         }
-        "/openid/v1/jwks" | "/openid/v1/jwks/" => Answer::public("application/jwk-set+json", lock(&state.keys).jwks()),
+        "/openid/v1/jwks" | "/openid/v1/jwks/" => {
+            Answer::public("application/jwk-set+json", lock(&state.keys).jwks())
+        }
         "/readyz" | "/livez" | "/healthz" => Answer::plain(StatusCode::OK, "ok"),
         "/version" | "/version/" => {
-            let (major, minor, patch) = if state.release == Release::V1_20 { (1, 20, 2) } else { (1, 36, 0) };
+            let (major, minor, patch) =
+                if state.release == Release::V1_20 { (1, 20, 2) } else { (1, 36, 0) };
             let version = json!({
                 "major": major.to_string(), "minor": minor.to_string(), "gitVersion": format!("v{major}.{minor}.{patch}"),
                 "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
@@ -177,7 +204,8 @@ fn document(state: &State, info: &RequestInfo) -> Answer {
 
 /// With its members in Kubernetes' order.
 fn discovery(state: &State) -> String {
-    let mut algorithms: Vec<_> = lock(&state.keys).published().iter().map(|key| key.algorithm().name()).collect();
+    let mut algorithms: Vec<_> =
+        lock(&state.keys).published().iter().map(|key| key.algorithm().name()).collect();
     algorithms.sort_unstable();
     algorithms.dedup();
     let (issuer, jwks_uri) = (json!(state.issuer()), json!(state.jwks_uri));
@@ -217,7 +245,10 @@ impl Body for Reply {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if !self.left.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.left)))));
         }
@@ -238,6 +269,10 @@ impl Body for Reply {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(if self.cut == Cut::Never { self.left.len() as u64 } else { self.announced })
+        SizeHint::with_exact(if self.cut == Cut::Never {
+            self.left.len() as u64
+        } else {
+            self.announced
+        })
     }
 }

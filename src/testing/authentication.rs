@@ -94,7 +94,11 @@ impl State {
         Authentication::User(user, audiences)
     }
 
-    fn authenticate_token(&self, token: &str, audiences: &[String]) -> Result<Option<(User, Vec<String>)>, String> {
+    fn authenticate_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Option<(User, Vec<String>)>, String> {
         // A static token is good for the API server's own audiences.
         let implicit = intersection(&self.api_audiences, audiences);
         if let Some(user) = lock(&self.static_tokens).get(token)
@@ -131,7 +135,9 @@ mod tests {
         for found in ["Bearer token", "bearer token", "BEARER token a", " Bearer token "] {
             assert_eq!(bearer_token(found), Some("token"), "{found:?}");
         }
-        for none in ["", "Basic 123", "Bearer", "Bearer ", "bear token", "Bearer: token", "Bearer  token"] {
+        for none in
+            ["", "Basic 123", "Bearer", "Bearer ", "bear token", "Bearer: token", "Bearer  token"]
+        {
             assert_eq!(bearer_token(none), None, "{none:?}");
         }
     }

@@ -136,7 +136,8 @@ impl ClusterBuilder {
     /// # Errors
     /// If no port or no random numbers can be had, or if the release has no such option.
     pub async fn start(self) -> Result<Cluster, ClusterError> {
-        let server = Server::bind().map_err(|error| ClusterError::new("cannot listen on loopback", error))?;
+        let server = Server::bind()
+            .map_err(|error| ClusterError::new("cannot listen on loopback", error))?;
         let url = format!("https://{}", server.address());
         let mut issuers = self.issuers;
         if self.issuer_at_own_url {
@@ -145,7 +146,10 @@ impl ClusterBuilder {
             issuers.push(DEFAULT_ISSUER.to_owned());
         }
         if self.release == Release::V1_20 && issuers.len() > 1 {
-            return Err(ClusterError::new("Release::V1_20 has one issuer", "several came with Kubernetes 1.22"));
+            return Err(ClusterError::new(
+                "Release::V1_20 has one issuer",
+                "several came with Kubernetes 1.22",
+            ));
         }
         let api_audiences = match self.api_audiences {
             none if none.is_empty() => issuers.iter().take(1).cloned().collect(),
@@ -172,7 +176,8 @@ impl ClusterBuilder {
         state.bootstrap_access();
         let admin_token = format!("{ADMIN_TOKEN_PREFIX}{}", random_uuid());
         state.add_static_token(&admin_token, "admin", &["system:masters"]);
-        let cluster = Cluster { state, server, authority: Authority::generate()?, url, admin_token };
+        let cluster =
+            Cluster { state, server, authority: Authority::generate()?, url, admin_token };
         let (namespace, name) = VERIFIER;
         cluster.create_service_account(namespace, name);
         cluster.grant_auth_delegator(Cluster::VERIFIER);

@@ -67,7 +67,8 @@ pub(super) struct Tally {
 impl Calls {
     /// Counts a request in; it is in flight until the guard is dropped, which happens too when the caller goes away.
     pub(super) fn arrive(&self, endpoint: Option<Endpoint>) -> InFlight {
-        let tallies: Vec<_> = endpoint.into_iter().chain([Endpoint::All]).map(|endpoint| self.of(endpoint)).collect();
+        let tallies: Vec<_> =
+            endpoint.into_iter().chain([Endpoint::All]).map(|endpoint| self.of(endpoint)).collect();
         for tally in &tallies {
             tally.send_modify(|tally| {
                 tally.calls += 1;

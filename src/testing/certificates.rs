@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls::{
     ServerConfig,
@@ -31,13 +32,15 @@ pub(super) struct Authority {
 
 impl Authority {
     pub(super) fn generate() -> Result<Self, ClusterError> {
-        let (pem, der, certificate, key) =
-            certificates().map_err(|error| ClusterError::new("cannot make the server's certificate", error))?;
+        let (pem, der, certificate, key) = certificates()
+            .map_err(|error| ClusterError::new("cannot make the server's certificate", error))?;
         // Explicitly aws-lc-rs: rustls' default provider is the user's to choose, and may not be settled.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .and_then(|config| config.with_no_client_auth().with_single_cert(vec![certificate], key));
+            .and_then(|config| {
+                config.with_no_client_auth().with_single_cert(vec![certificate], key)
+            });
         let mut server = config.map_err(|error| ClusterError::new("cannot set up TLS", error))?;
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { pem, der, server: Arc::new(server) })
@@ -49,7 +52,11 @@ type Certificates = (String, Vec<u8>, CertificateDer<'static>, PrivateKeyDer<'st
 fn certificates() -> Result<Certificates, rcgen::Error> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    ca.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     ca.distinguished_name.push(DnType::CommonName, "embedded-cluster-ca");
     let ca_key = KeyPair::generate()?;
     let ca_certificate = ca.self_signed(&ca_key)?;

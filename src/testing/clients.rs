@@ -44,7 +44,10 @@ impl Cluster {
     pub fn kube_config(&self) -> Result<kube::Config, ClusterError> {
         let (namespace, name) = VERIFIER;
         // Long enough for a test that moves its clock by months.
-        let token = self.token(namespace, name).expires_in(Duration::from_secs(10 * 365 * 86_400)).issue()?;
+        let token = self
+            .token(namespace, name)
+            .expires_in(Duration::from_secs(10 * 365 * 86_400))
+            .issue()?;
         Ok(self.kube_config_for(token))
     }
 
@@ -117,12 +120,14 @@ impl Cluster {
 
     fn uri(&self) -> http::Uri {
         let address = self.address().to_string();
-        let uri = http::Uri::builder().scheme("https").authority(address).path_and_query("/").build();
+        let uri =
+            http::Uri::builder().scheme("https").authority(address).path_and_query("/").build();
         // An address is always an authority.
         uri.unwrap_or_default()
     }
 }
 
 fn client(config: kube::Config) -> Result<kube::Client, ClusterError> {
-    kube::Client::try_from(config).map_err(|error| ClusterError::new("cannot build a client", error))
+    kube::Client::try_from(config)
+        .map_err(|error| ClusterError::new("cannot build a client", error))
 }

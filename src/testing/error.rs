@@ -22,7 +22,10 @@ pub struct ClusterError {
 }
 
 impl ClusterError {
-    pub(super) fn new(what: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn new(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
         Self { what: what.into(), status: None, source: Some(source.into()) }
     }
 

@@ -48,9 +48,16 @@ impl Cluster {
 
 impl State {
     /// The object, if there is one. An error if nobody can say.
-    pub(super) fn find(&self, plural: &'static str, namespace: &str, name: &str) -> Result<Option<Found>, String> {
+    pub(super) fn find(
+        &self,
+        plural: &'static str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Found>, String> {
         let object = match &*lock(&self.without_store) {
-            Some(known) => Some(known.get(plural, namespace, name).ok_or_else(|| CUT_OFF.to_owned())?.clone()),
+            Some(known) => {
+                Some(known.get(plural, namespace, name).ok_or_else(|| CUT_OFF.to_owned())?.clone())
+            }
             None => lock(&self.objects).get(plural, namespace, name).cloned(),
         };
         Ok(object.map(|object| {

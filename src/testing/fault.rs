@@ -100,7 +100,10 @@ impl Faults {
 
     pub(super) fn strike(&self, endpoint: Option<Endpoint>) -> Option<Fault> {
         let mut faults = lock(&self.0);
-        let struck = endpoint.into_iter().chain([Endpoint::All]).find(|endpoint| faults.contains_key(endpoint))?;
+        let struck = endpoint
+            .into_iter()
+            .chain([Endpoint::All])
+            .find(|endpoint| faults.contains_key(endpoint))?;
         let (fault, left) = faults.get_mut(&struck)?;
         let fault = fault.clone();
         *left -= 1;
@@ -124,9 +127,13 @@ pub(super) async fn suffer(
             answer.await
         }
         Fault::Hang => pending().await,
-        Fault::BrokenJson => json(Bytes::from_static(br#"{"kind":"TokenReview","status":{"authenticated":tr"#)),
+        Fault::BrokenJson => {
+            json(Bytes::from_static(br#"{"kind":"TokenReview","status":{"authenticated":tr"#))
+        }
         Fault::EmptyBody => json(Bytes::new()),
-        Fault::HugeBody => json(Bytes::from(format!("{{\"padding\":\"{}\"}}", "x".repeat(10_000_000)))),
+        Fault::HugeBody => {
+            json(Bytes::from(format!("{{\"padding\":\"{}\"}}", "x".repeat(10_000_000))))
+        }
         Fault::CutConnection => answer.await.map(Reply::cut),
         Fault::Body(body) => json(Bytes::from(body)),
     }
@@ -157,7 +164,9 @@ fn refused(code: u16, retry_after: Option<u64>) -> Response<Reply> {
 
 fn json(body: Bytes) -> Response<Reply> {
     let mut response = Response::new(Reply::whole(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

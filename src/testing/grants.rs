@@ -71,11 +71,15 @@ impl Cluster {
     pub fn revoke(&self, username: &str) {
         let mut objects = lock(&self.state.objects);
         for plural in ["clusterrolebindings", "rolebindings"] {
-            let bound = |binding: &&Value| binding.pointer("/subjects/0") == Some(&subject(username));
+            let bound =
+                |binding: &&Value| binding.pointer("/subjects/0") == Some(&subject(username));
             let found = objects.list(plural, "").filter(bound);
             let found: Vec<_> = found
                 .map(|binding| {
-                    (text(binding, "/metadata/namespace").to_owned(), text(binding, "/metadata/name").to_owned())
+                    (
+                        text(binding, "/metadata/namespace").to_owned(),
+                        text(binding, "/metadata/name").to_owned(),
+                    )
                 })
                 .collect();
             for (namespace, name) in found {
@@ -97,7 +101,11 @@ impl Cluster {
     }
 
     fn bind_cluster_role(&self, role: &str, subject: Value) {
-        self.state.bind_cluster_role(&binding_name(text(&subject, "/name"), role), role, &json!([subject]));
+        self.state.bind_cluster_role(
+            &binding_name(text(&subject, "/name"), role),
+            role,
+            &json!([subject]),
+        );
     }
 }
 
@@ -113,8 +121,7 @@ impl State {
             issuer.extend(["/.well-known/openid-configuration/", "/openid/v1/jwks/"]);
         }
         let get = |paths: &[&str]| json!({"nonResourceURLs": paths, "verbs": ["get"]});
-        let review =
-            |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["create"]});
+        let review = |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["create"]});
         let (all, nobody) = ("system:authenticated", "system:unauthenticated");
         let roles = [
             (
@@ -148,21 +155,30 @@ impl State {
     }
 
     fn bind_cluster_role(&self, name: &str, role: &str, subjects: &Value) {
-        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role});
-        self.ensure("clusterrolebindings", "", name, json!({"subjects": subjects, "roleRef": role}));
+        let role =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role});
+        self.ensure(
+            "clusterrolebindings",
+            "",
+            name,
+            json!({"subjects": subjects, "roleRef": role}),
+        );
     }
 }
 
 fn subject(username: &str) -> Value {
     match username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
-        Some((namespace, name)) => json!({"kind": "ServiceAccount", "namespace": namespace, "name": name}),
+        Some((namespace, name)) => {
+            json!({"kind": "ServiceAccount", "namespace": namespace, "name": name})
+        }
         None => json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": username}),
     }
 }
 
 /// One name for one grant, so that granting twice is granting once.
 fn binding_name(who: &str, what: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{who} {what}").as_bytes());
+    let digest =
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{who} {what}").as_bytes());
     let hex: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     format!("grant-{hex}")
 }

@@ -25,8 +25,15 @@ impl IdentityBuilder {
     /// Starts with a ServiceAccount of that namespace and name, and a fixed uid.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        let user = UserInfo::service_account(namespace, name, "00000000-0000-4000-8000-000000000000");
-        Self { user, audiences: Vec::new(), issuer: None, expires_at: None, is_from_fallback: false }
+        let user =
+            UserInfo::service_account(namespace, name, "00000000-0000-4000-8000-000000000000");
+        Self {
+            user,
+            audiences: Vec::new(),
+            issuer: None,
+            expires_at: None,
+            is_from_fallback: false,
+        }
     }
 
     /// Sets the uid.
@@ -89,11 +96,19 @@ impl IdentityBuilder {
     ///
     /// If namespace or name could not be those of a ServiceAccount: a mistake in the test.
     #[must_use]
-    #[expect(clippy::panic, reason = "a test that asks for an impossible identity is to fail at once")]
+    #[expect(
+        clippy::panic,
+        reason = "a test that asks for an impossible identity is to fail at once"
+    )]
     pub fn build(self) -> ServiceAccountIdentity {
         let username = self.user.username.clone();
-        let identity = ServiceAccountIdentity::from_user_info(self.user, self.audiences, self.issuer, self.expires_at)
-            .unwrap_or_else(|| panic!("{username:?} with that uid is not a ServiceAccount"));
+        let identity = ServiceAccountIdentity::from_user_info(
+            self.user,
+            self.audiences,
+            self.issuer,
+            self.expires_at,
+        )
+        .unwrap_or_else(|| panic!("{username:?} with that uid is not a ServiceAccount"));
         if self.is_from_fallback { identity.by_fallback() } else { identity }
     }
 }

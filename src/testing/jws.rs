@@ -22,8 +22,10 @@ pub(super) struct Jws {
 impl Jws {
     /// `spaces_ignored`: before its version 4, go-jose dropped all white space from a token before it looked at it.
     pub(super) fn parse(token: &str, spaces_ignored: bool) -> Option<Self> {
-        let token: String =
-            token.chars().filter(|character| !(spaces_ignored && character.is_ascii_whitespace())).collect();
+        let token: String = token
+            .chars()
+            .filter(|character| !(spaces_ignored && character.is_ascii_whitespace()))
+            .collect();
         let [header, payload, signature] = three(&token)?;
         let signed = format!("{header}.{payload}").into_bytes();
         let header = strict_json(&decode(header)?).filter(Value::is_object)?;
@@ -42,7 +44,8 @@ impl Jws {
         Some(Self {
             alg: name("alg")?,
             kid: name("kid")?,
-            has_crit: given("crit").is_some_and(|crit| crit.as_array().is_none_or(|crit| !crit.is_empty())),
+            has_crit: given("crit")
+                .is_some_and(|crit| crit.as_array().is_none_or(|crit| !crit.is_empty())),
             payload: decode(payload)?,
             signed,
             signature: decode(signature)?,
@@ -52,7 +55,9 @@ impl Jws {
 
 /// Roughly: whether each is base64 of a DER sequence.
 fn is_certificate_chain(chain: &Value) -> bool {
-    let der = |one: &Value| one.as_str().and_then(decode_standard).is_some_and(|der| der.first() == Some(&0x30));
+    let der = |one: &Value| {
+        one.as_str().and_then(decode_standard).is_some_and(|der| der.first() == Some(&0x30))
+    };
     chain.as_array().is_some_and(|chain| chain.iter().all(der))
 }
 

@@ -19,7 +19,11 @@ struct Entry {
 
 impl KeyRing {
     pub(super) fn new(key: SigningKey) -> Self {
-        Self { keys: vec![Entry { key: key.clone(), hidden: false }], signing: key, published_instead: None }
+        Self {
+            keys: vec![Entry { key: key.clone(), hidden: false }],
+            signing: key,
+            published_instead: None,
+        }
     }
 
     pub(super) fn verifying(&self) -> Vec<SigningKey> {
@@ -48,8 +52,10 @@ impl KeyRing {
 /// The key with its members in the order in which Kubernetes' library writes them (go-jose, `rawJSONWebKey`).
 fn spelled(jwk: &Value) -> String {
     let order = ["use", "kty", "kid", "crv", "alg", "x", "y", "n", "e"];
-    let members: Vec<_> =
-        order.iter().filter_map(|name| jwk.get(name).map(|value| format!("\"{name}\":{value}"))).collect();
+    let members: Vec<_> = order
+        .iter()
+        .filter_map(|name| jwk.get(name).map(|value| format!("\"{name}\":{value}")))
+        .collect();
     format!("{{{}}}", members.join(","))
 }
 
@@ -126,7 +132,9 @@ impl Cluster {
     /// Keeps a key out of the JWKS: its tokens still pass TokenReview but can never be verified offline, as with
     /// Kubernetes' external signers.
     pub fn hide_from_discovery(&self, key: &SigningKey) {
-        for entry in lock(&self.state.keys).keys.iter_mut().filter(|entry| entry.key.kid() == key.kid()) {
+        for entry in
+            lock(&self.state.keys).keys.iter_mut().filter(|entry| entry.key.kid() == key.kid())
+        {
             entry.hidden = true;
         }
     }

@@ -9,7 +9,8 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa,
     signature::{
-        self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaEncoding, UnparsedPublicKey, VerificationAlgorithm,
+        self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaEncoding, UnparsedPublicKey,
+        VerificationAlgorithm,
     },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
@@ -141,11 +142,14 @@ impl SigningKey {
     /// If the system gives no memory.
     pub fn private_key_pem(&self) -> Result<String, ClusterError> {
         let pkcs8 = match &self.0.pair {
-            Pair::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map(|der| der.as_ref().to_vec()),
+            Pair::Rsa(pair) => {
+                AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map(|der| der.as_ref().to_vec())
+            }
             Pair::Ec(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
             Pair::Ed25519(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
         };
-        let pkcs8 = pkcs8.map_err(|unspecified| ClusterError::new("cannot write a signing key", unspecified))?;
+        let pkcs8 = pkcs8
+            .map_err(|unspecified| ClusterError::new("cannot write a signing key", unspecified))?;
         Ok(pem("PRIVATE KEY", &pkcs8))
     }
 
@@ -215,7 +219,9 @@ impl SigningKey {
                 let mut bytes = vec![0; pair.public_modulus_len()];
                 pair.sign(encoding, &random, message, &mut bytes).map(|()| bytes)
             }
-            Pair::Ec(pair) => pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
+            Pair::Ec(pair) => {
+                pair.sign(&random, message).map(|signature| signature.as_ref().to_vec())
+            }
             Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
         };
         // Signing fails only for want of memory or random numbers; the token is then one that nobody accepts.
@@ -247,7 +253,10 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("algorithm", &self.0.algorithm).field("kid", &self.0.kid).finish()
+        f.debug_struct("SigningKey")
+            .field("algorithm", &self.0.algorithm)
+            .field("kid", &self.0.kid)
+            .finish()
     }
 }
 
@@ -268,7 +277,11 @@ impl fmt::Debug for SigningKey {
 /// ```
 #[must_use]
 pub fn sign_hs256(header: &Value, claims: &Value, secret: &[u8]) -> String {
-    let signed = format!("{}.{}", BASE64URL.encode(header.to_string()), BASE64URL.encode(claims.to_string()));
+    let signed = format!(
+        "{}.{}",
+        BASE64URL.encode(header.to_string()),
+        BASE64URL.encode(claims.to_string())
+    );
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
     format!("{signed}.{}", BASE64URL.encode(tag))
 }
@@ -299,7 +312,10 @@ mod tests {
             let (signed, signature) = token.rsplit_once('.').unwrap();
             let signature = BASE64URL.decode(signature).unwrap();
             assert!(key.verifies(algorithm.name(), signed.as_bytes(), &signature), "{algorithm:?}");
-            assert!(!other.verifies(algorithm.name(), signed.as_bytes(), &signature), "{algorithm:?}");
+            assert!(
+                !other.verifies(algorithm.name(), signed.as_bytes(), &signature),
+                "{algorithm:?}"
+            );
             assert!(!key.verifies("HS256", signed.as_bytes(), &signature), "{algorithm:?}");
         }
     }

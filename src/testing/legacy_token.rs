@@ -22,7 +22,11 @@ impl Cluster {
     ///
     /// # Errors
     /// If there is no such ServiceAccount.
-    pub fn legacy_token(&self, namespace: &str, service_account: &str) -> Result<String, ClusterError> {
+    pub fn legacy_token(
+        &self,
+        namespace: &str,
+        service_account: &str,
+    ) -> Result<String, ClusterError> {
         let account = self.state.grant_token(namespace, service_account, json!({}))?.claims;
         let uid = account.pointer("/kubernetes.io/serviceaccount/uid").cloned().unwrap_or_default();
         let secret = format!("{service_account}-token");
@@ -81,22 +85,35 @@ impl State {
         if subject != format!("system:serviceaccount:{namespace}:{name}") {
             return Err("sub claim is invalid".to_owned());
         }
-        let invalidated =
-            if modern { "service account token has been invalidated" } else { "Token has been invalidated" };
-        let found = self.find("secrets", namespace, secret).unwrap_or_default().filter(|secret| !secret.marked);
+        let invalidated = if modern {
+            "service account token has been invalidated"
+        } else {
+            "Token has been invalidated"
+        };
+        let found = self
+            .find("secrets", namespace, secret)
+            .unwrap_or_default()
+            .filter(|secret| !secret.marked);
         if found.is_none() {
             return Err(invalidated.to_owned());
         }
-        let stored = lock(&self.objects).get("secrets", namespace, secret).cloned().unwrap_or_default();
+        let stored =
+            lock(&self.objects).get("secrets", namespace, secret).cloned().unwrap_or_default();
         if jws::decode_standard(text(&stored, "/data/token")).as_deref() != Some(token.as_bytes()) {
             let message = "service account token does not match server's copy";
-            return Err(if modern { message } else { "Token does not match server's copy" }.to_owned());
+            return Err(
+                if modern { message } else { "Token does not match server's copy" }.to_owned()
+            );
         }
         let title = if modern { "service account" } else { "ServiceAccount" };
         match self.find("serviceaccounts", namespace, name)? {
             None => Err(format!("serviceaccounts {name:?} not found")),
-            Some(found) if found.marked => Err(format!("{title} {namespace}/{name} has been deleted")),
-            Some(found) if found.uid != uid => Err(format!("{title} UID ({}) does not match claim ({uid})", found.uid)),
+            Some(found) if found.marked => {
+                Err(format!("{title} {namespace}/{name} has been deleted"))
+            }
+            Some(found) if found.uid != uid => {
+                Err(format!("{title} UID ({}) does not match claim ({uid})", found.uid))
+            }
             Some(_) => Ok(service_account(namespace, name, uid, BTreeMap::new())),
         }
     }

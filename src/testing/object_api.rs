@@ -11,13 +11,19 @@ use super::{
 };
 
 impl State {
-    pub(super) fn create(&self, kind: &Kind, namespace: &str, mut object: Value) -> Result<Value, Status> {
+    pub(super) fn create(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        mut object: Value,
+    ) -> Result<Value, Status> {
         let given = text(&object, "/metadata/namespace");
         if kind.namespaced && !given.is_empty() && given != namespace {
             let message = "the namespace of the provided object does not match the namespace sent on the request";
             return Err(Status::bad_request(message));
         }
-        let (name, prefix) = (text(&object, "/metadata/name"), text(&object, "/metadata/generateName"));
+        let (name, prefix) =
+            (text(&object, "/metadata/name"), text(&object, "/metadata/generateName"));
         let name = match (name, prefix) {
             ("", "") => {
                 let problem = "Required value: name or generateName is required";
@@ -35,14 +41,17 @@ impl State {
             let problem = format!("Invalid value: {name:?}: {NOT_A_SUBDOMAIN}");
             return Err(invalid_name(kind, &name, "FieldValueInvalid", &problem));
         }
-        if objects.list(kind.plural, namespace).any(|object| text(object, "/metadata/name") == name) {
+        if objects.list(kind.plural, namespace).any(|object| text(object, "/metadata/name") == name)
+        {
             return Err(Status::already_exists(kind.group, kind.plural, &name));
         }
         if let Some(metadata) = object.get_mut("metadata") {
             set(metadata, "name", json!(name));
         }
         match kind.name {
-            "Pod" => set(&mut object, "status", json!({"phase": "Pending", "qosClass": "BestEffort"})),
+            "Pod" => {
+                set(&mut object, "status", json!({"phase": "Pending", "qosClass": "BestEffort"}))
+            }
             "Namespace" => {
                 set(&mut object, "spec", json!({"finalizers": ["kubernetes"]}));
                 set(&mut object, "status", json!({"phase": "Active"}));
@@ -53,8 +62,16 @@ impl State {
         Ok(objects.put(kind, namespace, object, rfc3339(self.now())))
     }
 
-    pub(super) fn read(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Value, Status> {
-        lock(&self.objects).get(kind.plural, namespace, name).cloned().ok_or_else(|| not_found(kind, name))
+    pub(super) fn read(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Value, Status> {
+        lock(&self.objects)
+            .get(kind.plural, namespace, name)
+            .cloned()
+            .ok_or_else(|| not_found(kind, name))
     }
 
     pub(super) fn list(&self, kind: &Kind, namespace: &str) -> Value {
@@ -83,7 +100,10 @@ impl State {
         options: &Value,
     ) -> Result<Value, Status> {
         let mut objects = lock(&self.objects);
-        let object = objects.get(kind.plural, namespace, name).cloned().ok_or_else(|| not_found(kind, name))?;
+        let object = objects
+            .get(kind.plural, namespace, name)
+            .cloned()
+            .ok_or_else(|| not_found(kind, name))?;
         let (uid, wanted) = (text(&object, "/metadata/uid"), text(options, "/preconditions/uid"));
         if !wanted.is_empty() && wanted != uid {
             let cause = format!(
@@ -109,7 +129,9 @@ impl State {
             set(metadata, "deletionGracePeriodSeconds", json!(grace));
         }
         if waits {
-            objects.items.insert((kind.plural, namespace.to_owned(), name.to_owned()), answer.clone());
+            objects
+                .items
+                .insert((kind.plural, namespace.to_owned(), name.to_owned()), answer.clone());
             return Ok(answer);
         }
         objects.remove(kind.plural, namespace, name);
@@ -124,7 +146,9 @@ impl State {
         if !kind.group.is_empty() {
             set(&mut details, "group", json!(kind.group));
         }
-        Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}))
+        Ok(
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+        )
     }
 }
 
@@ -143,7 +167,9 @@ const NOT_A_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lo
 
 fn is_dns_subdomain(name: &str) -> bool {
     let label = |label: &str| {
-        let ends = |end: Option<char>| end.is_some_and(|end| end.is_ascii_lowercase() || end.is_ascii_digit());
+        let ends = |end: Option<char>| {
+            end.is_some_and(|end| end.is_ascii_lowercase() || end.is_ascii_digit())
+        };
         ends(label.chars().next())
             && ends(label.chars().last())
             && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')

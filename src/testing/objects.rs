@@ -27,7 +27,12 @@ const KINDS: [Kind; 9] = [
     Kind { group: "", plural: "pods", name: "Pod", namespaced: true },
     Kind { group: "", plural: "secrets", name: "Secret", namespaced: true },
     Kind { group: RBAC, plural: "clusterroles", name: "ClusterRole", namespaced: false },
-    Kind { group: RBAC, plural: "clusterrolebindings", name: "ClusterRoleBinding", namespaced: false },
+    Kind {
+        group: RBAC,
+        plural: "clusterrolebindings",
+        name: "ClusterRoleBinding",
+        namespaced: false,
+    },
     Kind { group: RBAC, plural: "roles", name: "Role", namespaced: true },
     Kind { group: RBAC, plural: "rolebindings", name: "RoleBinding", namespaced: true },
 ];
@@ -55,18 +60,30 @@ impl Objects {
     }
 
     pub(super) fn list(&self, plural: &str, namespace: &str) -> impl Iterator<Item = &Value> {
-        let chosen =
-            move |key: &(&str, String, String)| key.0 == plural && (namespace.is_empty() || key.1 == namespace);
+        let chosen = move |key: &(&str, String, String)| {
+            key.0 == plural && (namespace.is_empty() || key.1 == namespace)
+        };
         self.items.iter().filter(move |(key, _)| chosen(key)).map(|(_, object)| object)
     }
 
-    pub(super) fn remove(&mut self, plural: &'static str, namespace: &str, name: &str) -> Option<Value> {
+    pub(super) fn remove(
+        &mut self,
+        plural: &'static str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Value> {
         self.revision += 1;
         self.items.remove(&(plural, namespace.to_owned(), name.to_owned()))
     }
 
     /// Stores `object` under the name in its metadata, with what the server adds to every object.
-    pub(super) fn put(&mut self, kind: &Kind, namespace: &str, mut object: Value, created: String) -> Value {
+    pub(super) fn put(
+        &mut self,
+        kind: &Kind,
+        namespace: &str,
+        mut object: Value,
+        created: String,
+    ) -> Value {
         self.revision += 1;
         let name = text(&object, "/metadata/name").to_owned();
         set(&mut object, "kind", json!(kind.name));
@@ -89,13 +106,21 @@ impl Objects {
 /// What tests do with objects.
 impl State {
     /// Creates `object`, and the namespace if it is not there; what is there already stays as it is. Returns the uid.
-    pub(super) fn ensure(&self, plural: &'static str, namespace: &str, name: &str, mut object: Value) -> String {
+    pub(super) fn ensure(
+        &self,
+        plural: &'static str,
+        namespace: &str,
+        name: &str,
+        mut object: Value,
+    ) -> String {
         if !namespace.is_empty() {
             self.ensure("namespaces", "", namespace, json!({}));
         }
         set(&mut object, "metadata", json!({"name": name}));
         let existing = |state: &Self| {
-            lock(&state.objects).get(plural, namespace, name).map(|object| text(object, "/metadata/uid").to_owned())
+            lock(&state.objects)
+                .get(plural, namespace, name)
+                .map(|object| text(object, "/metadata/uid").to_owned())
         };
         if let Some(uid) = existing(self) {
             return uid;
@@ -143,7 +168,13 @@ impl Cluster {
 
     /// Like [`create_pod`](Self::create_pod), already scheduled to a node, which is created too: newer releases write
     /// the node into the Pod's tokens.
-    pub fn create_pod_on_node(&self, namespace: &str, name: &str, service_account: &str, node: &str) -> String {
+    pub fn create_pod_on_node(
+        &self,
+        namespace: &str,
+        name: &str,
+        service_account: &str,
+        node: &str,
+    ) -> String {
         self.state.ensure("nodes", "", node, json!({}));
         let mut pod = pod(service_account);
         if let Some(spec) = pod.get_mut("spec") {

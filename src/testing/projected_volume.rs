@@ -35,13 +35,19 @@ impl Cluster {
     #[cfg(unix)]
     pub fn write_projected_volume(&self, folder: &Path, token: &str) -> Result<(), ClusterError> {
         let namespace = namespace_of(token).unwrap_or_else(|| "default".to_owned());
-        let files = [("ca.crt", self.ca_pem()), ("namespace", namespace.as_str()), ("token", token)];
+        let files =
+            [("ca.crt", self.ca_pem()), ("namespace", namespace.as_str()), ("token", token)];
         // kubelet's name has nanoseconds in it; two updates at one time of a standing clock must differ too.
         let timestamp = jiff::Timestamp::try_from(self.state.clock.wall()).unwrap_or_default();
         let unique = super::objects::random_uuid();
-        let name = format!("..{}.{}", timestamp.strftime("%Y_%m_%d_%H_%M_%S"), unique.get(..9).unwrap_or_default());
-        swap(folder, &name, &files)
-            .map_err(|error| ClusterError::new(format!("cannot write the volume {}", folder.display()), error))
+        let name = format!(
+            "..{}.{}",
+            timestamp.strftime("%Y_%m_%d_%H_%M_%S"),
+            unique.get(..9).unwrap_or_default()
+        );
+        swap(folder, &name, &files).map_err(|error| {
+            ClusterError::new(format!("cannot write the volume {}", folder.display()), error)
+        })
     }
 }
 

@@ -52,7 +52,10 @@ impl State {
         for binding in bindings {
             let home = text(binding, "/metadata/namespace");
             let subjects = binding.get("subjects").and_then(Value::as_array).into_iter().flatten();
-            let Some(subject) = subjects.into_iter().find(|subject| applies(subject, user, home)) else { continue };
+            let Some(subject) = subjects.into_iter().find(|subject| applies(subject, user, home))
+            else {
+                continue;
+            };
             let (kind, role) = (text(binding, "/roleRef/kind"), text(binding, "/roleRef/name"));
             let rules = match rules(&objects, kind, home, role) {
                 Ok(rules) => rules,
@@ -87,11 +90,15 @@ pub(super) struct Decision {
 }
 
 fn rules(objects: &Objects, kind: &str, namespace: &str, role: &str) -> Result<Vec<Value>, String> {
-    let (plural, namespace) = if kind == "Role" { ("roles", namespace) } else { ("clusterroles", "") };
+    let (plural, namespace) =
+        if kind == "Role" { ("roles", namespace) } else { ("clusterroles", "") };
     match objects.get(plural, namespace, role) {
         Some(role) => Ok(role.get("rules").and_then(Value::as_array).cloned().unwrap_or_default()),
         // A lister's error names the kind in the singular.
-        None => Err(format!("{}.rbac.authorization.k8s.io {role:?} not found", plural.trim_end_matches('s'))),
+        None => Err(format!(
+            "{}.rbac.authorization.k8s.io {role:?} not found",
+            plural.trim_end_matches('s')
+        )),
     }
 }
 
@@ -101,7 +108,9 @@ fn applies(subject: &Value, user: &User, home: &str) -> bool {
         "User" => user.name == name,
         "Group" => user.groups.iter().any(|group| group == name),
         "ServiceAccount" => {
-            let namespace = Some(text(subject, "/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or(home);
+            let namespace = Some(text(subject, "/namespace"))
+                .filter(|namespace| !namespace.is_empty())
+                .unwrap_or(home);
             user.name == format!("system:serviceaccount:{namespace}:{name}")
         }
         _ => false,
@@ -113,15 +122,22 @@ fn describe(subject: &Value, home: &str) -> String {
     if kind != "ServiceAccount" {
         return format!("{kind} {name:?}");
     }
-    let namespace = Some(text(subject, "/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or(home);
+    let namespace =
+        Some(text(subject, "/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or(home);
     format!("{kind} {:?}", format!("{name}/{namespace}"))
 }
 
 fn allows(rule: &Value, request: &RequestInfo) -> bool {
     let values = |key: &str| -> Vec<&str> {
-        rule.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+        rule.get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
     };
-    let any = |key: &str, wanted: &str| values(key).iter().any(|value| *value == "*" || *value == wanted);
+    let any =
+        |key: &str, wanted: &str| values(key).iter().any(|value| *value == "*" || *value == wanted);
     if !any("verbs", &request.verb) {
         return false;
     }

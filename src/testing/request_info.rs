@@ -20,7 +20,8 @@ pub(super) struct RequestInfo {
 
 impl RequestInfo {
     pub(super) fn of(method: &Method, path: &str) -> Self {
-        let mut info = Self { path: path.to_owned(), verb: method.as_str().to_lowercase(), ..Self::default() };
+        let mut info =
+            Self { path: path.to_owned(), verb: method.as_str().to_lowercase(), ..Self::default() };
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let rest = match parts.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
@@ -70,7 +71,9 @@ impl RequestInfo {
     pub(super) fn endpoint(&self) -> Option<Endpoint> {
         match (self.group.as_str(), self.resource.as_str(), self.subresource.as_str()) {
             ("authentication.k8s.io", "tokenreviews", "") => Some(Endpoint::TokenReview),
-            ("authorization.k8s.io", "subjectaccessreviews", "") => Some(Endpoint::SubjectAccessReview),
+            ("authorization.k8s.io", "subjectaccessreviews", "") => {
+                Some(Endpoint::SubjectAccessReview)
+            }
             ("", "serviceaccounts", "token") => Some(Endpoint::TokenRequest),
             _ => match self.path.trim_end_matches('/') {
                 "/.well-known/openid-configuration" => Some(Endpoint::Discovery),
@@ -89,11 +92,20 @@ mod tests {
     fn paths_are_read_as_kubernetes_reads_them() {
         let read = |method: Method, path: &str| {
             let info = RequestInfo::of(&method, path);
-            [info.verb.clone(), info.group.clone(), info.namespace.clone(), info.full_resource(), info.name]
+            [
+                info.verb.clone(),
+                info.group.clone(),
+                info.namespace.clone(),
+                info.full_resource(),
+                info.name,
+            ]
         };
         assert_eq!(read(Method::GET, "/api/v1/namespaces/a/pods/p"), ["get", "", "a", "pods", "p"]);
         assert_eq!(read(Method::GET, "/api/v1/pods"), ["list", "", "", "pods", ""]);
-        assert_eq!(read(Method::DELETE, "/api/v1/namespaces/a"), ["delete", "", "a", "namespaces", "a"]);
+        assert_eq!(
+            read(Method::DELETE, "/api/v1/namespaces/a"),
+            ["delete", "", "a", "namespaces", "a"]
+        );
         assert_eq!(
             read(Method::POST, "/api/v1/namespaces/a/serviceaccounts/s/token"),
             ["create", "", "a", "serviceaccounts/token", "s"]

@@ -102,7 +102,12 @@ impl Server {
         Ok(())
     }
 
-    fn listen(&self, socket: TcpSocket, tls: Arc<ServerConfig>, state: Arc<State>) -> io::Result<Phase> {
+    fn listen(
+        &self,
+        socket: TcpSocket,
+        tls: Arc<ServerConfig>,
+        state: Arc<State>,
+    ) -> io::Result<Phase> {
         let listener = socket.listen(1024)?;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, TlsAcceptor::from(tls), state, stopped));
@@ -134,7 +139,12 @@ fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>, mut stopped: oneshot::Receiver<()>) {
+async fn serve(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    state: Arc<State>,
+    mut stopped: oneshot::Receiver<()>,
+) {
     let mut connections = JoinSet::new();
     loop {
         select! {

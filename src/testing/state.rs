@@ -6,7 +6,9 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{Release, authentication::User, calls::Calls, fault::Faults, key_ring::KeyRing, objects::Objects};
+use super::{
+    Release, authentication::User, calls::Calls, fault::Faults, key_ring::KeyRing, objects::Objects,
+};
 use crate::clock::Clock;
 
 pub(super) struct State {

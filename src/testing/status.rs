@@ -47,11 +47,15 @@ impl Status {
 
     pub(super) fn already_exists(group: &str, resource: &str, name: &str) -> Self {
         let message = format!("{} \"{name}\" already exists", qualified(resource, group));
-        Self::new(StatusCode::CONFLICT, "AlreadyExists", message).about(details(group, resource, name))
+        Self::new(StatusCode::CONFLICT, "AlreadyExists", message)
+            .about(details(group, resource, name))
     }
 
     pub(super) fn conflict(group: &str, resource: &str, name: &str, cause: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {cause}", qualified(resource, group));
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {cause}",
+            qualified(resource, group)
+        );
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(details(group, resource, name))
     }
 
@@ -66,8 +70,16 @@ impl Status {
     }
 
     /// One field of `kind` is wrong. `reason` is `FieldValueInvalid` or `FieldValueRequired`.
-    pub(super) fn invalid(group: &str, kind: &str, name: &str, field: &str, reason: &str, problem: &str) -> Self {
-        let message = format!("{} \"{name}\" is invalid: {field}: {problem}", qualified(kind, group));
+    pub(super) fn invalid(
+        group: &str,
+        kind: &str,
+        name: &str,
+        field: &str,
+        reason: &str,
+        problem: &str,
+    ) -> Self {
+        let message =
+            format!("{} \"{name}\" is invalid: {field}: {problem}", qualified(kind, group));
         let mut about = details(group, kind, name);
         if let Some(about) = about.as_object_mut() {
             let cause = json!([{"reason": reason, "message": problem, "field": field}]);
@@ -104,5 +116,7 @@ fn qualified(resource: &str, group: &str) -> String {
 fn details(group: &str, kind: &str, name: &str) -> Value {
     let fields = [("name", name), ("group", group), ("kind", kind)];
     let fields = fields.iter().filter(|(_, value)| !value.is_empty());
-    Value::Object(fields.map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>())
+    Value::Object(
+        fields.map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>(),
+    )
 }

@@ -25,7 +25,12 @@ pub(super) struct Grant {
 }
 
 impl State {
-    pub(super) fn request_token(&self, namespace: &str, name: &str, request: Value) -> Result<Value, Status> {
+    pub(super) fn request_token(
+        &self,
+        namespace: &str,
+        name: &str,
+        request: Value,
+    ) -> Result<Value, Status> {
         let Grant { claims, mut answer } = self.grant_token(namespace, name, request)?;
         let key = lock(&self.keys).signing();
         if let Some(status) = answer.get_mut("status") {
@@ -34,7 +39,12 @@ impl State {
         Ok(answer)
     }
 
-    pub(super) fn grant_token(&self, namespace: &str, name: &str, request: Value) -> Result<Grant, Status> {
+    pub(super) fn grant_token(
+        &self,
+        namespace: &str,
+        name: &str,
+        request: Value,
+    ) -> Result<Grant, Status> {
         let modern = self.release != Release::V1_20;
         let account = || {
             let found = lock(&self.objects).get("serviceaccounts", namespace, name).cloned();
@@ -58,10 +68,12 @@ impl State {
         let lifetime = self.max_token_lifetime.map_or(requested, |most| requested.min(most));
         // The safe transition to bound tokens: a year in `exp`, a warning after what was asked for.
         let to_api = audiences.as_array().is_some_and(|list| {
-            list.iter()
-                .all(|audience| audience.as_str().is_some_and(|one| self.api_audiences.iter().any(|api| api == one)))
+            list.iter().all(|audience| {
+                audience.as_str().is_some_and(|one| self.api_audiences.iter().any(|api| api == one))
+            })
         });
-        let extended = lifetime == WARN_ONLY && bound_claims.get("pod").is_some() && (to_api || !modern);
+        let extended =
+            lifetime == WARN_ONLY && bound_claims.get("pod").is_some() && (to_api || !modern);
 
         let now = self.now();
         let mut private = json!({
@@ -108,19 +120,22 @@ impl State {
     /// The private claims for the object that the token is to die with.
     fn bind(&self, namespace: &str, service_account: &str, bound: &Value) -> Result<Value, Status> {
         let modern = self.release != Release::V1_20;
-        let (api_version, kind, name) = (text(bound, "/apiVersion"), text(bound, "/kind"), text(bound, "/name"));
+        let (api_version, kind, name) =
+            (text(bound, "/apiVersion"), text(bound, "/kind"), text(bound, "/name"));
         let (plural, place) = match (api_version, kind) {
             ("v1", "Pod") => ("pods", namespace),
             ("v1", "Secret") => ("secrets", namespace),
             ("v1", "Node") if modern => ("nodes", ""),
             _ => {
                 let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-                let message = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
+                let message =
+                    format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
                 return Err(Status::bad_request(message));
             }
         };
         let objects = lock(&self.objects);
-        let object = objects.get(plural, place, name).ok_or_else(|| Status::not_found("", plural, name))?;
+        let object =
+            objects.get(plural, place, name).ok_or_else(|| Status::not_found("", plural, name))?;
         if kind == "Pod" && text(object, "/spec/serviceAccountName") != service_account {
             let message = format!(
                 "cannot bind token for serviceaccount {service_account:?} to pod running with different serviceaccount name."
@@ -163,5 +178,12 @@ fn lifetime(request: &Value) -> Result<u64, Status> {
         _ => return Ok(asked.unsigned_abs()),
     };
     let problem = format!("Invalid value: {asked}: {problem}");
-    Err(Status::invalid(GROUP, "TokenRequest", "", "spec.expirationSeconds", "FieldValueInvalid", &problem))
+    Err(Status::invalid(
+        GROUP,
+        "TokenRequest",
+        "",
+        "spec.expirationSeconds",
+        "FieldValueInvalid",
+        &problem,
+    ))
 }

@@ -16,8 +16,11 @@ impl State {
         if token.is_empty() {
             return Err(Status::bad_request("token is required for TokenReview in authentication"));
         }
-        let wanted: Vec<String> = match review.pointer("/spec/audiences").and_then(Value::as_array) {
-            Some(list) if !list.is_empty() => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        let wanted: Vec<String> = match review.pointer("/spec/audiences").and_then(Value::as_array)
+        {
+            Some(list) if !list.is_empty() => {
+                list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
             _ => self.api_audiences.clone(),
         };
         // The token goes through the whole chain in a header of its own, with all that a header's spaces can do to it.

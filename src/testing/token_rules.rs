@@ -38,7 +38,11 @@ impl State {
         };
         let matching = intersection(&given, wanted);
         if matching.is_empty() {
-            return Err(format!("token audiences {} is invalid for the target audiences {}", go(&given), go(wanted)));
+            return Err(format!(
+                "token audiences {} is invalid for the target audiences {}",
+                go(&given),
+                go(wanted)
+            ));
         }
         let user = if legacy { self.check_legacy(token, &claims)? } else { self.check(&claims)? };
         Ok(Some((user, matching)))
@@ -55,7 +59,9 @@ impl State {
         if keys.is_empty() {
             return Err("invalid signature, no keys found".to_owned());
         }
-        if jws.has_crit || !keys.iter().any(|key| key.verifies(&jws.alg, &jws.signed, &jws.signature)) {
+        if jws.has_crit
+            || !keys.iter().any(|key| key.verifies(&jws.alg, &jws.signed, &jws.signature))
+        {
             return Err(format!("{failure}: error in cryptographic primitive"));
         }
         let claims = jws::strict_json(&jws.payload).filter(Value::is_object);
@@ -71,22 +77,28 @@ impl State {
         let claim = |name: &str| text(claims, &format!("/kubernetes.io/{name}")).to_owned();
         let namespace = claim("namespace");
         let (name, uid) = (claim("serviceaccount/name"), claim("serviceaccount/uid"));
-        let invalidated =
-            if modern { "service account token has been invalidated" } else { "Token has been invalidated" };
+        let invalidated = if modern {
+            "service account token has been invalidated"
+        } else {
+            "Token has been invalidated"
+        };
 
         let title = if modern { "service account" } else { "ServiceAccount" };
         match self.find("serviceaccounts", &namespace, &name)? {
             None if name.is_empty() => return Err("resource name may not be empty".to_owned()),
             None => return Err(format!("serviceaccounts {name:?} not found")),
-            Some(found) if found.deleted => return Err(format!("{title} {namespace}/{name} has been deleted")),
+            Some(found) if found.deleted => {
+                return Err(format!("{title} {namespace}/{name} has been deleted"));
+            }
             Some(found) if found.uid != uid => {
                 return Err(format!("{title} UID ({}) does not match claim ({uid})", found.uid));
             }
             Some(_) => {}
         }
         let mut extra = BTreeMap::new();
-        let bound =
-            |kind: &str| claims.pointer(&format!("/kubernetes.io/{kind}")).is_some_and(|bound| !bound.is_null());
+        let bound = |kind: &str| {
+            claims.pointer(&format!("/kubernetes.io/{kind}")).is_some_and(|bound| !bound.is_null())
+        };
         for (plural, kind) in [("secrets", "secret"), ("pods", "pod")] {
             if !bound(kind) {
                 continue;
@@ -112,7 +124,10 @@ impl State {
         }
         let id = text(claims, "/jti");
         if modern && !id.is_empty() {
-            extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("JTI={id}")]);
+            extra.insert(
+                "authentication.kubernetes.io/credential-id".to_owned(),
+                vec![format!("JTI={id}")],
+            );
         }
         Ok(service_account(&namespace, &name, &uid, extra))
     }
@@ -131,9 +146,10 @@ impl State {
                 let kind = if kind == "pod" { "Pod" } else { "Secret" };
                 Err(format!("{kind} UID ({}) does not match claim ({uid})", found.uid))
             }
-            Some(found) if found.uid != uid => {
-                Err(format!("{kind} UID ({}) does not match service account {kind} ref claim ({uid})", found.uid))
-            }
+            Some(found) if found.uid != uid => Err(format!(
+                "{kind} UID ({}) does not match service account {kind} ref claim ({uid})",
+                found.uid
+            )),
             Some(found) if !found.deleted => Ok(()),
             _ => Err(invalidated.to_owned()),
         }
@@ -155,7 +171,12 @@ impl State {
         // Without `exp` there is no end, but in 1.20 the end is then in 1970.
         let expiry = if modern { expiry } else { Some(expiry.unwrap_or(0)) };
         if expiry.is_some_and(|exp| earlier_than(exp, LEEWAY, now)) {
-            return Err(if modern { "service account token has expired" } else { "Token has expired." }.to_owned());
+            return Err(if modern {
+                "service account token has expired"
+            } else {
+                "Token has expired."
+            }
+            .to_owned());
         }
         if modern && issued.is_some_and(|iat| later_than(iat, LEEWAY, now)) {
             let message = "service account token claims could not be validated due to unexpected validation error";
@@ -166,8 +187,9 @@ impl State {
 
     fn numeric_date(&self, value: &Value) -> Result<i64, String> {
         let number = value.as_f64();
-        let number =
-            number.ok_or_else(|| format!("{}/jwt: expected number value to unmarshal NumericDate", self.go_jose()))?;
+        let number = number.ok_or_else(|| {
+            format!("{}/jwt: expected number value to unmarshal NumericDate", self.go_jose())
+        })?;
         // Go's conversion gives the smallest integer for what does not fit.
         #[expect(clippy::cast_possible_truncation, reason = "go-jose cuts the fraction off too")]
         Ok(if number.abs() < 9.2e18 { number as i64 } else { i64::MIN })
@@ -182,7 +204,9 @@ impl State {
         let strings = match claims.get("aud") {
             None | Some(Value::Null) => Some(Vec::new()),
             Some(Value::String(one)) => Some(vec![one.clone()]),
-            Some(Value::Array(list)) => list.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+            Some(Value::Array(list)) => {
+                list.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+            }
             Some(_) => None,
         };
         let problem = "expected string or array value to unmarshal to Audience";
@@ -216,11 +240,19 @@ pub(super) struct Found {
     pub(super) deleted: bool,
 }
 
-pub(super) fn service_account(namespace: &str, name: &str, uid: &str, extra: BTreeMap<String, Vec<String>>) -> User {
+pub(super) fn service_account(
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    extra: BTreeMap<String, Vec<String>>,
+) -> User {
     User {
         name: format!("system:serviceaccount:{namespace}:{name}"),
         uid: uid.to_owned(),
-        groups: vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")],
+        groups: vec![
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+        ],
         extra,
     }
 }

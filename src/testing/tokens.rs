@@ -27,7 +27,11 @@ impl Cluster {
     /// assert_eq!(token.split('.').count(), 3);
     /// # Ok(()) }
     /// ```
-    pub fn token(&self, namespace: impl Into<String>, service_account: impl Into<String>) -> TokenBuilder<'_> {
+    pub fn token(
+        &self,
+        namespace: impl Into<String>,
+        service_account: impl Into<String>,
+    ) -> TokenBuilder<'_> {
         TokenBuilder {
             cluster: self,
             namespace: namespace.into(),
@@ -132,7 +136,11 @@ impl TokenBuilder<'_> {
         if let Some(bound) = self.bound {
             set(&mut spec, "boundObjectRef", bound);
         }
-        let grant = self.cluster.state.grant_token(&self.namespace, &self.service_account, json!({"spec": spec}))?;
+        let grant = self.cluster.state.grant_token(
+            &self.namespace,
+            &self.service_account,
+            json!({"spec": spec}),
+        )?;
         Ok(grant.claims)
     }
 }

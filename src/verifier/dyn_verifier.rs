@@ -31,11 +31,19 @@ impl SharedVerifier {
         Self(Arc::new(verifier))
     }
 
-    pub(crate) fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a> {
+    pub(crate) fn verify<'a>(
+        &'a self,
+        token: BearerToken<'a>,
+        audiences: &'a Audiences,
+    ) -> Verification<'a> {
         self.0.verify(token, audiences)
     }
 
-    pub(crate) fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
+    pub(crate) fn verify_now(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Option<Verdict> {
         self.0.verify_now(token, audiences)
     }
 }

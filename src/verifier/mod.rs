@@ -175,7 +175,11 @@ pub trait Verifier: Send + Sync + 'static {
 }
 
 impl<V: Verifier> Verifier for Arc<V> {
-    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         V::verify(self, token, audiences).await
     }
 

@@ -65,20 +65,32 @@ impl TestCluster {
             Column::Assets(assets) => {
                 let mut issuers = vec![ISSUER.to_owned()];
                 issuers.extend(options.second_issuer.map(str::to_owned));
-                let signing = Signing { keys: vec![SigningKey::generate(options.algorithm)?], issuers };
+                let signing =
+                    Signing { keys: vec![SigningKey::generate(options.algorithm)?], issuers };
                 let server = KubeApiserver::start(assets, signing).await?;
-                let (admin, ca_pem, version) =
-                    (server.config(server.admin_token()), server.ca_pem().to_owned(), server.version);
+                let (admin, ca_pem, version) = (
+                    server.config(server.admin_token()),
+                    server.ca_pem().to_owned(),
+                    server.version,
+                );
                 let token = Some(server.admin_token().to_owned());
-                Ok(Self::new(Backing::KubeApiserver(Box::new(Mutex::new(server))), admin, token, version, ca_pem))
+                Ok(Self::new(
+                    Backing::KubeApiserver(Box::new(Mutex::new(server))),
+                    admin,
+                    token,
+                    version,
+                    ca_pem,
+                ))
             }
             Column::Kubeconfig(path) => Self::existing(path).await,
         }
     }
 
     async fn embedded(release: Release, options: Options) -> Result<Self, Failure> {
-        let mut builder =
-            testing::Cluster::builder().release(release).issuer(ISSUER).signing_algorithm(options.algorithm);
+        let mut builder = testing::Cluster::builder()
+            .release(release)
+            .issuer(ISSUER)
+            .signing_algorithm(options.algorithm);
         let second_issuer = options.second_issuer.filter(|_| release != Release::V1_20);
         if let Some(issuer) = second_issuer {
             builder = builder.issuer(issuer);
@@ -93,7 +105,8 @@ impl TestCluster {
 
     async fn existing(path: &std::path::Path) -> Result<Self, Failure> {
         let kubeconfig = Kubeconfig::read_from(path)?;
-        let admin = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let admin =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let version = Version::of(&Client::try_from(admin.clone())?).await?;
         let ca_pem = admin.root_cert.iter().flatten().map(|der| pem(der)).collect();
         Ok(Self::new(Backing::Existing, admin, None, version, ca_pem))
@@ -146,7 +159,9 @@ impl TestCluster {
     pub(crate) async fn signing_key(&self) -> SigningKey {
         match &self.backing {
             Backing::Embedded(cluster) => cluster.signing_key(),
-            Backing::KubeApiserver(server) => server.lock().await.signing.keys.last().cloned().expect("a key"),
+            Backing::KubeApiserver(server) => {
+                server.lock().await.signing.keys.last().cloned().expect("a key")
+            }
             Backing::Existing => unreachable!("{NOT_OURS}"),
         }
     }

@@ -45,7 +45,8 @@ struct Ships {
 
 impl Fleet {
     pub(crate) fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let ships = |name, column| {
             let own = Semaphore::new(OWN_AT_A_TIME);
             Arc::new(Ships { name, column, shared: OnceCell::new(), own, failed: Mutex::new(None) })
@@ -66,7 +67,9 @@ impl Fleet {
                 let (ships, runtime) = (ships.clone(), self.runtime.clone());
                 let ignored = !ships.can_run(&scenario);
                 let trial = Trial::test(format!("{}::{}", ships.name, scenario.name), move || {
-                    runtime.block_on(ships.run(scenario)).map_err(|error| Failed::from(error.to_string()))
+                    runtime
+                        .block_on(ships.run(scenario))
+                        .map_err(|error| Failed::from(error.to_string()))
                 });
                 trials.push(trial.with_ignored_flag(ignored));
             }
@@ -85,7 +88,10 @@ impl Ships {
     }
 
     async fn run(&self, scenario: Scenario) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let column = self.column.as_ref().ok_or_else(|| format!("neither {ASSETS} nor {KUBECONFIG} is set"))?;
+        let column = self
+            .column
+            .as_ref()
+            .ok_or_else(|| format!("neither {ASSETS} nor {KUBECONFIG} is set"))?;
         let (cluster, _permit) = match scenario.needs {
             Needs::Shared | Needs::SharedOfOurs => (self.shared(column).await?, None),
             Needs::Own(options) => {
@@ -108,19 +114,25 @@ impl Ships {
     }
 
     /// The cluster of all scenarios that leave it as it was. If it does not start, it is not tried once per scenario.
-    async fn shared(&self, column: &Column) -> Result<Arc<TestCluster>, Box<dyn Error + Send + Sync>> {
+    async fn shared(
+        &self,
+        column: &Column,
+    ) -> Result<Arc<TestCluster>, Box<dyn Error + Send + Sync>> {
         let start = || async {
             if let Some(reason) = self.failed.lock().expect("no panic").clone() {
                 return Err(reason.into());
             }
             let started = TestCluster::start(column, Options::default()).await;
-            started.map(Arc::new).inspect_err(|error| *self.failed.lock().expect("no panic") = Some(error.to_string()))
+            started.map(Arc::new).inspect_err(|error| {
+                *self.failed.lock().expect("no panic") = Some(error.to_string())
+            })
         };
         self.shared.get_or_try_init(start).await.cloned()
     }
 }
 
 fn real_column() -> Option<Column> {
-    let named = |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named =
+        |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     named(KUBECONFIG).map(Column::Kubeconfig).or_else(|| named(ASSETS).map(Column::Assets))
 }

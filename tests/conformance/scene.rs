@@ -89,7 +89,12 @@ impl Scene {
     }
 
     /// Creates a Pod that is scheduled to a Node, and returns its uid.
-    pub(crate) async fn pod_on(&self, node: &str, name: &str, service_account: &str) -> Outcome<String> {
+    pub(crate) async fn pod_on(
+        &self,
+        node: &str,
+        name: &str,
+        service_account: &str,
+    ) -> Outcome<String> {
         let mut pod = pod(name, service_account);
         pod["spec"]["nodeName"] = node.into();
         self.create::<Pod>(pod).await
@@ -104,7 +109,9 @@ impl Scene {
     pub(crate) async fn node(&self) -> Outcome<(String, String)> {
         let name = format!("node-of-{}", self.namespace);
         let nodes: Api<Node> = Api::all(self.admin());
-        let created = nodes.create(&PostParams::default(), &from(json!({"metadata": {"name": name}}))).await?;
+        let created = nodes
+            .create(&PostParams::default(), &from(json!({"metadata": {"name": name}})))
+            .await?;
         Ok((name, created.metadata.uid.ok_or("a node without a uid")?))
     }
 
@@ -113,7 +120,12 @@ impl Scene {
     }
 
     /// Creates the Secret that a legacy token lives in.
-    pub(crate) async fn token_secret(&self, name: &str, account: (&str, &str), token: &str) -> Outcome<String> {
+    pub(crate) async fn token_secret(
+        &self,
+        name: &str,
+        account: (&str, &str),
+        token: &str,
+    ) -> Outcome<String> {
         let annotations = json!({
             "kubernetes.io/service-account.name": account.0,
             "kubernetes.io/service-account.uid": account.1,
@@ -166,8 +178,13 @@ impl Scene {
         };
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let accounts = self.objects::<ServiceAccount>();
-        let granted = accounts.create_token_request(service_account, &PostParams::default(), &request).await?;
-        granted.status.and_then(|status| status.token).ok_or_else(|| "a TokenRequest without a token".into())
+        let granted = accounts
+            .create_token_request(service_account, &PostParams::default(), &request)
+            .await?;
+        granted
+            .status
+            .and_then(|status| status.token)
+            .ok_or_else(|| "a TokenRequest without a token".into())
     }
 
     /// Binds a ServiceAccount to `system:auth-delegator`, and waits until the API server has noticed.
@@ -180,7 +197,8 @@ impl Scene {
         let bindings: Api<ClusterRoleBinding> = Api::all(self.admin());
         bindings.create(&PostParams::default(), &from(binding)).await?;
         let username = self.username(service_account);
-        eventually("the ClusterRoleBinding to be noticed", || self.may_review_tokens(&username)).await
+        eventually("the ClusterRoleBinding to be noticed", || self.may_review_tokens(&username))
+            .await
     }
 
     async fn may_review_tokens(&self, username: &str) -> Outcome<bool> {
@@ -220,7 +238,9 @@ where
 /// Removes what a scene has left behind in a cluster that stays.
 pub(crate) async fn clean_up(cluster: &TestCluster, namespace: &str) {
     let bindings: Api<ClusterRoleBinding> = Api::all(cluster.admin());
-    let _ = bindings.delete(&binding_name(namespace, crate::verifiers::ACCOUNT), &DeleteParams::default()).await;
+    let _ = bindings
+        .delete(&binding_name(namespace, crate::verifiers::ACCOUNT), &DeleteParams::default())
+        .await;
     let namespaces: Api<Namespace> = Api::all(cluster.admin());
     let _ = namespaces.delete(namespace, &DeleteParams::default()).await;
 }

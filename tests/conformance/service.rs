@@ -48,9 +48,16 @@ impl Service {
         let answering = self.router.clone().oneshot(request);
         let response: Response<Body> = answering.await.expect("an infallible service");
         let (head, body) = response.into_parts();
-        let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (challenge, retry_after) = (header(header::WWW_AUTHENTICATE), header(header::RETRY_AFTER));
+        let header =
+            |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (challenge, retry_after) =
+            (header(header::WWW_AUTHENTICATE), header(header::RETRY_AFTER));
         let body = body.collect().await.expect("a body").to_bytes();
-        Answer { status: head.status, challenge, retry_after, body: String::from_utf8_lossy(&body).into_owned() }
+        Answer {
+            status: head.status,
+            challenge,
+            retry_after,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        }
     }
 }

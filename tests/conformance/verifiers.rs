@@ -69,7 +69,11 @@ impl Verdicts {
     /// Both refuse: the API server as it always does, without a reason, and the offline verifier for `reason`.
     #[track_caller]
     pub(crate) fn refused(&self, what: &str, reason: RejectReason) {
-        assert_eq!(self.review, Verdict::Reject(RejectReason::Unauthenticated), "{what}: by TokenReview");
+        assert_eq!(
+            self.review,
+            Verdict::Reject(RejectReason::Unauthenticated),
+            "{what}: by TokenReview"
+        );
         assert_eq!(self.jwks, Verdict::Reject(reason), "{what}: by JWKS");
     }
 }
@@ -82,7 +86,13 @@ pub(crate) fn accepted(verdict: &Verdict) -> &ServiceAccountIdentity {
     }
 }
 
-pub(crate) async fn verify(verifier: &impl Verifier, token: &str, audience: &str) -> Result<Verdict, VerifyError> {
+pub(crate) async fn verify(
+    verifier: &impl Verifier,
+    token: &str,
+    audience: &str,
+) -> Result<Verdict, VerifyError> {
     let audiences = Audiences::new([audience]).expect("an audience");
-    verifier.verify(BearerToken::parse(token).expect("a token in the form of one"), &audiences).await
+    verifier
+        .verify(BearerToken::parse(token).expect("a token in the form of one"), &audiences)
+        .await
 }

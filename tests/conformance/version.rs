@@ -9,7 +9,8 @@ pub(crate) struct Version(u32, u32);
 impl Version {
     /// From `Kubernetes v1.20.2` or `v1.33.1+k3s1`.
     pub(crate) fn parse(text: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let mut numbers = text.trim().trim_start_matches("Kubernetes ").trim_start_matches('v').split('.');
+        let mut numbers =
+            text.trim().trim_start_matches("Kubernetes ").trim_start_matches('v').split('.');
         let mut next = || numbers.next().unwrap_or_default().parse();
         match (next(), next()) {
             (Ok(major), Ok(minor)) => Ok(Self(major, minor)),

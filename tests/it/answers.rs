@@ -18,7 +18,11 @@ use crate::scripted::{Scripted, Service, anonymous, bearer, token, with_header};
 async fn without_a_token_401_and_a_challenge_without_an_error_code() {
     let verifier = Scripted::accepting();
     let service = Service::new(&verifier.authenticator());
-    for request in [anonymous(), with_header("authorization", "Basic dXNlcjpwYXNz"), with_header("authorization", "")] {
+    for request in [
+        anonymous(),
+        with_header("authorization", "Basic dXNlcjpwYXNz"),
+        with_header("authorization", ""),
+    ] {
         let answer = service.refused(request).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         assert_eq!(answer.challenge(), Some("Bearer realm=\"kubernetes\""));
@@ -52,7 +56,10 @@ async fn two_authorization_headers_400_though_both_are_good() {
     let verifier = Scripted::accepting();
     let service = Service::new(&verifier.authenticator());
     let value = format!("Bearer {}", token("a"));
-    let request = Request::get("/").header("authorization", &value).header("authorization", &value).body(Body::empty());
+    let request = Request::get("/")
+        .header("authorization", &value)
+        .header("authorization", &value)
+        .body(Body::empty());
     let answer = service.refused(request.unwrap()).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert!(answer.challenge().unwrap().contains("error=\"invalid_request\""));
@@ -112,18 +119,24 @@ async fn the_realm_is_configurable() {
 
 #[tokio::test]
 async fn the_body_is_replaceable_and_status_and_headers_stay() {
-    let layer = Scripted::rejecting(RejectReason::Expired).authenticator().layer().map_rejection_response(
-        |response: Response<()>, rejection: &Rejection| {
+    let layer = Scripted::rejecting(RejectReason::Expired)
+        .authenticator()
+        .layer()
+        .map_rejection_response(|response: Response<()>, rejection: &Rejection| {
             let Rejection::InvalidToken(reason) = rejection else { panic!("{rejection}") };
             let body = format!("{{\"reason\":\"{}\"}}", reason.as_str());
             let mut response = response.map(|()| Body::from(body));
-            response.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
             response
-        },
-    );
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+            response
+        });
     let service = Service::behind(move |router| router.layer(layer));
     let answer = service.refused(bearer(&token("a"))).await;
-    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::UNAUTHORIZED, "{\"reason\":\"expired\"}"));
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (StatusCode::UNAUTHORIZED, "{\"reason\":\"expired\"}")
+    );
     assert_eq!(answer.header(header::CONTENT_TYPE), Some("application/json"));
     assert!(answer.challenge().unwrap().contains("invalid_token"));
 }

@@ -7,7 +7,18 @@ use std::{
 
 /// The rows of ARCHITECTURE.md, from the top: a room imports rooms of rows above its own only.
 const ROWS: [&[&str]; 7] = [
-    &["clock", "token", "audience", "identity", "inspect", "error", "json", "counters", "sync_point", "catch_panic"],
+    &[
+        "clock",
+        "token",
+        "audience",
+        "identity",
+        "inspect",
+        "error",
+        "json",
+        "counters",
+        "sync_point",
+        "catch_panic",
+    ],
     &["verdict", "api_types"],
     &["api_server"],
     &["verifier", "cache", "client"],
@@ -40,14 +51,19 @@ fn rooms_import_only_from_rows_above_their_own() {
         let Some(row) = row_of(&path) else { continue };
         let own = room_of(&path);
         for import in imports(&text, "crate") {
-            if import == own || ROWS.iter().take(row).any(|above| above.contains(&import.as_str())) {
+            if import == own || ROWS.iter().take(row).any(|above| above.contains(&import.as_str()))
+            {
                 continue;
             }
             // The tests beside the code may use the help for tests.
-            let is_test =
-                text.contains("#[cfg(test)]") || path.iter().any(|part| part == "tests" || part == "tests.rs");
+            let is_test = text.contains("#[cfg(test)]")
+                || path.iter().any(|part| part == "tests" || part == "tests.rs");
             let is_test_help = import == "testing" && is_test;
-            assert!(is_test_help, "{} imports crate::{import}, which is not in a row above it", path.display());
+            assert!(
+                is_test_help,
+                "{} imports crate::{import}, which is not in a row above it",
+                path.display()
+            );
         }
     }
 }
@@ -57,8 +73,12 @@ fn outside_crates_appear_only_where_they_may() {
     for (path, text) in sources() {
         let code = text.split("#[cfg(test)]\nmod").next().unwrap_or_default();
         for (name, places) in CRATES {
-            let named = code.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| names(line, name));
-            let allowed = places.iter().any(|place| path.starts_with(place)) || path.ends_with("tests.rs");
+            let named = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .any(|line| names(line, name));
+            let allowed =
+                places.iter().any(|place| path.starts_with(place)) || path.ends_with("tests.rs");
             assert!(!named || allowed, "{} names {name}", path.display());
         }
     }
@@ -67,23 +87,36 @@ fn outside_crates_appear_only_where_they_may() {
 #[test]
 fn every_room_has_a_row_and_no_room_is_a_drawer() {
     for (path, _) in sources() {
-        assert!(path == Path::new("lib.rs") || row_of(&path).is_some(), "{} is in no row", path.display());
+        assert!(
+            path == Path::new("lib.rs") || row_of(&path).is_some(),
+            "{} is in no row",
+            path.display()
+        );
         let name = path.file_stem().unwrap().to_str().unwrap();
-        assert!(!["util", "utils", "types", "common", "helpers", "misc"].contains(&name), "{}", path.display());
+        assert!(
+            !["util", "utils", "types", "common", "helpers", "misc"].contains(&name),
+            "{}",
+            path.display()
+        );
     }
 }
 
 fn names(line: &str, name: &str) -> bool {
     line.match_indices(&format!("{name}::")).any(|(at, _)| {
-        !line[..at]
-            .ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':' || before == '"')
+        !line[..at].ends_with(|before: char| {
+            before.is_alphanumeric() || before == '_' || before == ':' || before == '"'
+        })
     })
 }
 
 /// The first segments behind `root::`, also those within braces: `crate::{a, b::c}`.
 fn imports(text: &str, root: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
     for (at, _) in code.match_indices(&format!("{root}::")) {
         let rest = &code[at + root.len() + 2..];
         if let Some(list) = rest.strip_prefix('{') {
@@ -104,9 +137,14 @@ fn imports(text: &str, root: &str) -> Vec<String> {
             found.push(rest.to_owned());
         }
     }
-    let first =
-        |path: &String| path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
-    found.iter().map(first).filter(|segment| !segment.is_empty() && segment.starts_with(char::is_lowercase)).collect()
+    let first = |path: &String| {
+        path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned()
+    };
+    found
+        .iter()
+        .map(first)
+        .filter(|segment| !segment.is_empty() && segment.starts_with(char::is_lowercase))
+        .collect()
 }
 
 fn room_of(path: &Path) -> String {

@@ -73,7 +73,13 @@ async fn cached_callers_are_served_through_an_outage_until_their_ttl_and_then_ge
     let down_inside = down.clone();
     let verifier = Scripted::new(move |_| {
         let down = down_inside.load(Ordering::SeqCst);
-        async move { if down { Err(VerifyError::new(VerifyErrorKind::Unavailable, "down")) } else { Ok(accept()) } }
+        async move {
+            if down {
+                Err(VerifyError::new(VerifyErrorKind::Unavailable, "down"))
+            } else {
+                Ok(accept())
+            }
+        }
     });
     let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
@@ -96,8 +102,13 @@ async fn nothing_is_served_past_exp() {
         async move {
             let user = UserInfo::service_account("ns", "sa", "uid");
             let audiences = Audiences::new(["api"]).unwrap();
-            let acceptance = Acceptance::from_user_info(user, &audiences, ["api"], None, Some(expiry)).unwrap();
-            Ok(if expired { Verdict::Reject(RejectReason::Expired) } else { Verdict::Accept(acceptance) })
+            let acceptance =
+                Acceptance::from_user_info(user, &audiences, ["api"], None, Some(expiry)).unwrap();
+            Ok(if expired {
+                Verdict::Reject(RejectReason::Expired)
+            } else {
+                Verdict::Accept(acceptance)
+            })
         }
     });
     let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
@@ -112,7 +123,8 @@ async fn a_flood_of_junk_evicts_no_accepted_caller() {
     let verifier = Scripted::new(|text| async move {
         Ok(if text == token("good") { accept() } else { Verdict::Reject(RejectReason::Signature) })
     });
-    let authenticator = verifier.builder().cache_capacity(100).reject_capacity(100).build().unwrap();
+    let authenticator =
+        verifier.builder().cache_capacity(100).reject_capacity(100).build().unwrap();
     let service = Service::new(&authenticator);
     assert_eq!(service.get(&token("good")).await.status, StatusCode::OK);
     for junk in 0..5_000 {
@@ -139,7 +151,11 @@ fn every_bad_combination_fails_in_build_and_says_what_to_do() {
     let without_audience = || tower_kube_auth::Authenticator::builder(Scripted::accepting());
     let with = || Scripted::accepting().builder();
     let cases = [
-        (without_audience().build(), AuthenticatorBuildError::Audiences(InvalidAudiences::None), ".audience("),
+        (
+            without_audience().build(),
+            AuthenticatorBuildError::Audiences(InvalidAudiences::None),
+            ".audience(",
+        ),
         (
             without_audience().audience("").build(),
             AuthenticatorBuildError::Audiences(InvalidAudiences::Empty),
@@ -150,14 +166,42 @@ fn every_bad_combination_fails_in_build_and_says_what_to_do() {
             AuthenticatorBuildError::Audiences(InvalidAudiences::Padded("a ".into())),
             "trim",
         ),
-        (with().dangerous_accept_any_audience().build(), AuthenticatorBuildError::AnyAndSomeAudiences, "contradict"),
+        (
+            with().dangerous_accept_any_audience().build(),
+            AuthenticatorBuildError::AnyAndSomeAudiences,
+            "contradict",
+        ),
         (with().issuer("").build(), AuthenticatorBuildError::EmptyIssuer, "environment variable"),
-        (with().cache_capacity(0).build(), AuthenticatorBuildError::Zero("cache_capacity"), "TTL to zero"),
-        (with().reject_capacity(0).build(), AuthenticatorBuildError::Zero("reject_capacity"), "TTL to zero"),
-        (with().max_in_flight(0).build(), AuthenticatorBuildError::Zero("max_in_flight"), "positive"),
-        (with().max_in_flight(usize::MAX).build(), AuthenticatorBuildError::TooLarge("max_in_flight"), "unit"),
-        (with().max_token_length(0).build(), AuthenticatorBuildError::Zero("max_token_length"), "positive"),
-        (with().max_token_length(usize::MAX).build(), AuthenticatorBuildError::TooLarge("max_token_length"), "unit"),
+        (
+            with().cache_capacity(0).build(),
+            AuthenticatorBuildError::Zero("cache_capacity"),
+            "TTL to zero",
+        ),
+        (
+            with().reject_capacity(0).build(),
+            AuthenticatorBuildError::Zero("reject_capacity"),
+            "TTL to zero",
+        ),
+        (
+            with().max_in_flight(0).build(),
+            AuthenticatorBuildError::Zero("max_in_flight"),
+            "positive",
+        ),
+        (
+            with().max_in_flight(usize::MAX).build(),
+            AuthenticatorBuildError::TooLarge("max_in_flight"),
+            "unit",
+        ),
+        (
+            with().max_token_length(0).build(),
+            AuthenticatorBuildError::Zero("max_token_length"),
+            "positive",
+        ),
+        (
+            with().max_token_length(usize::MAX).build(),
+            AuthenticatorBuildError::TooLarge("max_token_length"),
+            "unit",
+        ),
         (
             with().verification_timeout(Duration::ZERO).build(),
             AuthenticatorBuildError::Zero("verification_timeout"),
@@ -166,12 +210,20 @@ fn every_bad_combination_fails_in_build_and_says_what_to_do() {
         (with().max_wait(MINUTE).build(), AuthenticatorBuildError::WaitBeyondTimeout, "shorter"),
         (
             with().cache_ttl(MINUTE * 61).build(),
-            AuthenticatorBuildError::TooLong { option: "cache_ttl", ttl: MINUTE * 61, limit: MINUTE * 60 },
+            AuthenticatorBuildError::TooLong {
+                option: "cache_ttl",
+                ttl: MINUTE * 61,
+                limit: MINUTE * 60,
+            },
             "revoked",
         ),
         (
             with().serve_stale(MINUTE * 60 * 25).build(),
-            AuthenticatorBuildError::TooLong { option: "serve_stale", ttl: MINUTE * 60 * 25, limit: MINUTE * 60 * 24 },
+            AuthenticatorBuildError::TooLong {
+                option: "serve_stale",
+                ttl: MINUTE * 60 * 25,
+                limit: MINUTE * 60 * 24,
+            },
             "revoked",
         ),
         (
@@ -179,7 +231,11 @@ fn every_bad_combination_fails_in_build_and_says_what_to_do() {
             AuthenticatorBuildError::StaleWithoutCache,
             "positive cache_ttl",
         ),
-        (with().realm("a\"b").build(), AuthenticatorBuildError::Realm("a\"b".into()), "visible ASCII"),
+        (
+            with().realm("a\"b").build(),
+            AuthenticatorBuildError::Realm("a\"b".into()),
+            "visible ASCII",
+        ),
         (with().realm("").build(), AuthenticatorBuildError::Realm(String::new()), "visible ASCII"),
         (
             with().realm("a\r\nSet-Cookie: b").build(),

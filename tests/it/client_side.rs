@@ -20,7 +20,9 @@ use hyper_util::{
 use tower::{Layer, ServiceExt};
 use tower_kube_auth::{
     Authenticator, ServiceAccountIdentity, TokenReviewVerifier,
-    client::{AddToken, AddTokenLayer, ProjectedToken, TokenErrorKind, TokenRequestSource, TokenSource},
+    client::{
+        AddToken, AddTokenLayer, ProjectedToken, TokenErrorKind, TokenRequestSource, TokenSource,
+    },
     testing::{Cluster, Endpoint, Fault, ManualClock},
 };
 
@@ -36,12 +38,19 @@ async fn cluster(clock: &ManualClock) -> Cluster {
 /// A source that acts as `checkout` itself, with the one right that it needs.
 fn token_requests(cluster: &Cluster, clock: &ManualClock) -> TokenRequestSource {
     cluster.grant_token_request(CHECKOUT, "shop", &["checkout"]);
-    let own = cluster.token("shop", "checkout").expires_in(Duration::from_secs(30 * 86_400)).issue().unwrap();
+    let own = cluster
+        .token("shop", "checkout")
+        .expires_in(Duration::from_secs(30 * 86_400))
+        .issue()
+        .unwrap();
     let mut config = cluster.kube_config_for(own);
     // kube's own retries take real time.
     config.default_retry = false;
     let client = kube::Client::try_from(config).unwrap();
-    let builder = TokenRequestSource::builder(client).namespace("shop").service_account("checkout").audience("orders");
+    let builder = TokenRequestSource::builder(client)
+        .namespace("shop")
+        .service_account("checkout")
+        .audience("orders");
     builder.clock(clock.clock()).build().unwrap()
 }
 
@@ -50,7 +59,11 @@ struct Volume(PathBuf);
 
 impl Volume {
     fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("tower-kube-auth-{}-{:08x}", std::process::id(), fastrand::u32(..))))
+        Self(std::env::temp_dir().join(format!(
+            "tower-kube-auth-{}-{:08x}",
+            std::process::id(),
+            fastrand::u32(..)
+        )))
     }
 
     fn write(&self, cluster: &Cluster) -> String {
@@ -80,7 +93,10 @@ async fn serve(app: Router) -> SocketAddr {
 /// Greets callers whose token the cluster vouches for.
 async fn orders(cluster: &Cluster) -> SocketAddr {
     let verifier = TokenReviewVerifier::new(cluster.kube_client().unwrap());
-    let auth = Authenticator::builder(verifier).audience("orders").cache_ttl(Duration::ZERO).reject_ttl(Duration::ZERO);
+    let auth = Authenticator::builder(verifier)
+        .audience("orders")
+        .cache_ttl(Duration::ZERO)
+        .reject_ttl(Duration::ZERO);
     let hello = async |caller: ServiceAccountIdentity| caller.username().to_owned();
     serve(Router::new().route("/", get(hello)).layer(auth.build().unwrap().layer())).await
 }
@@ -130,7 +146,8 @@ async fn a_401_gets_the_next_request_a_new_token() {
     let orders = orders(&cluster).await;
     // Its own credential is not `checkout`'s, so it outlives it.
     let source = TokenRequestSource::builder(cluster.admin_client().unwrap()).namespace("shop");
-    let source = source.service_account("checkout").audience("orders").clock(clock.clock()).build().unwrap();
+    let source =
+        source.service_account("checkout").audience("orders").clock(clock.clock()).build().unwrap();
     let client = client(source, orders);
     assert_eq!(ask(&client, orders).await.0, StatusCode::OK);
     cluster.delete_service_account("shop", "checkout");
@@ -158,7 +175,8 @@ async fn whatever_is_wrong_with_the_api_servers_answer_there_is_an_error_without
     let cluster = cluster(&clock).await;
     let token = cluster.token("shop", "checkout").audience("orders").issue().unwrap();
     let half = format!("{{\"status\":{{\"token\":\"{token}\"");
-    let wrong = format!("{{\"status\":{{\"token\":\"{token}\",\"expirationTimestamp\":\"{token}\"}}}}");
+    let wrong =
+        format!("{{\"status\":{{\"token\":\"{token}\",\"expirationTimestamp\":\"{token}\"}}}}");
     let cases = [
         (Fault::BrokenJson, TokenErrorKind::InvalidResponse),
         (Fault::EmptyBody, TokenErrorKind::InvalidResponse),
@@ -229,6 +247,10 @@ async fn between_refreshes_the_file_system_is_not_touched() {
     source.token().await.unwrap();
     std::fs::remove_dir_all(&volume.0).unwrap();
     for _ in 0..10_000 {
-        assert_eq!(source.token().await.unwrap().expose_secret(), token, "there is no file any more");
+        assert_eq!(
+            source.token().await.unwrap().expose_secret(),
+            token,
+            "there is no file any more"
+        );
     }
 }

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use axum::http::{StatusCode, header};
 use tokio::task::JoinSet;
 use tower_kube_auth::{
-    Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
+    Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier,
+    Verifier,
     audience::Audiences,
     authenticator::AuthenticatorBuilder,
     error::VerifyErrorKind,
@@ -39,8 +40,15 @@ async fn set_up() -> Setup {
     // Less than the first pause between two attempts, so that there is one attempt; and the clock stands still.
     let limit = Duration::from_millis(400);
     let review = TokenReviewVerifier::new(client.clone()).timeout(limit).clock(clock.clock());
-    let jwks = JwksVerifier::in_cluster(client).fetch_timeout(limit).clock(clock.clock()).build().unwrap();
-    Setup { cluster, clock, stranger: SigningKey::generate(Algorithm::ES256).unwrap(), review, jwks }
+    let jwks =
+        JwksVerifier::in_cluster(client).fetch_timeout(limit).clock(clock.clock()).build().unwrap();
+    Setup {
+        cluster,
+        clock,
+        stranger: SigningKey::generate(Algorithm::ES256).unwrap(),
+        review,
+        jwks,
+    }
 }
 
 impl Setup {
@@ -54,7 +62,8 @@ impl Setup {
     }
 
     fn with_fallback(&self) -> Authenticator {
-        let verifier = self.review.clone().or_when_unavailable(self.jwks.clone()).clock(self.clock.clock());
+        let verifier =
+            self.review.clone().or_when_unavailable(self.jwks.clone()).clock(self.clock.clock());
         self.builder(verifier).build().unwrap()
     }
 
@@ -70,7 +79,10 @@ impl Setup {
 
     fn signed_by_a_stranger_as(&self, key_id: &str) -> String {
         let header = serde_json::json!({ "alg": "ES256", "kid": key_id });
-        self.stranger.sign(&header, &self.cluster.token("shop", "checkout").audience("orders").claims().unwrap())
+        self.stranger.sign(
+            &header,
+            &self.cluster.token("shop", "checkout").audience("orders").claims().unwrap(),
+        )
     }
 
     fn reviews(&self) -> u64 {
@@ -80,7 +92,11 @@ impl Setup {
 
 fn is_invalid_token(answer: &Answer) {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    assert!(answer.challenge().unwrap().contains("error=\"invalid_token\""), "{:?}", answer.challenge());
+    assert!(
+        answer.challenge().unwrap().contains("error=\"invalid_token\""),
+        "{:?}",
+        answer.challenge()
+    );
 }
 
 fn is_our_trouble(answer: &Answer) {
@@ -153,7 +169,11 @@ async fn an_unknown_key_within_the_cooldown_is_left_to_the_review() {
     is_invalid_token(&service.refused(bearer(&setup.signed_by_a_stranger_as("made-up"))).await);
     assert_eq!(setup.reviews(), 0);
     setup.cluster.rotate().unwrap();
-    assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK, "a new key is good at once");
+    assert_eq!(
+        service.get(&setup.token()).await.status,
+        StatusCode::OK,
+        "a new key is good at once"
+    );
     is_invalid_token(&service.refused(bearer(&setup.signed_by_a_stranger_as("made-up-too"))).await);
     assert_eq!((setup.reviews(), setup.cluster.calls(Endpoint::Jwks)), (2, 2));
 }
@@ -168,7 +188,8 @@ async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_64_reviews
         let reviews_before = setup.reviews();
         let mut answers = JoinSet::new();
         for number in 0..5000 {
-            let (service, token) = (service.clone(), setup.signed_by_a_stranger_as(&format!("{round}-{number}")));
+            let (service, token) =
+                (service.clone(), setup.signed_by_a_stranger_as(&format!("{round}-{number}")));
             answers.spawn(async move { service.refused(bearer(&token)).await });
         }
         while let Some(answer) = answers.join_next().await {
@@ -179,7 +200,11 @@ async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_64_reviews
                 is_our_trouble(&answer);
             }
         }
-        assert_eq!(setup.cluster.calls(Endpoint::Jwks), 2 + round, "one load, and one fetch per round");
+        assert_eq!(
+            setup.cluster.calls(Endpoint::Jwks),
+            2 + round,
+            "one load, and one fetch per round"
+        );
         let reviews = setup.reviews() - reviews_before;
         assert!((1..=64).contains(&reviews), "{reviews} reviews in ten seconds");
         setup.clock.advance(COOLDOWN);
@@ -190,7 +215,8 @@ async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_64_reviews
 }
 
 #[tokio::test]
-async fn made_up_key_ids_one_for_each_token_are_reviewed_64_times_in_ten_seconds_and_known_keys_are_served_meanwhile() {
+async fn made_up_key_ids_one_for_each_token_are_reviewed_64_times_in_ten_seconds_and_known_keys_are_served_meanwhile()
+ {
     let setup = set_up().await;
     let service = setup.screened();
     setup.jwks.refresh().await.unwrap();
@@ -217,7 +243,11 @@ async fn made_up_key_ids_one_for_each_token_are_reviewed_64_times_in_ten_seconds
         setup.clock.advance(COOLDOWN);
     }
     setup.cluster.rotate().unwrap();
-    assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK, "a new key's tokens are good again");
+    assert_eq!(
+        service.get(&setup.token()).await.status,
+        StatusCode::OK,
+        "a new key's tokens are good again"
+    );
 }
 
 #[tokio::test]
@@ -234,7 +264,10 @@ async fn in_an_outage_tokens_are_accepted_and_marked_and_afterwards_not_marked_w
             assert_eq!(serde_json::to_value(&caller).unwrap()["fromFallback"], true);
         }
         setup.cluster.come_up().await.unwrap();
-        assert!(identity(&authenticator, &setup.token()).await.is_from_fallback(), "the pause goes on");
+        assert!(
+            identity(&authenticator, &setup.token()).await.is_from_fallback(),
+            "the pause goes on"
+        );
         setup.clock.advance(SECOND);
         let reviews = setup.reviews();
         for _ in 0..3 {
@@ -311,12 +344,18 @@ async fn a_deletion_that_the_fallback_missed_is_seen_after_the_outage() {
 #[tokio::test]
 async fn the_nest_computes_what_it_verifies() {
     let setup = set_up().await;
-    let nest = setup.review.clone().screened_by(setup.jwks.clone()).or_when_unavailable(setup.jwks.clone());
+    let nest = setup
+        .review
+        .clone()
+        .screened_by(setup.jwks.clone())
+        .or_when_unavailable(setup.jwks.clone());
     let nest = nest.clock(setup.clock.clock());
     let audiences = Audiences::new(["orders"]).unwrap();
     let now = |token: &str| nest.verify_now(BearerToken::parse(token).unwrap(), &audiences);
     let verify = async |token: &str| {
-        nest.verify(BearerToken::parse(token).unwrap(), &audiences).await.map_err(|error| error.kind())
+        nest.verify(BearerToken::parse(token).unwrap(), &audiences)
+            .await
+            .map_err(|error| error.kind())
     };
     let is_marked = |verdict: Option<Verdict>| match verdict {
         Some(Verdict::Accept(acceptance)) => acceptance.identity().is_from_fallback(),

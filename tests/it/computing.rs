@@ -56,10 +56,14 @@ impl Computing {
 #[tokio::test]
 async fn what_can_be_decided_now_is_and_is_cached_and_the_rest_is_left_to_the_backend() {
     let verifier = Computing::default();
-    let service = Service::new(&Authenticator::builder(verifier.clone()).audience("api").build().unwrap());
+    let service =
+        Service::new(&Authenticator::builder(verifier.clone()).audience("api").build().unwrap());
     for _ in 0..3 {
         assert_eq!(service.get(&token("known")).await.status, StatusCode::OK);
-        assert_eq!(service.refused(bearer(&token("forged"))).await.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            service.refused(bearer(&token("forged"))).await.status,
+            StatusCode::UNAUTHORIZED
+        );
     }
     assert_eq!(verifier.asked(), (2, 0));
     assert_eq!(service.get(&token("unknown")).await.status, StatusCode::OK);
@@ -72,7 +76,10 @@ async fn a_panic_while_computing_is_an_error_of_ours_and_is_not_cached() {
     let verifier = Computing::default();
     let authenticator = Authenticator::builder(verifier.clone()).audience("api").build().unwrap();
     for calls in 1..=2 {
-        let error = authenticator.authenticate(BearerToken::parse(&token("fatal")).unwrap()).await.unwrap_err();
+        let error = authenticator
+            .authenticate(BearerToken::parse(&token("fatal")).unwrap())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), VerifyErrorKind::Aborted);
         assert_eq!(verifier.asked(), (calls, 0));
     }
@@ -81,7 +88,8 @@ async fn a_panic_while_computing_is_an_error_of_ours_and_is_not_cached() {
 #[tokio::test]
 async fn issuers_that_are_configured_come_first() {
     let verifier = Computing::default();
-    let builder = Authenticator::builder(verifier.clone()).audience("api").issuer("https://ours.example");
+    let builder =
+        Authenticator::builder(verifier.clone()).audience("api").issuer("https://ours.example");
     let service = Service::new(&builder.build().unwrap());
     assert_eq!(service.refused(bearer(&token("known"))).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(verifier.asked(), (0, 0), "the token names no issuer");
@@ -99,7 +107,8 @@ async fn a_leeway_beyond_the_pre_checks_own_is_obeyed() {
     for (leeway, expected) in [(300, StatusCode::OK), (60, StatusCode::UNAUTHORIZED)] {
         let builder = JwksVerifier::from_pem(key.public_key_pem()).issuer("https://issuer.example");
         let verifier = builder.leeway(Duration::from_secs(leeway)).build().unwrap();
-        let service = Service::new(&Authenticator::builder(verifier).audience("api").build().unwrap());
+        let service =
+            Service::new(&Authenticator::builder(verifier).audience("api").build().unwrap());
         assert_eq!(service.get(&late).await.status, expected, "leeway {leeway} s");
     }
 }

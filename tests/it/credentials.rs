@@ -29,7 +29,10 @@ async fn the_apiservers_list_of_headers() {
         let calls = verifier.calls();
         let answer = service.send(with_header("authorization", &value)).await;
         assert_eq!(answer.status, status, "{value}");
-        assert!(status == StatusCode::OK || verifier.calls() == calls, "the verifier was called for {value}");
+        assert!(
+            status == StatusCode::OK || verifier.calls() == calls,
+            "the verifier was called for {value}"
+        );
     }
     assert_eq!(service.reached(), 2);
 }
@@ -44,7 +47,11 @@ async fn a_token_anywhere_else_is_not_read() {
         ("x-forwarded-access-token", good.clone()),
         ("sec-websocket-protocol", format!("base64url.bearer.authorization.k8s.io.{good}, chat")),
     ] {
-        assert_eq!(service.refused(with_header(name, &value)).await.status, StatusCode::UNAUTHORIZED, "{name}");
+        assert_eq!(
+            service.refused(with_header(name, &value)).await.status,
+            StatusCode::UNAUTHORIZED,
+            "{name}"
+        );
     }
     let request = Request::get(format!("/?access_token={good}")).body(Body::empty()).unwrap();
     assert_eq!(service.refused(request).await.status, StatusCode::UNAUTHORIZED);
@@ -74,7 +81,11 @@ async fn the_handler_sees_neither_the_token_nor_forged_identity_headers() {
     }
     let layer = authenticator.layer().optional();
     let service = Service::behind(move |router| router.layer(layer));
-    assert_eq!(service.send(forged(None)).await.body, "nobody [accept x-remote-control]", "unauthenticated too");
+    assert_eq!(
+        service.send(forged(None)).await.body,
+        "nobody [accept x-remote-control]",
+        "unauthenticated too"
+    );
 }
 
 #[tokio::test]
@@ -97,7 +108,8 @@ async fn the_token_stays_where_that_is_asked_for() {
 
 #[tokio::test]
 async fn the_length_limit_is_an_option() {
-    let authenticator = Scripted::accepting().builder().max_token_length(token("a").len()).build().unwrap();
+    let authenticator =
+        Scripted::accepting().builder().max_token_length(token("a").len()).build().unwrap();
     let service = Service::new(&authenticator);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
     assert_eq!(service.refused(bearer(&token("ab"))).await.status, StatusCode::BAD_REQUEST);

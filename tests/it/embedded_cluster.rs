@@ -22,7 +22,8 @@ async fn set_up() -> Setup {
     let cluster = Cluster::builder().clock(clock.clock()).start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     let verifier = TokenReviewVerifier::new(cluster.kube_client().unwrap());
-    let authenticator = Authenticator::builder(verifier).audience("orders").clock(clock.clock()).build().unwrap();
+    let authenticator =
+        Authenticator::builder(verifier).audience("orders").clock(clock.clock()).build().unwrap();
     let service = Service::new(&authenticator);
     Setup { cluster, clock, service }
 }
@@ -61,7 +62,13 @@ async fn a_token_for_another_audience_costs_no_review() {
 async fn a_deleted_pod_is_seen_when_the_ttl_is_over() {
     let setup = set_up().await;
     setup.cluster.create_pod("shop", "checkout-1", "checkout");
-    let token = setup.cluster.token("shop", "checkout").audience("orders").bound_to_pod("checkout-1").issue().unwrap();
+    let token = setup
+        .cluster
+        .token("shop", "checkout")
+        .audience("orders")
+        .bound_to_pod("checkout-1")
+        .issue()
+        .unwrap();
     assert_eq!(setup.service.get(&token).await.status, StatusCode::OK);
     setup.cluster.delete_pod("shop", "checkout-1");
     assert_eq!(setup.service.get(&token).await.status, StatusCode::OK, "still cached");
@@ -82,7 +89,10 @@ async fn a_service_account_made_anew_under_the_same_name_is_another() {
 #[tokio::test]
 async fn an_api_server_that_is_down_is_503_and_never_401() {
     let setup = set_up().await;
-    let (cached, new) = (setup.token(), setup.cluster.token("shop", "checkout").audience("orders").issue().unwrap());
+    let (cached, new) = (
+        setup.token(),
+        setup.cluster.token("shop", "checkout").audience("orders").issue().unwrap(),
+    );
     assert_eq!(setup.service.get(&cached).await.status, StatusCode::OK);
     setup.cluster.go_down().await.unwrap();
     assert_eq!(setup.service.get(&cached).await.status, StatusCode::OK);
@@ -99,8 +109,12 @@ async fn without_the_right_to_review_503_and_the_log_names_the_role() {
     setup.cluster.create_service_account("shop", "orders");
     let own = setup.cluster.token("shop", "orders").issue().unwrap();
     let verifier = TokenReviewVerifier::new(setup.cluster.client_for(own).unwrap());
-    let service = Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
-    assert_eq!(service.refused(bearer(&setup.token())).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let service =
+        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    assert_eq!(
+        service.refused(bearer(&setup.token())).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert!(crate::leaks::logged("system:auth-delegator"));
 }
 
@@ -108,8 +122,12 @@ async fn without_the_right_to_review_503_and_the_log_names_the_role() {
 async fn an_own_token_that_is_not_accepted_is_our_trouble() {
     let setup = set_up().await;
     let verifier = TokenReviewVerifier::new(setup.cluster.client_for("not-a-token").unwrap());
-    let service = Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
-    assert_eq!(service.refused(bearer(&setup.token())).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let service =
+        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    assert_eq!(
+        service.refused(bearer(&setup.token())).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert!(crate::leaks::logged("our own credential"));
 }
 
@@ -119,8 +137,15 @@ async fn a_static_token_user_is_authenticated_but_not_a_service_account() {
     let verifier = TokenReviewVerifier::new(setup.cluster.kube_client().unwrap());
     let any = Authenticator::builder(verifier).dangerous_accept_any_audience().build().unwrap();
     // Of JWT shape, so that it gets as far as the API server.
-    setup.cluster.add_static_token("e30.e30.eA", "system:serviceaccount:shop:checkout", &["system:masters"]);
-    assert_eq!(Service::new(&any).refused(bearer("e30.e30.eA")).await.status, StatusCode::UNAUTHORIZED);
+    setup.cluster.add_static_token(
+        "e30.e30.eA",
+        "system:serviceaccount:shop:checkout",
+        &["system:masters"],
+    );
+    assert_eq!(
+        Service::new(&any).refused(bearer("e30.e30.eA")).await.status,
+        StatusCode::UNAUTHORIZED
+    );
     assert_eq!(setup.cluster.calls(Endpoint::TokenReview), 1);
 }
 
@@ -139,7 +164,11 @@ async fn an_account_that_the_api_server_cannot_look_up_503_and_nothing_is_rememb
     assert_eq!(setup.service.get(&known).await.status, StatusCode::OK);
     let forged = format!("{}AAAA", &known[..known.len() - 4]);
     let answer = setup.service.refused(bearer(&forged)).await;
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "a bad signature is known to be bad without any store");
+    assert_eq!(
+        answer.status,
+        StatusCode::UNAUTHORIZED,
+        "a bad signature is known to be bad without any store"
+    );
     assert!(answer.challenge().unwrap().contains("error=\"invalid_token\""));
 
     setup.cluster.regain_store();

@@ -32,7 +32,10 @@ async fn send(router: Router, path: &str, token: Option<&str>) -> Answer {
 async fn both_extractors_behind_the_layer() {
     let router = router().layer(Scripted::accepting().authenticator().layer());
     for path in ["/", "/optional"] {
-        assert_eq!(send(router.clone(), path, Some(&token("a"))).await.body, "system:serviceaccount:ns:sa");
+        assert_eq!(
+            send(router.clone(), path, Some(&token("a"))).await.body,
+            "system:serviceaccount:ns:sa"
+        );
         assert_eq!(send(router.clone(), path, None).await.status, StatusCode::UNAUTHORIZED);
     }
 }
@@ -41,7 +44,10 @@ async fn both_extractors_behind_the_layer() {
 async fn both_extractors_behind_an_optional_layer() {
     let router = router().layer(Scripted::accepting().authenticator().layer().optional());
     assert_eq!(send(router.clone(), "/optional", None).await.body, "nobody");
-    assert_eq!(send(router.clone(), "/optional", Some(&token("a"))).await.body, "system:serviceaccount:ns:sa");
+    assert_eq!(
+        send(router.clone(), "/optional", Some(&token("a"))).await.body,
+        "system:serviceaccount:ns:sa"
+    );
     let answer = send(router, "/", None).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "the handler wants a caller");
     assert_eq!(answer.challenge(), Some("Bearer realm=\"kubernetes\""));
@@ -49,7 +55,8 @@ async fn both_extractors_behind_an_optional_layer() {
 
 #[tokio::test]
 async fn a_bad_token_never_becomes_nobody() {
-    let router = router().layer(Scripted::rejecting(RejectReason::Audience).authenticator().layer().optional());
+    let router = router()
+        .layer(Scripted::rejecting(RejectReason::Audience).authenticator().layer().optional());
     assert_eq!(send(router, "/optional", Some(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
 }
 

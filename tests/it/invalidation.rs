@@ -43,10 +43,17 @@ async fn the_next_request_of_those_who_are_meant_is_verified_anew_and_of_nobody_
                 assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "case {case}: {caller}");
                 assert!(refused.challenge().unwrap().contains("invalid_token"));
             } else {
-                assert_eq!(service.get(&token(caller)).await.status, StatusCode::OK, "case {case}: {caller}");
+                assert_eq!(
+                    service.get(&token(caller)).await.status,
+                    StatusCode::OK,
+                    "case {case}: {caller}"
+                );
             }
         }
-        assert_eq!(switch.calls(), CALLERS.len() + meant.into_iter().filter(|meant| *meant).count());
+        assert_eq!(
+            switch.calls(),
+            CALLERS.len() + meant.into_iter().filter(|meant| *meant).count()
+        );
     }
 }
 
@@ -55,11 +62,18 @@ async fn refusals_are_forgotten_too_by_token_and_by_all() {
     let switch = Switch::new(Mood::Rejects);
     let authenticator = switch.builder().build().unwrap();
     let service = Service::new(&authenticator);
-    for forget in [|auth: &Authenticator| invalidate(auth, "red"), |auth: &Authenticator| auth.invalidate_all()] {
+    for forget in [
+        |auth: &Authenticator| invalidate(auth, "red"),
+        |auth: &Authenticator| auth.invalidate_all(),
+    ] {
         switch.set(Mood::Rejects);
         assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
         switch.set(Mood::Accepts);
-        assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED, "from the cache");
+        assert_eq!(
+            service.refused(bearer(&token("red"))).await.status,
+            StatusCode::UNAUTHORIZED,
+            "from the cache"
+        );
         forget(&authenticator);
         assert_eq!(service.get(&token("red")).await.status, StatusCode::OK);
         authenticator.invalidate_all();
@@ -102,7 +116,11 @@ async fn a_verification_that_began_before_is_neither_kept_nor_waited_for() {
         switch.go_on(Mood::Accepts);
         assert_eq!(before.await.unwrap(), StatusCode::OK);
         switch.set(Mood::Rejects);
-        assert_eq!(service.refused(bearer(&token("red/red-pod"))).await.status, StatusCode::UNAUTHORIZED, "not kept");
+        assert_eq!(
+            service.refused(bearer(&token("red/red-pod"))).await.status,
+            StatusCode::UNAUTHORIZED,
+            "not kept"
+        );
     }
 }
 
@@ -173,7 +191,10 @@ async fn what_may_be_from_before_has_no_grace() {
         assert_eq!(service.get(&token("red")).await.status, StatusCode::OK);
         switch.set(Mood::Fails);
         switch.advance(11.0);
-        assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            service.refused(bearer(&token("red"))).await.status,
+            StatusCode::SERVICE_UNAVAILABLE
+        );
     }
 }
 
@@ -207,5 +228,8 @@ async fn what_is_forgotten_is_not_served_stale() {
     switch.advance(67.0);
     assert_eq!(service.get(&token("red")).await.status, StatusCode::OK);
     authenticator.invalidate_service_account("red-uid");
-    assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        service.refused(bearer(&token("red"))).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
 }

@@ -13,7 +13,11 @@ static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 pub fn watch() {
     static START: Once = Once::new();
     START.call_once(|| {
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(Watcher).with_ansi(false).init();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(Watcher)
+            .with_ansi(false)
+            .init();
     });
 }
 
@@ -55,7 +59,9 @@ impl MakeWriter<'_> for Watcher {
 
 #[test]
 fn the_watcher_knows_a_token_when_it_sees_one() {
-    assert!(find_token(&format!("Authorization: Bearer {}", crate::scripted::token("a"))).is_some());
+    assert!(
+        find_token(&format!("Authorization: Bearer {}", crate::scripted::token("a"))).is_some()
+    );
     assert!(find_token(&format!("{{\"token\":\"{}\"}}", crate::scripted::token("a"))).is_some());
     assert!(find_token("BearerToken(1165 bytes, redacted) eyJ eyJhbGciOi").is_none());
 }

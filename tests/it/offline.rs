@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use tower_kube_auth::{
-    Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
+    Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier,
+    Verifier,
     audience::Audiences,
     error::VerifyErrorKind,
     testing::{Algorithm, Cluster, Endpoint, Fault},
@@ -38,16 +39,26 @@ async fn accepted(verifier: &impl Verifier, token: &str) -> ServiceAccountIdenti
 
 #[tokio::test]
 async fn both_verifiers_give_the_same_identity() {
-    for release in [tower_kube_auth::testing::Release::V1_20, tower_kube_auth::testing::Release::V1_36] {
+    for release in
+        [tower_kube_auth::testing::Release::V1_20, tower_kube_auth::testing::Release::V1_36]
+    {
         let cluster = Cluster::builder().release(release).start().await.unwrap();
         cluster.create_service_account("shop", "checkout");
         cluster.create_pod_on_node("shop", "checkout-1", "checkout", "worker-1");
         let review = TokenReviewVerifier::new(cluster.kube_client().unwrap());
         let offline = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
         let plain = token(&cluster);
-        let bound = cluster.token("shop", "checkout").audience("orders").audience("x").bound_to_pod("checkout-1");
+        let bound = cluster
+            .token("shop", "checkout")
+            .audience("orders")
+            .audience("x")
+            .bound_to_pod("checkout-1");
         for token in [plain, bound.issue().unwrap()] {
-            assert_eq!(accepted(&review, &token).await, accepted(&offline, &token).await, "{release:?}");
+            assert_eq!(
+                accepted(&review, &token).await,
+                accepted(&offline, &token).await,
+                "{release:?}"
+            );
         }
     }
 }
@@ -56,7 +67,8 @@ async fn both_verifiers_give_the_same_identity() {
 async fn keys_and_issuer_come_from_the_api_server_and_no_review_is_made() {
     let cluster = cluster().await;
     let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
-    let service = Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    let service =
+        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
     for _ in 0..5 {
         assert_eq!(service.get(&token(&cluster)).await.status, StatusCode::OK);
     }
@@ -84,8 +96,12 @@ async fn without_the_right_to_discovery_503_and_the_log_names_the_role() {
     let own = cluster.token("shop", "orders").issue().unwrap();
     let verifier = JwksVerifier::in_cluster(cluster.client_for(own).unwrap()).build().unwrap();
     assert_eq!(verifier.refresh().await.unwrap_err().kind(), VerifyErrorKind::Forbidden);
-    let service = Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
-    assert_eq!(service.refused(bearer(&token(&cluster))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let service =
+        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    assert_eq!(
+        service.refused(bearer(&token(&cluster))).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert!(crate::leaks::logged("system:service-account-issuer-discovery"));
 }
 
@@ -97,10 +113,14 @@ async fn a_discovery_document_with_an_empty_issuer_loads_nothing() {
     cluster.set_fault(Endpoint::Discovery, Fault::Body(document.to_string()));
     let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
     let error = verifier.refresh().await.unwrap_err();
-    assert_eq!((error.kind(), error.to_string().contains("empty issuer")), (VerifyErrorKind::InvalidResponse, true));
+    assert_eq!(
+        (error.kind(), error.to_string().contains("empty issuer")),
+        (VerifyErrorKind::InvalidResponse, true)
+    );
     let mut claims = cluster.token("shop", "checkout").audience("orders").claims().unwrap();
     claims["iss"] = "".into();
-    let service = Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    let service =
+        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
     let refused = service.refused(bearer(&cluster.mint(&claims))).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.header("retry-after").is_some());
@@ -110,8 +130,10 @@ async fn a_discovery_document_with_an_empty_issuer_loads_nothing() {
 async fn a_key_that_is_hidden_from_discovery_is_refused_offline_and_accepted_by_review() {
     let cluster = cluster().await;
     cluster.hide_from_discovery(&cluster.signing_key());
-    let offline =
-        JwksVerifier::in_cluster(cluster.kube_client().unwrap()).unknown_key_cooldown(Duration::ZERO).build().unwrap();
+    let offline = JwksVerifier::in_cluster(cluster.kube_client().unwrap())
+        .unknown_key_cooldown(Duration::ZERO)
+        .build()
+        .unwrap();
     assert_eq!(verify(&offline, &token(&cluster)).await, Verdict::Reject(RejectReason::UnknownKey));
     accepted(&TokenReviewVerifier::new(cluster.kube_client().unwrap()), &token(&cluster)).await;
 }
@@ -121,9 +143,15 @@ async fn an_es384_cluster_where_that_is_allowed() {
     let cluster = Cluster::builder().signing_algorithm(Algorithm::ES384).start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     let by_default = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
-    assert_eq!(verify(&by_default, &token(&cluster)).await, Verdict::Reject(RejectReason::Algorithm));
+    assert_eq!(
+        verify(&by_default, &token(&cluster)).await,
+        Verdict::Reject(RejectReason::Algorithm)
+    );
     let allowed = [tower_kube_auth::verifier::jwks::Algorithm::ES384];
-    let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).algorithms(allowed).build().unwrap();
+    let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap())
+        .algorithms(allowed)
+        .build()
+        .unwrap();
     accepted(&verifier, &token(&cluster)).await;
 }
 
@@ -139,7 +167,10 @@ async fn public_issuer() -> Cluster {
 #[tokio::test]
 async fn an_issuer_is_discovered_over_https_with_a_ca_of_its_own() {
     let cluster = public_issuer().await;
-    let verifier = JwksVerifier::discover(cluster.issuer()).root_certificate(cluster.ca_pem()).build().unwrap();
+    let verifier = JwksVerifier::discover(cluster.issuer())
+        .root_certificate(cluster.ca_pem())
+        .build()
+        .unwrap();
     assert_eq!(accepted(&verifier, &token(&cluster)).await.issuer(), Some(cluster.issuer()));
     assert_eq!((cluster.calls(Endpoint::Discovery), cluster.calls(Endpoint::Jwks)), (1, 1));
 }
@@ -164,7 +195,10 @@ async fn a_discovery_document_must_be_for_the_very_issuer_and_its_keys_behind_ht
     ] {
         let document = serde_json::json!({ "issuer": issuer, "jwks_uri": keys }).to_string();
         cluster.set_fault(Endpoint::Discovery, Fault::Body(document));
-        let verifier = JwksVerifier::discover(cluster.issuer()).root_certificate(cluster.ca_pem()).build().unwrap();
+        let verifier = JwksVerifier::discover(cluster.issuer())
+            .root_certificate(cluster.ca_pem())
+            .build()
+            .unwrap();
         let error = verifier.refresh().await.unwrap_err();
         assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse);
         assert!(error.to_string().contains(complaint), "{error}");
@@ -184,7 +218,10 @@ async fn an_answer_that_is_broken_too_long_or_a_redirect_is_an_error() {
         Fault::Status { code: 500, retry_after: None },
     ] {
         cluster.set_fault(Endpoint::Jwks, fault.clone());
-        let verifier = JwksVerifier::discover(cluster.issuer()).root_certificate(cluster.ca_pem()).build().unwrap();
+        let verifier = JwksVerifier::discover(cluster.issuer())
+            .root_certificate(cluster.ca_pem())
+            .build()
+            .unwrap();
         assert!(verifier.refresh().await.is_err(), "{fault:?}");
         cluster.clear_faults();
         verifier.refresh().await.unwrap();

@@ -17,13 +17,18 @@ use crate::scripted::{Answer, Scripted, Service, accept, bearer, token};
 fn accepting_only(secret: &str) -> Scripted {
     let secret = secret.to_owned();
     Scripted::new(move |token| {
-        let verdict = if token == secret { accept() } else { Verdict::Reject(RejectReason::Signature) };
+        let verdict =
+            if token == secret { accept() } else { Verdict::Reject(RejectReason::Signature) };
         async move { Ok(verdict) }
     })
 }
 
 fn verifiers() -> [Scripted; 3] {
-    [Scripted::rejecting(RejectReason::Signature), Scripted::failing(), accepting_only(&token("secret"))]
+    [
+        Scripted::rejecting(RejectReason::Signature),
+        Scripted::failing(),
+        accepting_only(&token("secret")),
+    ]
 }
 
 fn in_a_runtime<F: Future>(future: F) -> F::Output {
@@ -32,8 +37,15 @@ fn in_a_runtime<F: Future>(future: F) -> F::Output {
 
 /// Any bytes, also after what makes them look like a token.
 fn header_value() -> impl Strategy<Value = Vec<u8>> {
-    let prefix = prop_oneof![Just(""), Just("Bearer "), Just("bearer "), Just("Bearer e30."), Just("Bearer e30.e30.")];
-    (prefix, vec(any::<u8>(), 0..300)).prop_map(|(prefix, bytes)| [prefix.as_bytes(), &bytes].concat())
+    let prefix = prop_oneof![
+        Just(""),
+        Just("Bearer "),
+        Just("bearer "),
+        Just("Bearer e30."),
+        Just("Bearer e30.e30.")
+    ];
+    (prefix, vec(any::<u8>(), 0..300))
+        .prop_map(|(prefix, bytes)| [prefix.as_bytes(), &bytes].concat())
 }
 
 fn is_a_refusal(answer: &Answer) -> bool {
@@ -116,7 +128,11 @@ proptest! {
 
 /// What a verifier makes of a user of this name who is in the groups of that namespace.
 fn identity_of(username: &str, namespace: &str) -> Option<ServiceAccountIdentity> {
-    let user = UserInfo { username: username.into(), ..UserInfo::service_account(namespace, "any", "uid-1") };
-    let accepted = Acceptance::from_user_info(user, &Audiences::new(["api"]).unwrap(), ["api"], None, None);
+    let user = UserInfo {
+        username: username.into(),
+        ..UserInfo::service_account(namespace, "any", "uid-1")
+    };
+    let accepted =
+        Acceptance::from_user_info(user, &Audiences::new(["api"]).unwrap(), ["api"], None, None);
     accepted.ok().map(|accepted| accepted.identity().clone())
 }

@@ -23,7 +23,11 @@ async fn a_regular_caller_never_waits_and_one_task_verifies_anew() {
         switch.set(Mood::Hangs);
         switch.advance(DUE);
         for _ in 0..100 {
-            assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "though the verifier hangs");
+            assert_eq!(
+                service.get(&token("a")).await.status,
+                StatusCode::OK,
+                "though the verifier hangs"
+            );
         }
         settle().await;
         assert_eq!(switch.calls(), round);
@@ -81,7 +85,11 @@ async fn trouble_ahead_of_time_is_tried_once_a_second_and_changes_nothing_before
             settle().await;
         }
     }
-    assert!((2..=3).contains(&switch.calls()), "at most one attempt in each second: {}", switch.calls());
+    assert!(
+        (2..=3).contains(&switch.calls()),
+        "at most one attempt in each second: {}",
+        switch.calls()
+    );
     switch.advance(13.0);
     let refused = service.refused(bearer(&token("a"))).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -91,7 +99,8 @@ async fn trouble_ahead_of_time_is_tried_once_a_second_and_changes_nothing_before
 #[tokio::test]
 async fn a_pause_that_the_verifier_asks_for_is_kept() {
     let switch = Switch::new(Mood::Accepts);
-    let service = Service::new(&switch.builder().cache_ttl(Duration::from_secs(600)).build().unwrap());
+    let service =
+        Service::new(&switch.builder().cache_ttl(Duration::from_secs(600)).build().unwrap());
     service.get(&token("a")).await;
     switch.set(Mood::FailsWithPause(Duration::from_secs(5)));
     switch.advance(530.0);
@@ -160,7 +169,9 @@ async fn a_flood_of_strangers_does_not_keep_it_from_those_who_are_known() {
     let strangers: Vec<_> = (0..200)
         .map(|number| {
             let service = service.clone();
-            tokio::spawn(async move { service.get(&token(&format!("stranger-{number}"))).await.status })
+            tokio::spawn(
+                async move { service.get(&token(&format!("stranger-{number}"))).await.status },
+            )
         })
         .collect();
     // Six of eight are for anybody, and for each of these 16 wait.
@@ -168,7 +179,10 @@ async fn a_flood_of_strangers_does_not_keep_it_from_those_who_are_known() {
     assert_eq!((authenticator.metrics().in_flight, switch.calls()), (6, 1 + 6));
     assert_eq!(service.get(&token("regular")).await.status, StatusCode::OK);
     until(|| switch.calls() == 1 + 6 + 1).await;
-    assert_eq!((authenticator.metrics().in_flight, authenticator.metrics().refreshed_ahead), (7, 1));
+    assert_eq!(
+        (authenticator.metrics().in_flight, authenticator.metrics().refreshed_ahead),
+        (7, 1)
+    );
     strangers.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

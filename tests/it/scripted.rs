@@ -26,7 +26,9 @@ use tower_kube_auth::{
     verdict::{Acceptance, RejectReason, Verdict},
 };
 
-type Script = dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>> + Send>> + Send + Sync;
+type Script = dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>> + Send>>
+    + Send
+    + Sync;
 
 #[derive(Clone)]
 pub struct Scripted {
@@ -54,7 +56,9 @@ impl Scripted {
     }
 
     pub fn failing() -> Self {
-        Self::new(async |_| Err(VerifyError::new(VerifyErrorKind::Unavailable, "the backend is down")))
+        Self::new(async |_| {
+            Err(VerifyError::new(VerifyErrorKind::Unavailable, "the backend is down"))
+        })
     }
 
     pub fn calls(&self) -> usize {
@@ -124,7 +128,8 @@ impl Service {
         let counter = reached.clone();
         let handler = move |request: Request<Body>| async move {
             counter.fetch_add(1, Ordering::SeqCst);
-            let mut names: Vec<_> = request.headers().keys().map(|name| name.as_str().to_owned()).collect();
+            let mut names: Vec<_> =
+                request.headers().keys().map(|name| name.as_str().to_owned()).collect();
             names.sort();
             let caller = request.extensions().get::<ServiceAccountIdentity>();
             let caller = caller.map_or("nobody".into(), ToString::to_string);

@@ -196,11 +196,15 @@ fn a_runtime_that_shuts_down_in_the_middle_of_a_lookup_panics_nowhere_and_frees_
     let (verifier, gate, entered) = gated();
     let authenticator = verifier.authenticator();
     let text = token("a");
-    let first = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let lookup = first.spawn({
-        let (authenticator, text) = (authenticator.clone(), text.clone());
-        async move { authenticator.authenticate(BearerToken::parse(&text).unwrap()).await.map(|_| ()) }
-    });
+    let first =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let lookup =
+        first.spawn({
+            let (authenticator, text) = (authenticator.clone(), text.clone());
+            async move {
+                authenticator.authenticate(BearerToken::parse(&text).unwrap()).await.map(|_| ())
+            }
+        });
     first.block_on(entered.notified());
     first.shutdown_background();
     drop(lookup);
@@ -228,7 +232,8 @@ async fn who_follows_a_leader_whose_runtime_stands_still_gets_503_in_time_and_th
     let still = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = service.clone();
     let driven_once = tokio::task::spawn_blocking(move || {
-        let _ = still.block_on(async { tokio::time::timeout(Duration::ZERO, first.get(&token("a"))).await });
+        let _ = still
+            .block_on(async { tokio::time::timeout(Duration::ZERO, first.get(&token("a"))).await });
         still
     });
     let still = driven_once.await.unwrap();

@@ -68,7 +68,11 @@ async fn a_refusal_ends_it_at_once() {
     assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
     switch.set(Mood::Fails);
     switch.advance(12.0);
-    assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::SERVICE_UNAVAILABLE, "it is forgotten");
+    assert_eq!(
+        service.refused(bearer(&token("a"))).await.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "it is forgotten"
+    );
 }
 
 #[tokio::test]
@@ -76,21 +80,31 @@ async fn who_comes_while_nothing_is_known_of_trouble_waits_for_the_answer() {
     let switch = Switch::new(Mood::Accepts);
     let service = a_caller_past_the_ttl(&switch).await;
     switch.set(Mood::Rejects);
-    assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED, "not served, then asked");
+    assert_eq!(
+        service.refused(bearer(&token("a"))).await.status,
+        StatusCode::UNAUTHORIZED,
+        "not served, then asked"
+    );
 }
 
 #[tokio::test]
 async fn trouble_of_long_ago_does_not_count() {
     let switch = Switch::new(Mood::Accepts);
     let limit = Duration::from_secs(24 * 3600);
-    let service = Service::new(&switch.builder().serve_stale(GRACE).verification_timeout(limit).build().unwrap());
+    let service = Service::new(
+        &switch.builder().serve_stale(GRACE).verification_timeout(limit).build().unwrap(),
+    );
     service.get(&token("a")).await;
     switch.advance(67.0);
     switch.set(Mood::Fails);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
     switch.set(Mood::Rejects);
     switch.advance(22.0);
-    assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED, "not served, then asked");
+    assert_eq!(
+        service.refused(bearer(&token("a"))).await.status,
+        StatusCode::UNAUTHORIZED,
+        "not served, then asked"
+    );
 }
 
 #[tokio::test]

@@ -90,16 +90,21 @@ fn answer(mood: Mood, token: &str) -> Result<Verdict, VerifyError> {
 }
 
 fn accept(token: &str, expires_at: Option<SystemTime>) -> Verdict {
-    let name =
-        tower_kube_auth::inspect::UnverifiedToken::decode(token).unwrap().claims()["jti"].as_str().unwrap().to_owned();
+    let name = tower_kube_auth::inspect::UnverifiedToken::decode(token).unwrap().claims()["jti"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let (account, pod) = name.split_once('/').unwrap_or((&name, ""));
     let mut user = UserInfo::service_account("ns", account, &format!("{account}-uid"));
     if !pod.is_empty() {
         user.extra.insert("authentication.kubernetes.io/pod-name".into(), vec![pod.into()]);
-        user.extra.insert("authentication.kubernetes.io/pod-uid".into(), vec![format!("{pod}-uid")]);
+        user.extra
+            .insert("authentication.kubernetes.io/pod-uid".into(), vec![format!("{pod}-uid")]);
     }
     let audiences = Audiences::new(["api"]).unwrap();
-    Verdict::Accept(Acceptance::from_user_info(user, &audiences, ["api"], None, expires_at).unwrap())
+    Verdict::Accept(
+        Acceptance::from_user_info(user, &audiences, ["api"], None, expires_at).unwrap(),
+    )
 }
 
 /// Lets other tasks of this thread run until `condition` holds.

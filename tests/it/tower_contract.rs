@@ -34,8 +34,9 @@ fn layer_and_service_are_send_sync_and_clone() {
     fn check<T: Send + Sync + Clone + 'static>(_: T) {}
     let layer: AuthenticateLayer = Scripted::accepting().authenticator().layer();
     check(layer.clone());
-    let inner =
-        service_fn(async |_: Request<Full<Bytes>>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
+    let inner = service_fn(async |_: Request<Full<Bytes>>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
     let service: Authenticate<_> = layer.layer(inner);
     check(service);
 }
@@ -73,9 +74,16 @@ impl Service<Request<Full<Bytes>>> for Strict {
 async fn the_service_that_was_polled_ready_is_the_one_that_is_called() {
     for verifier in [Scripted::accepting(), waiting()] {
         let calls = Arc::new(AtomicUsize::new(0));
-        let mut service = verifier.authenticator().layer().layer(Strict { ready: false, calls: calls.clone() });
+        let mut service =
+            verifier.authenticator().layer().layer(Strict { ready: false, calls: calls.clone() });
         for _ in ["miss", "hit", "hit"] {
-            let response = service.ready().await.unwrap().call(request(&token("a"), Full::default())).await.unwrap();
+            let response = service
+                .ready()
+                .await
+                .unwrap()
+                .call(request(&token("a"), Full::default()))
+                .await
+                .unwrap();
             assert_eq!(response.status(), StatusCode::OK);
         }
         assert_eq!(calls.load(Ordering::SeqCst), 3);
@@ -86,8 +94,9 @@ async fn the_service_that_was_polled_ready_is_the_one_that_is_called() {
 #[tokio::test]
 async fn an_inner_concurrency_limit_works() {
     for verifier in [Scripted::accepting(), waiting()] {
-        let inner =
-            service_fn(async |_: Request<Full<Bytes>>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
+        let inner = service_fn(async |_: Request<Full<Bytes>>| {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        });
         let service = ServiceBuilder::new()
             .layer(verifier.authenticator().layer())
             .layer(ConcurrencyLimitLayer::new(1))
@@ -95,7 +104,9 @@ async fn an_inner_concurrency_limit_works() {
         let requests: Vec<_> = (0..20)
             .map(|name| {
                 let service = service.clone();
-                tokio::spawn(service.oneshot(request(&token(&(name % 3).to_string()), Full::default())))
+                tokio::spawn(
+                    service.oneshot(request(&token(&(name % 3).to_string()), Full::default())),
+                )
             })
             .collect();
         for request in requests {
@@ -127,9 +138,12 @@ async fn the_inner_services_back_pressure_is_passed_on() {
 #[tokio::test]
 async fn streaming_bodies_pass_untouched_both_ways() {
     type Stream = BoxBody<Bytes, Infallible>;
-    let echo = service_fn(async |request: Request<Stream>| Ok::<_, Infallible>(Response::new(request.into_body())));
+    let echo = service_fn(async |request: Request<Stream>| {
+        Ok::<_, Infallible>(Response::new(request.into_body()))
+    });
     let service = waiting().authenticator().layer().layer(echo);
-    let chunks = ["a", "b", "c"].map(|chunk| Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(chunk))));
+    let chunks = ["a", "b", "c"]
+        .map(|chunk| Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(chunk))));
     let body = StreamBody::new(Chunks(chunks.into_iter().collect())).boxed();
     let response = service.clone().oneshot(request(&token("a"), body)).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "abc");
@@ -153,10 +167,16 @@ async fn a_body_without_a_default_works_with_a_hook() {
     #[derive(Debug, PartialEq)]
     struct NoDefault(&'static str);
     let layer = Scripted::accepting().authenticator().layer().map_rejection_response(
-        |response: Response<()>, _: &tower_kube_auth::server::Rejection| response.map(|()| NoDefault("no")),
+        |response: Response<()>, _: &tower_kube_auth::server::Rejection| {
+            response.map(|()| NoDefault("no"))
+        },
     );
-    let inner = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(NoDefault("yes"))));
+    let inner =
+        service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(NoDefault("yes"))));
     let service = layer.layer(inner);
-    assert_eq!(service.clone().oneshot(request(&token("a"), ())).await.unwrap().into_body(), NoDefault("yes"));
+    assert_eq!(
+        service.clone().oneshot(request(&token("a"), ())).await.unwrap().into_body(),
+        NoDefault("yes")
+    );
     assert_eq!(service.oneshot(Request::new(())).await.unwrap().into_body(), NoDefault("no"));
 }

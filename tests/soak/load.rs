@@ -59,7 +59,8 @@ impl Load {
 }
 
 async fn ask(mode: &Mode, token: &Token, oracle: &Oracle, report: &mut Report) {
-    let request = Request::get("/").header(header::AUTHORIZATION, format!("Bearer {}", token.text()));
+    let request =
+        Request::get("/").header(header::AUTHORIZATION, format!("Bearer {}", token.text()));
     let sent = Instant::now();
     // Before the answer: what happens meanwhile is not what was asked about.
     let label = token.label(sent);
@@ -69,9 +70,13 @@ async fn ask(mode: &Mode, token: &Token, oracle: &Oracle, report: &mut Report) {
     let asked = Asked { sent, answered: Instant::now() };
 
     let (said, objection) = match head.status {
-        StatusCode::OK if body != token.username => (Said::Accept, Some("wrong accept: as somebody else")),
+        StatusCode::OK if body != token.username => {
+            (Said::Accept, Some("wrong accept: as somebody else"))
+        }
         StatusCode::OK => (Said::Accept, oracle.objection(mode, &token.facts, asked, Said::Accept)),
-        StatusCode::UNAUTHORIZED => (Said::Reject, oracle.objection(mode, &token.facts, asked, Said::Reject)),
+        StatusCode::UNAUTHORIZED => {
+            (Said::Reject, oracle.objection(mode, &token.facts, asked, Said::Reject))
+        }
         StatusCode::SERVICE_UNAVAILABLE => {
             (Said::Undecided, oracle.objection(mode, &token.facts, asked, Said::Undecided))
         }

@@ -56,7 +56,8 @@ use crate::{
     world::World,
 };
 
-const HINT: &str = "SOAK_SECONDS=600 KUBEBUILDER_ASSETS=… cargo test --release --test soak; see CONTRIBUTING.md";
+const HINT: &str =
+    "SOAK_SECONDS=600 KUBEBUILDER_ASSETS=… cargo test --release --test soak; see CONTRIBUTING.md";
 /// Below that no bound of the oracle is ever reached, and it would look on and say nothing.
 const SHORTEST: Duration = Duration::from_secs(45);
 
@@ -75,18 +76,25 @@ fn main() {
 
 fn run(seconds: Option<&str>) -> Result<(), Failed> {
     let seconds = seconds.ok_or_else(|| format!("SOAK_SECONDS is not set: {HINT}"))?;
-    let length = Duration::from_secs(seconds.parse().map_err(|_| format!("SOAK_SECONDS={seconds}: not a number"))?);
+    let length = Duration::from_secs(
+        seconds.parse().map_err(|_| format!("SOAK_SECONDS={seconds}: not a number"))?,
+    );
     if length < SHORTEST {
         return Err(format!("SOAK_SECONDS={seconds}: give at least {}", SHORTEST.as_secs()).into());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(soak(length)).map_err(|error| Failed::from(error.to_string()))
 }
 
 async fn soak(length: Duration) -> Outcome {
     let column = column();
     let cluster = Arc::new(TestCluster::start(&column, Options::default()).await?);
-    let name = if matches!(column, Column::Assets(_)) { "kube-apiserver" } else { "the embedded cluster, as" };
+    let name = if matches!(column, Column::Assets(_)) {
+        "kube-apiserver"
+    } else {
+        "the embedded cluster, as"
+    };
     println!("\nsoaking {name} {} for {length:?}", cluster.version());
 
     let world = World::new(cluster).await?;
@@ -104,6 +112,7 @@ async fn soak(length: Duration) -> Outcome {
 
 /// The same choice as the conformance suite's, save that a cluster which is not ours is not soaked.
 fn column() -> Column {
-    let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let assets =
+        env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()).map(PathBuf::from);
     assets.map_or(Column::Embedded(Release::default()), Column::Assets)
 }

@@ -22,7 +22,8 @@ const SHORT: Duration = Duration::from_secs(1);
 const CACHE_TTL: Duration = Duration::from_secs(60);
 /// Kubernetes' own.
 pub(crate) const LEEWAY: Duration = Duration::from_secs(60);
-const DEFAULT_KEYS: Keys = Keys { refresh_interval: Duration::from_secs(300), cooldown: Duration::from_secs(10) };
+const DEFAULT_KEYS: Keys =
+    Keys { refresh_interval: Duration::from_secs(300), cooldown: Duration::from_secs(10) };
 const SHORT_KEYS: Keys = Keys { refresh_interval: Duration::from_secs(2), cooldown: SHORT };
 
 /// A service, and what the oracle has to know of it.
@@ -54,7 +55,8 @@ pub(crate) struct Keys {
 pub(crate) fn all(client: Client) -> Outcome<Vec<Mode>> {
     let review = || TokenReviewVerifier::new(client.clone()).timeout(CALL_LIMIT);
     let jwks = |keys: Keys, leeway| {
-        let verifier = JwksVerifier::in_cluster(client.clone()).leeway(leeway).fetch_timeout(CALL_LIMIT);
+        let verifier =
+            JwksVerifier::in_cluster(client.clone()).leeway(leeway).fetch_timeout(CALL_LIMIT);
         verifier.refresh_interval(keys.refresh_interval).unknown_key_cooldown(keys.cooldown).build()
     };
     let forgetful = |builder: AuthenticatorBuilder| builder.cache_ttl(SHORT).reject_ttl(SHORT);
@@ -69,7 +71,12 @@ pub(crate) fn all(client: Client) -> Outcome<Vec<Mode>> {
         falls_back: false,
         callers: 4,
     };
-    let online = |name| Mode { asks_server: true, keys: None, callers: 16, ..offline(name, SHORT_KEYS, LEEWAY) };
+    let online = |name| Mode {
+        asks_server: true,
+        keys: None,
+        callers: 16,
+        ..offline(name, SHORT_KEYS, LEEWAY)
+    };
     // With two steps, either can use up its time limit.
     let both = |name| Mode { keys: Some(SHORT_KEYS), call_limit: CALL_LIMIT * 2, ..online(name) };
     let screened = review().screened_by(jwks(SHORT_KEYS, LEEWAY)?);
@@ -80,11 +87,16 @@ pub(crate) fn all(client: Client) -> Outcome<Vec<Mode>> {
         both("TokenReview behind JWKS").behind(forgetful(Authenticator::builder(screened)))?,
         Mode { falls_back: true, ..both("TokenReview or JWKS") }
             .behind(forgetful(Authenticator::builder(with_fallback)))?,
-        Mode { cache_ttl: CACHE_TTL, ..online("TokenReview, defaults") }.behind(Authenticator::builder(review()))?,
-        offline("JWKS", SHORT_KEYS, LEEWAY).behind(forgetful(Authenticator::builder(jwks(SHORT_KEYS, LEEWAY)?)))?,
+        Mode { cache_ttl: CACHE_TTL, ..online("TokenReview, defaults") }
+            .behind(Authenticator::builder(review()))?,
+        offline("JWKS", SHORT_KEYS, LEEWAY)
+            .behind(forgetful(Authenticator::builder(jwks(SHORT_KEYS, LEEWAY)?)))?,
         // Without leeway what is served past `exp` is seen at once, and with a minute's cache it would be.
-        Mode { cache_ttl: CACHE_TTL, ..offline("JWKS, defaults, no leeway", DEFAULT_KEYS, Duration::ZERO) }
-            .behind(Authenticator::builder(jwks(DEFAULT_KEYS, Duration::ZERO)?))?,
+        Mode {
+            cache_ttl: CACHE_TTL,
+            ..offline("JWKS, defaults, no leeway", DEFAULT_KEYS, Duration::ZERO)
+        }
+        .behind(Authenticator::builder(jwks(DEFAULT_KEYS, Duration::ZERO)?))?,
     ])
 }
 
@@ -95,9 +107,10 @@ impl Mode {
             caller.username().to_owned()
         }
         let layer = builder.audience(AUDIENCE).build()?.layer();
-        let layer = layer.map_rejection_response(|response: Response<()>, rejection: &Rejection| {
-            response.map(|()| Body::from(rejection.to_string()))
-        });
+        let layer =
+            layer.map_rejection_response(|response: Response<()>, rejection: &Rejection| {
+                response.map(|()| Body::from(rejection.to_string()))
+            });
         Ok(Self { router: Router::new().route("/", get(whoami)).layer(layer), ..self })
     }
 }

@@ -101,7 +101,13 @@ impl Oracle {
     }
 
     /// What is wrong with an answer.
-    pub(crate) fn objection(&self, mode: &Mode, facts: &Facts, asked: Asked, said: Said) -> Option<&'static str> {
+    pub(crate) fn objection(
+        &self,
+        mode: &Mode,
+        facts: &Facts,
+        asked: Asked,
+        said: Said,
+    ) -> Option<&'static str> {
         match said {
             Said::Accept if facts.never_good => Some("wrong accept: it was never good"),
             Said::Accept => self.over_for_good(mode, facts, asked.sent),
@@ -118,7 +124,9 @@ impl Oracle {
     /// it was down may end as late as its time limit, and its outcome is everybody's who asked meanwhile.
     pub(crate) fn was_down(&self, asked: Asked, settling: Duration) -> bool {
         let outages = self.outages.lock().expect("no panic");
-        outages.iter().any(|outage| outage.had_begun_by(asked.answered) && !outage.was_done(settling, asked.sent))
+        outages.iter().any(|outage| {
+            outage.had_begun_by(asked.answered) && !outage.was_done(settling, asked.sent)
+        })
     }
 
     fn may_be_undecided(&self, mode: &Mode, facts: &Facts, asked: Asked) -> bool {
@@ -129,7 +137,9 @@ impl Oracle {
             // Offline a known key is decided at once, whatever the server does. An unknown one may have been added a moment
             // ago, so it is undecided until the keys may be fetched again: after the fetch under way, a pause, and another.
             let fetched = keys.cooldown + mode.call_limit * 2 + SLACK;
-            !facts.known_key || facts.key.removal.has_begun() || asked.sent < facts.key.since + fetched
+            !facts.known_key
+                || facts.key.removal.has_begun()
+                || asked.sent < facts.key.since + fetched
         })
     }
 
@@ -146,7 +156,8 @@ impl Oracle {
         }
         // Offline nobody sees a Pod being deleted: the token is good until it expires.
         let offline = !mode.asks_server
-            || mode.falls_back && self.was_down(Asked { sent, answered: sent }, servers_word + LEFT_ALONE);
+            || mode.falls_back
+                && self.was_down(Asked { sent, answered: sent }, servers_word + LEFT_ALONE);
         if !offline && facts.pod.as_ref().is_some_and(|pod| pod.was_done(servers_word, sent)) {
             return Some("wrong accept: its Pod had been deleted");
         }
@@ -156,7 +167,11 @@ impl Oracle {
             // The fetch that was under way fails, then comes the next one, in its own time.
             Some(keys) => keys.refresh_interval.mul_f64(1.1) + mode.call_limit * 2 + cached + SLACK,
         };
-        facts.key.removal.was_done(forgotten, sent).then_some("wrong accept: its key had been removed")
+        facts
+            .key
+            .removal
+            .was_done(forgotten, sent)
+            .then_some("wrong accept: its key had been removed")
     }
 }
 

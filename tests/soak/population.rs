@@ -51,8 +51,13 @@ impl Token {
                 Cow::Owned(format!("{}.{}", self.text, BASE64URL.encode(signature)))
             }
             Kind::Junk => {
-                let [header, claims] = [r#"{"alg":"RS256"}"#.to_owned(), json!({"n": fastrand::u64(..)}).to_string()];
-                Cow::Owned(format!("{}.{}.AAAA", BASE64URL.encode(header), BASE64URL.encode(claims)))
+                let [header, claims] =
+                    [r#"{"alg":"RS256"}"#.to_owned(), json!({"n": fastrand::u64(..)}).to_string()];
+                Cow::Owned(format!(
+                    "{}.{}.AAAA",
+                    BASE64URL.encode(header),
+                    BASE64URL.encode(claims)
+                ))
             }
             _ => Cow::Borrowed(&self.text),
         }
@@ -91,8 +96,11 @@ impl Population {
     pub(crate) fn add(&self, new: impl IntoIterator<Item = Token>) {
         let mut tokens = self.tokens.write().expect("no panic");
         let all: Vec<_> = tokens.iter().cloned().chain(new.into_iter().map(Arc::new)).collect();
-        let newer = |at: usize| all[at + 1..].iter().filter(|other| other.kind == all[at].kind).count();
-        *tokens = Arc::new((0..all.len()).filter(|at| newer(*at) < OF_A_KIND).map(|at| all[at].clone()).collect());
+        let newer =
+            |at: usize| all[at + 1..].iter().filter(|other| other.kind == all[at].kind).count();
+        *tokens = Arc::new(
+            (0..all.len()).filter(|at| newer(*at) < OF_A_KIND).map(|at| all[at].clone()).collect(),
+        );
     }
 }
 
@@ -109,7 +117,11 @@ impl Mint<'_> {
     pub(crate) fn issued(&self, text: String, pod: Option<Arc<End>>) -> Token {
         let expires_at = instant(claims(&text)["exp"].as_i64().expect("a time"));
         let kind = if pod.is_some() { Kind::OfAPod } else { Kind::Plain };
-        self.token(kind, text, Facts { never_good: false, known_key: true, key: self.key.clone(), pod, expires_at })
+        self.token(
+            kind,
+            text,
+            Facts { never_good: false, known_key: true, key: self.key.clone(), pod, expires_at },
+        )
     }
 
     /// All that can be made of a good token, most of it bad.
@@ -120,17 +132,28 @@ impl Mint<'_> {
         for life in [4_i64, 20, -45, -300] {
             let mut short = claims.clone();
             short["exp"] = json!(seconds_since_1970() + life);
-            let facts = Facts { expires_at: instant(short["exp"].as_i64().expect("a time")), ..self.good_facts(good) };
+            let facts = Facts {
+                expires_at: instant(short["exp"].as_i64().expect("a time")),
+                ..self.good_facts(good)
+            };
             made.push(self.token(Kind::ShortLived, self.signing.sign(&header, &short), facts));
         }
         let mut elsewhere = claims.clone();
         elsewhere["aud"] = json!(["invoices"]);
         let never = |known_key| Facts { never_good: true, known_key, ..self.good_facts(good) };
-        made.push(self.token(Kind::OtherAudience, self.signing.sign(&header, &elsewhere), never(true)));
+        made.push(self.token(
+            Kind::OtherAudience,
+            self.signing.sign(&header, &elsewhere),
+            never(true),
+        ));
         let unsigned = good.rsplit_once('.').expect("a signature").0.to_owned();
         made.push(self.token(Kind::Forged, unsigned, never(true)));
         made.push(self.token(Kind::Resigned, self.stranger.sign(&header, &claims), never(true)));
-        made.push(self.token(Kind::Strangers, self.stranger.sign(&self.stranger.header(), &claims), never(false)));
+        made.push(self.token(
+            Kind::Strangers,
+            self.stranger.sign(&self.stranger.header(), &claims),
+            never(false),
+        ));
         made.push(self.token(Kind::Junk, String::new(), never(false)));
         made
     }
@@ -157,5 +180,9 @@ fn seconds_since_1970() -> i64 {
 fn instant(since_1970: i64) -> Instant {
     let from_now = Duration::from_secs(since_1970.abs_diff(seconds_since_1970()));
     let now = Instant::now();
-    if since_1970 < seconds_since_1970() { now.checked_sub(from_now).unwrap_or(now) } else { now + from_now }
+    if since_1970 < seconds_since_1970() {
+        now.checked_sub(from_now).unwrap_or(now)
+    } else {
+        now + from_now
+    }
 }

@@ -40,10 +40,22 @@ pub(crate) struct Wrong {
 
 impl Report {
     pub(crate) fn new(started: Instant) -> Self {
-        Self { started, ended: started, counts: BTreeMap::new(), wrong: Vec::new(), wrong_in_all: 0 }
+        Self {
+            started,
+            ended: started,
+            counts: BTreeMap::new(),
+            wrong: Vec::new(),
+            wrong_in_all: 0,
+        }
     }
 
-    pub(crate) fn count(&mut self, mode: &'static str, label: &'static str, said: Said, asked: Asked) {
+    pub(crate) fn count(
+        &mut self,
+        mode: &'static str,
+        label: &'static str,
+        said: Said,
+        asked: Asked,
+    ) {
         let row = self.counts.entry((mode, label)).or_default();
         *match said {
             Said::Accept => &mut row.accepted,
@@ -88,7 +100,9 @@ impl Report {
                 _ => row.accepted + row.rejected > 0,
             };
             if !decided {
-                return Err(format!("{mode}: no token of the kind {label:?} was ever decided").into());
+                return Err(
+                    format!("{mode}: no token of the kind {label:?} was ever decided").into()
+                );
             }
         }
         Ok(())
@@ -106,7 +120,10 @@ impl fmt::Display for Report {
         for ((mode, label), row) in &self.counts {
             let Row { accepted, rejected, undecided, longest } = row;
             let longest = format!("{:.2} s", longest.as_secs_f64());
-            writeln!(f, "{mode:<26} {label:<38} {accepted:>12} {rejected:>10} {undecided:>10} {longest:>9}")?;
+            writeln!(
+                f,
+                "{mode:<26} {label:<38} {accepted:>12} {rejected:>10} {undecided:>10} {longest:>9}"
+            )?;
             asked += accepted + rejected + undecided;
         }
         writeln!(
@@ -118,7 +135,12 @@ impl fmt::Display for Report {
         for wrong in &self.wrong {
             let at = |time: Instant| (time - self.started).as_secs_f64();
             let Wrong { mode, label, what, reason, asked: Asked { sent, answered } } = wrong;
-            writeln!(f, "  {mode}, token {label}, {:.2} to {:.2} s: {what} ({reason})", at(*sent), at(*answered))?;
+            writeln!(
+                f,
+                "  {mode}, token {label}, {:.2} to {:.2} s: {what} ({reason})",
+                at(*sent),
+                at(*answered)
+            )?;
         }
         Ok(())
     }

@@ -65,7 +65,9 @@ impl Testimony {
     async fn hear(&mut self, client: &Client, population: &Population, number: u64) {
         let token = population.pick();
         // Another audience each time, lest the server answers from its cache.
-        let review = raw_review(client.clone(), &token.text(), &[AUDIENCE, &format!("nobody-{number}")]).await;
+        let review =
+            raw_review(client.clone(), &token.text(), &[AUDIENCE, &format!("nobody-{number}")])
+                .await;
         if !token.facts.surely_good(LEEWAY, Instant::now()) {
             return;
         }
@@ -73,7 +75,10 @@ impl Testimony {
             Err(_) => self.unanswered += 1,
             Ok(status) if status["authenticated"] == true => self.accepted += 1,
             Ok(status) => {
-                *self.refused.entry(status["error"].as_str().unwrap_or_default().to_owned()).or_default() += 1
+                *self
+                    .refused
+                    .entry(status["error"].as_str().unwrap_or_default().to_owned())
+                    .or_default() += 1
             }
         }
     }

@@ -118,7 +118,11 @@ impl World {
         }
         let mut pods = Vec::new();
         for account in 0..ACCOUNTS {
-            let pod = if account % 2 == 0 { name(account) } else { format!("{}-{generation}", name(account)) };
+            let pod = if account % 2 == 0 {
+                name(account)
+            } else {
+                format!("{}-{generation}", name(account))
+            };
             self.scene.pod(&pod, &name(account)).await?;
             pods.push((pod, Arc::new(End::default())));
         }
@@ -136,7 +140,12 @@ impl World {
         let mut made = Vec::new();
         for (account, (pod, end)) in pods.iter().enumerate() {
             let username = self.scene.username(&name(account));
-            let mint = Mint { key: &key, signing: &signing, stranger: &self.stranger, username: &username };
+            let mint = Mint {
+                key: &key,
+                signing: &signing,
+                stranger: &self.stranger,
+                username: &username,
+            };
             let plain = self.scene.token(&name(account), &[AUDIENCE]).await?;
             let bound = self.scene.bound_token(&name(account), &[AUDIENCE], "Pod", pod).await?;
             made.extend(mint.variants(&plain));
@@ -173,7 +182,9 @@ impl World {
         removed().for_each(|key| key.removal.finish());
 
         if with_new_key {
-            self.state().keys.push(Arc::new(Key { since: Instant::now(), removal: End::default() }));
+            self.state()
+                .keys
+                .push(Arc::new(Key { since: Instant::now(), removal: End::default() }));
         } else {
             self.state().keys.drain(..old.len() - 1);
         }
@@ -194,9 +205,15 @@ fn name(account: usize) -> String {
 
 impl fmt::Display for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [renewals, deleted, rotations, removals, ended, killed] =
-            [&self.renewals, &self.pods_deleted, &self.rotations, &self.removals, &self.ended, &self.killed]
-                .map(|counter| counter.load(Relaxed));
+        let [renewals, deleted, rotations, removals, ended, killed] = [
+            &self.renewals,
+            &self.pods_deleted,
+            &self.rotations,
+            &self.removals,
+            &self.ended,
+            &self.killed,
+        ]
+        .map(|counter| counter.load(Relaxed));
         write!(
             f,
             "{rotations} keys added, old keys removed {removals} times, {deleted} Pods deleted, \

@@ -21,7 +21,10 @@ pub fn svg(rows: &[Row]) -> String {
 "##
     );
     for (position, row) in rows.iter().enumerate() {
-        let (top, length) = (40.0 + STEP * position as f64, WIDTH * ((row.added / 100.0).log10() / decades).max(0.01));
+        let (top, length) = (
+            40.0 + STEP * position as f64,
+            WIDTH * ((row.added / 100.0).log10() / decades).max(0.01),
+        );
         let colour = if row.name == OURS { "#1f6feb" } else { "#8b949e" };
         let (text, end, micros) = (top + 15.0, LEFT + length + 8.0, row.added / 1e3);
         let _ = write!(

@@ -22,9 +22,12 @@ use limes::{Authentication, axum::authentication_middleware, jwks::JWKSWebAuthen
 use serde_json::{Value, json};
 use token_review::k8s_openapi::api::authentication::v1::{TokenReviewSpec, TokenReviewStatus};
 use tower::Service;
-use tower_kube_auth::{Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, verdict::Verdict};
+use tower_kube_auth::{
+    Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, verdict::Verdict,
+};
 use tower_oauth2_resource_server::{
-    claims::DefaultClaims, server::OAuth2ResourceServer, tenant::TenantConfiguration, validation::ClaimsValidationSpec,
+    claims::DefaultClaims, server::OAuth2ResourceServer, tenant::TenantConfiguration,
+    validation::ClaimsValidationSpec,
 };
 
 use crate::tokens::{AUDIENCE, Issuer};
@@ -70,14 +73,16 @@ macro_rules! contestant {
             let (mut router, token) = (router.clone(), format!("Bearer {token}"));
             Box::pin(async move {
                 let request = || {
-                    let request = $axum::http::Request::get("/").header("authorization", token.as_str());
+                    let request =
+                        $axum::http::Request::get("/").header("authorization", token.as_str());
                     request.body($axum::body::Body::empty()).expect("a request")
                 };
                 let requests: Vec<_> = (0..requests).map(|_| request()).collect();
                 let mut status = 0;
                 let start = Instant::now();
                 for request in requests {
-                    status = router.call(request).await.expect("a router never fails").status().as_u16();
+                    status =
+                        router.call(request).await.expect("a router never fails").status().as_u16();
                 }
                 (status, start.elapsed())
             })
@@ -89,15 +94,21 @@ macro_rules! contestant {
 pub async fn all(issuer: &Issuer) -> Vec<Contestant> {
     let hello = || Router::new().route("/", get(async || "hello"));
     let old_hello = || axum07::Router::new().route("/", axum07::routing::get(|| async { "hello" }));
-    let verifier = || JwksVerifier::from_jwks(issuer.jwks()).issuer(&issuer.url).build().expect("good options");
+    let verifier = || {
+        JwksVerifier::from_jwks(issuer.jwks()).issuer(&issuer.url).build().expect("good options")
+    };
     let ours = Authenticator::builder(verifier()).audience(AUDIENCE).build().expect("good options");
     let builder = Authenticator::builder(verifier()).audience(AUDIENCE).cache_ttl(Duration::ZERO);
     let uncached = builder.reject_ttl(Duration::ZERO).build().expect("good options");
-    let by_hand =
-        ByHand { cache: moka::future::Cache::builder().max_capacity(10_000).build(), verifier: uncached.clone() };
+    let by_hand = ByHand {
+        cache: moka::future::Cache::builder().max_capacity(10_000).build(),
+        verifier: uncached.clone(),
+    };
     let caller = || Router::new().route("/", get(async |_: ServiceAccountIdentity| "hello"));
 
-    let limes = JWKSWebAuthenticator::new(&issuer.url, Some(Duration::from_secs(600))).await.expect("discovery");
+    let limes = JWKSWebAuthenticator::new(&issuer.url, Some(Duration::from_secs(600)))
+        .await
+        .expect("discovery");
     let limes = limes.set_accepted_audiences(vec![AUDIENCE.into()]);
     let limes_router = Router::new()
         .route("/", get(async |_: Extension<Authentication>| "hello"))
@@ -107,15 +118,19 @@ pub async fn all(issuer: &Issuer) -> Vec<Contestant> {
     let jwt: JwtAuthorizer = JwtAuthorizer::from_jwks_text(&issuer.jwks());
     let jwt = jwt.validation(validation).build().await.expect("good options");
     let jwt_handler = |JwtClaims(_): JwtClaims<RegisteredClaims>| async { "hello" };
-    let jwt_router = axum07::Router::new().route("/", axum07::routing::get(jwt_handler)).layer(jwt.into_layer());
+    let jwt_router =
+        axum07::Router::new().route("/", axum07::routing::get(jwt_handler)).layer(jwt.into_layer());
 
     let audiences = vec![AUDIENCE.to_owned()];
     let tenant = TenantConfiguration::static_builder(issuer.jwks()).audiences(&audiences);
-    let tenant = tenant.claims_validation(ClaimsValidationSpec::recommended(&issuer.url, &audiences));
-    let oauth2 = <OAuth2ResourceServer<DefaultClaims>>::builder().add_tenant(tenant.build().expect("a tenant"));
+    let tenant =
+        tenant.claims_validation(ClaimsValidationSpec::recommended(&issuer.url, &audiences));
+    let oauth2 = <OAuth2ResourceServer<DefaultClaims>>::builder()
+        .add_tenant(tenant.build().expect("a tenant"));
     let oauth2 = oauth2.build().await.expect("good options");
-    let oauth2_router =
-        Router::new().route("/", get(async |_: Extension<DefaultClaims>| "hello")).layer(oauth2.into_layer());
+    let oauth2_router = Router::new()
+        .route("/", get(async |_: Extension<DefaultClaims>| "hello"))
+        .layer(oauth2.into_layer());
 
     let review = token_review::Client::new(api_server(issuer.good.clone()));
     let review_router = Router::new()
@@ -130,7 +145,13 @@ pub async fn all(issuer: &Issuer) -> Vec<Contestant> {
         contestant!(axum, OURS, "JWKS, cached", 0, caller().layer(ours.layer())),
         contestant!(axum, "moka by hand", "JWKS, cached", 0, by_hand_router),
         contestant!(axum, "token-review 0.3", "TokenReview, cached", 0, review_router),
-        contestant!(axum, "tower-kube-auth, cache off", "JWKS", 0, caller().layer(uncached.layer())),
+        contestant!(
+            axum,
+            "tower-kube-auth, cache off",
+            "JWKS",
+            0,
+            caller().layer(uncached.layer())
+        ),
         contestant!(axum07, "jwt-authorizer 0.15", "JWKS", 1, jwt_router),
         contestant!(axum, "tower-oauth2-resource-server 0.12", "JWKS", 0, oauth2_router),
         contestant!(axum, "limes 0.6", "JWKS", 0, limes_router),
@@ -149,7 +170,11 @@ struct ByHand {
 }
 
 impl ByHand {
-    async fn authenticate(State(this): State<Self>, mut request: Request, next: Next) -> Result<Response, StatusCode> {
+    async fn authenticate(
+        State(this): State<Self>,
+        mut request: Request,
+        next: Next,
+    ) -> Result<Response, StatusCode> {
         let token = bearer(&request).ok_or(StatusCode::UNAUTHORIZED)?;
         let identity = match this.cache.get(token).await {
             Some(identity) => identity,
@@ -187,25 +212,29 @@ async fn token_review_middleware(
 
 /// An API server that authenticates one token, without a network.
 fn api_server(good: String) -> token_review::kube::Client {
-    let service = tower::service_fn(move |request: axum::http::Request<token_review::kube::client::Body>| {
-        let good = good.clone();
-        async move {
-            let body = request.into_body().collect().await.expect("a body").to_bytes();
-            let review: Value = serde_json::from_slice(&body).expect("a TokenReview");
-            let status = match review["spec"]["token"] == good {
-                true => json!({
-                    "authenticated": true,
-                    "audiences": [AUDIENCE],
-                    "user": {"username": "system:serviceaccount:shop:checkout", "groups": ["system:serviceaccounts"]},
-                }),
-                false => json!({"authenticated": false}),
-            };
-            let answer = json!({
-                "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {}, "status": status,
-            });
-            let response = axum::http::Response::builder().status(201).body(Body::from(answer.to_string()));
-            Ok::<_, Infallible>(response.expect("a response"))
-        }
-    });
+    let service = tower::service_fn(
+        move |request: axum::http::Request<token_review::kube::client::Body>| {
+            let good = good.clone();
+            async move {
+                let body = request.into_body().collect().await.expect("a body").to_bytes();
+                let review: Value = serde_json::from_slice(&body).expect("a TokenReview");
+                let status = match review["spec"]["token"] == good {
+                    true => json!({
+                        "authenticated": true,
+                        "audiences": [AUDIENCE],
+                        "user": {"username": "system:serviceaccount:shop:checkout", "groups": ["system:serviceaccounts"]},
+                    }),
+                    false => json!({"authenticated": false}),
+                };
+                let answer = json!({
+                    "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {}, "status": status,
+                });
+                let response = axum::http::Response::builder()
+                    .status(201)
+                    .body(Body::from(answer.to_string()));
+                Ok::<_, Infallible>(response.expect("a response"))
+            }
+        },
+    );
     token_review::kube::Client::new(service, "default")
 }

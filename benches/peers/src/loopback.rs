@@ -39,7 +39,8 @@ async fn round(contestant: &Contestant, token: &str) -> f64 {
                 stream.write_all(request.as_bytes()).await.expect("the server reads");
                 let mut length = 0;
                 while !answer[..length].ends_with(b"hello") {
-                    let read = stream.read(&mut answer[length..]).await.expect("the server answers");
+                    let read =
+                        stream.read(&mut answer[length..]).await.expect("the server answers");
                     assert!(read > 0, "the server goes on");
                     length += read;
                 }

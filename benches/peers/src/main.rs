@@ -26,7 +26,12 @@ pub struct Row {
 }
 
 async fn check(contestant: &mut Contestant, issuer: &Issuer) {
-    assert_eq!(contestant.send(&issuer.good).await, 200, "{} accepts the good token", contestant.name);
+    assert_eq!(
+        contestant.send(&issuer.good).await,
+        200,
+        "{} accepts the good token",
+        contestant.name
+    );
     if contestant.verifies != contestants::NOTHING {
         for (what, bad) in issuer.bad() {
             let status = contestant.send(&bad).await;
@@ -74,16 +79,19 @@ async fn main() {
             throughput: throughput / throughputs[contestant.bare],
         })
         .collect();
-    let ours = rows.iter().find(|row| row.name == contestants::OURS).map_or(f64::NAN, |row| row.added);
+    let ours =
+        rows.iter().find(|row| row.name == contestants::OURS).map_or(f64::NAN, |row| row.added);
     let mut table = String::from(
         "| | verifies by | added to a request | × ours | loopback throughput, of bare |\n|---|---|--:|--:|--:|\n",
     );
     for Row { name, verifies, added, throughput } in &rows {
         let (micros, times, percent) = (added / 1e3, added / ours, throughput * 100.0);
-        table += &format!("| {name} | {verifies} | {micros:.2} µs | {times:.1} | {percent:.0} % |\n");
+        table +=
+            &format!("| {name} | {verifies} | {micros:.2} µs | {times:.1} | {percent:.0} % |\n");
     }
     println!("\n{table}");
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     std::fs::write(folder.join("table.md"), &table).expect("the folder can be written to");
-    std::fs::write(folder.join("chart.svg"), chart::svg(&rows)).expect("the folder can be written to");
+    std::fs::write(folder.join("chart.svg"), chart::svg(&rows))
+        .expect("the folder can be written to");
 }

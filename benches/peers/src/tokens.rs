@@ -36,7 +36,10 @@ impl Issuer {
         let mut issuer = Self { key, url, good: String::new() };
         // token-review 0.3 reads claims with the wrong alphabet, and skips its cache where '-' or '_' is in them.
         let fits = |token: &String| !token.split('.').nth(1).expect("claims").contains(['-', '_']);
-        issuer.good = (0..).map(|number| issuer.token(issuer.claims(number))).find(fits).expect("one of them fits");
+        issuer.good = (0..)
+            .map(|number| issuer.token(issuer.claims(number)))
+            .find(fits)
+            .expect("one of them fits");
         println!("a token of {} bytes", issuer.good.len());
         issuer
     }

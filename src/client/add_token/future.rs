@@ -58,7 +58,12 @@ where
     }
 
     pub(super) fn getting(source: SharedSource, ready: S, request: Request<ReqBody>) -> Self {
-        Self { state: State::Getting { getting: source.token(), then: Some(Then { source, ready, request }) } }
+        Self {
+            state: State::Getting {
+                getting: source.token(),
+                then: Some(Then { source, ready, request }),
+            },
+        }
     }
 }
 
@@ -76,9 +81,14 @@ where
                 Projected::Getting { getting, then } => {
                     let token = ready!(getting.as_mut().poll(cx))?;
                     // Taken once: the state changes below.
-                    let Some(Then { source, mut ready, mut request }) = then.take() else { return Poll::Pending };
+                    let Some(Then { source, mut ready, mut request }) = then.take() else {
+                        return Poll::Pending;
+                    };
                     request.headers_mut().insert(header::AUTHORIZATION, token.header_value());
-                    State::Calling { future: ready.call(request), sent: Some(Sent { source, token }) }
+                    State::Calling {
+                        future: ready.call(request),
+                        sent: Some(Sent { source, token }),
+                    }
                 }
                 Projected::Calling { future, sent } => {
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
@@ -99,7 +109,10 @@ where
 fn is_refusal<B>(response: &Response<B>) -> bool {
     const UNAUTHENTICATED: &[u8] = b"16";
     response.status() == StatusCode::UNAUTHORIZED
-        || response.headers().get("grpc-status").is_some_and(|status| status.as_bytes() == UNAUTHENTICATED)
+        || response
+            .headers()
+            .get("grpc-status")
+            .is_some_and(|status| status.as_bytes() == UNAUTHENTICATED)
 }
 
 impl<S, ReqBody> fmt::Debug for ResponseFuture<S, ReqBody>

@@ -25,7 +25,10 @@ impl Origins {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let only = origins.into_iter().map(|origin| Origin::parse(origin.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let only = origins
+            .into_iter()
+            .map(|origin| Origin::parse(origin.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
         if only.is_empty() { Err(InvalidOrigin::None) } else { Ok(Self::Only(only.into())) }
     }
 
@@ -46,7 +49,9 @@ impl Origin {
             return Err(InvalidOrigin::Empty);
         }
         let uri: Uri = text.parse().map_err(|_| invalid("it is not a URL"))?;
-        let scheme = uri.scheme().ok_or_else(|| invalid("it has no scheme: begin it with https:// or http://"))?;
+        let scheme = uri
+            .scheme()
+            .ok_or_else(|| invalid("it has no scheme: begin it with https:// or http://"))?;
         if *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP {
             return Err(invalid("its scheme is neither https nor http"));
         }
@@ -54,10 +59,13 @@ impl Origin {
             return Err(invalid("it has a user name in it"));
         }
         if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
-            return Err(invalid("it has a path: a token is for a whole origin; leave the path out"));
+            return Err(invalid(
+                "it has a path: a token is for a whole origin; leave the path out",
+            ));
         }
         let port = port(&uri).ok_or_else(|| invalid("its port is not a number from 1 to 65535"))?;
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| invalid("it has no host"))?;
+        let host =
+            uri.host().filter(|host| !host.is_empty()).ok_or_else(|| invalid("it has no host"))?;
         Ok(Self { https: *scheme == Scheme::HTTPS, host: host.to_ascii_lowercase().into(), port })
     }
 

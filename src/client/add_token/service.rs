@@ -50,7 +50,8 @@ impl<S> AddToken<S> {
         let allowed = self.origins.allow(request.uri());
         if !allowed {
             // Neither the path nor the query: they may be confidential.
-            let (scheme, authority) = (request.uri().scheme_str(), request.uri().authority().map(|host| host.host()));
+            let (scheme, authority) =
+                (request.uri().scheme_str(), request.uri().authority().map(|host| host.host()));
             tracing::debug!(scheme, host = authority, "no token for this origin");
         }
         allowed

@@ -78,7 +78,8 @@ fn answer(status: StatusCode) -> Response<()> {
 #[tokio::test]
 async fn a_request_to_a_named_origin_gets_the_token_in_a_sensitive_header() {
     let source = Scripted::default();
-    let seen = send(&source.layer(), get("https://orders.shop.svc/v1"), answer(StatusCode::OK)).await;
+    let seen =
+        send(&source.layer(), get("https://orders.shop.svc/v1"), answer(StatusCode::OK)).await;
     assert_eq!(seen[header::AUTHORIZATION], "Bearer token-1");
     assert!(seen[header::AUTHORIZATION].is_sensitive());
     assert!(source.forgotten().is_empty());
@@ -98,7 +99,10 @@ async fn another_origin_never_gets_the_token() {
         assert!(!seen.contains_key(header::AUTHORIZATION), "{elsewhere}");
     }
     assert_eq!(source.asked(), 0);
-    assert!(source.forgotten().is_empty(), "a 401 to a request without our token says nothing about it");
+    assert!(
+        source.forgotten().is_empty(),
+        "a 401 to a request without our token says nothing about it"
+    );
 }
 
 #[tokio::test]
@@ -143,7 +147,13 @@ async fn a_401_forgets_the_token_that_was_sent_and_the_next_request_gets_another
 async fn grpcs_unauthenticated_forgets_too_and_other_refusals_do_not() {
     let source = Scripted::default();
     let grpc = |status: &str| Response::builder().header("grpc-status", status).body(()).unwrap();
-    for kept in [grpc("0"), grpc("7"), grpc("14"), answer(StatusCode::FORBIDDEN), answer(StatusCode::BAD_GATEWAY)] {
+    for kept in [
+        grpc("0"),
+        grpc("7"),
+        grpc("14"),
+        answer(StatusCode::FORBIDDEN),
+        answer(StatusCode::BAD_GATEWAY),
+    ] {
         send(&source.layer(), get(ORDERS), kept).await;
         assert!(source.forgotten().is_empty());
     }
@@ -155,14 +165,18 @@ async fn grpcs_unauthenticated_forgets_too_and_other_refusals_do_not() {
 async fn without_a_token_the_request_is_not_made() {
     let source = Scripted::default();
     source.0.lock().unwrap().failing = true;
-    let server = service_fn(async |_: Request<()>| -> Result<Response<()>, Infallible> { panic!("it was called") });
+    let server = service_fn(async |_: Request<()>| -> Result<Response<()>, Infallible> {
+        panic!("it was called")
+    });
     let error = source.layer().layer(server).oneshot(get(ORDERS)).await.unwrap_err();
     assert_eq!(error.downcast_ref::<TokenError>().unwrap().kind(), TokenErrorKind::Unavailable);
 }
 
 #[tokio::test]
 async fn the_inner_services_error_comes_through_boxed() {
-    let server = service_fn(async |_: Request<()>| Err::<Response<()>, _>(std::io::Error::other("cable cut")));
+    let server = service_fn(async |_: Request<()>| {
+        Err::<Response<()>, _>(std::io::Error::other("cable cut"))
+    });
     let error = Scripted::default().layer().layer(server).oneshot(get(ORDERS)).await.unwrap_err();
     assert_eq!(error.downcast_ref::<std::io::Error>().unwrap().to_string(), "cable cut");
 }

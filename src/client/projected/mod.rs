@@ -124,8 +124,10 @@ impl Fetch for TokenFile {
     async fn fetch(&self) -> Result<Fetched, TokenError> {
         let text = in_background(&self.read, &self.path).await?;
         let malformed = |source: Box<dyn std::error::Error + Send + Sync>| {
-            let message =
-                format!("{}: this is not a ServiceAccount token: {source}; is it the right file?", self.what());
+            let message = format!(
+                "{}: this is not a ServiceAccount token: {source}; is it the right file?",
+                self.what()
+            );
             TokenError::with_source(TokenErrorKind::Malformed, message, source)
         };
         let claims = UnverifiedToken::decode(&text).map_err(|error| malformed(error.into()))?;

@@ -21,18 +21,25 @@ const LIMIT: usize = BearerToken::DEFAULT_MAX_LENGTH + 1024;
 pub(in crate::client) fn from_disk(path: &Path) -> io::Result<Zeroizing<String>> {
     let open = || File::open(path);
     // kubelet swaps `..data` and then removes the old folder: whoever followed the link just before finds nothing there.
-    let file = open().or_else(|error| if error.kind() == ErrorKind::NotFound { open() } else { Err(error) })?;
+    let file = open()
+        .or_else(|error| if error.kind() == ErrorKind::NotFound { open() } else { Err(error) })?;
     // With room for all of it from the start, so that growing leaves no copies behind.
     let mut text = Zeroizing::new(String::with_capacity(LIMIT + 1));
     file.take(LIMIT as u64 + 1).read_to_string(&mut text)?;
     if text.len() > LIMIT {
-        return Err(io::Error::new(ErrorKind::InvalidData, format!("it is longer than {LIMIT} bytes")));
+        return Err(io::Error::new(
+            ErrorKind::InvalidData,
+            format!("it is longer than {LIMIT} bytes"),
+        ));
     }
     Ok(text)
 }
 
 /// The trimmed content of the file, read on a thread that may block.
-pub(in crate::client) async fn in_background(read: &Arc<Read>, path: &Path) -> Result<Zeroizing<String>, TokenError> {
+pub(in crate::client) async fn in_background(
+    read: &Arc<Read>,
+    path: &Path,
+) -> Result<Zeroizing<String>, TokenError> {
     let (read, file) = (Arc::clone(read), path.to_owned());
     let outcome = tokio::task::spawn_blocking(move || read(&file)).await.map_err(|error| {
         let message = format!("{}: reading was ended with its runtime", path.display());
@@ -41,8 +48,10 @@ pub(in crate::client) async fn in_background(read: &Arc<Read>, path: &Path) -> R
     let text = outcome.map_err(|error| unreadable(path, error))?;
     let trimmed = text.trim();
     if trimmed.is_empty() {
-        let message =
-            format!("{}: the file is empty; is the volume's serviceAccountToken mounted here?", path.display());
+        let message = format!(
+            "{}: the file is empty; is the volume's serviceAccountToken mounted here?",
+            path.display()
+        );
         return Err(TokenError::new(TokenErrorKind::Malformed, message));
     }
     Ok(Zeroizing::new(trimmed.to_owned()))
@@ -55,11 +64,18 @@ fn unreadable(path: &Path, error: io::Error) -> TokenError {
             "mount a projected volume with a serviceAccountToken (see examples/kubernetes/client-projected-volume.yaml), \
              and look for automountServiceAccountToken: false",
         ),
-        ErrorKind::PermissionDenied => {
-            (TokenErrorKind::Unreadable, "let the container's user read it (securityContext.fsGroup)")
+        ErrorKind::PermissionDenied => (
+            TokenErrorKind::Unreadable,
+            "let the container's user read it (securityContext.fsGroup)",
+        ),
+        ErrorKind::InvalidData => {
+            (TokenErrorKind::Malformed, "this is not a token; is it the right file?")
         }
-        ErrorKind::InvalidData => (TokenErrorKind::Malformed, "this is not a token; is it the right file?"),
         _ => (TokenErrorKind::Unreadable, "is the volume mounted?"),
     };
-    TokenError::with_source(kind, format!("{}: cannot be read: {error}; {hint}", path.display()), error)
+    TokenError::with_source(
+        kind,
+        format!("{}: cannot be read: {error}; {hint}", path.display()),
+        error,
+    )
 }

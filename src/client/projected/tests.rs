@@ -122,7 +122,10 @@ async fn an_empty_or_non_jwt_file_is_an_error_that_names_the_file() {
         assert_eq!(error.kind(), TokenErrorKind::Malformed, "{content:?}");
         let text = error.to_string();
         assert!(text.contains(expected) && text.contains("/mount/token"), "{text}");
-        assert!(content.trim().is_empty() || !format!("{error:?}").contains(content.trim()), "{text}");
+        assert!(
+            content.trim().is_empty() || !format!("{error:?}").contains(content.trim()),
+            "{text}"
+        );
     }
 }
 
@@ -137,7 +140,10 @@ async fn a_file_that_cannot_be_read_is_an_error_that_says_what_to_do() {
         disk.break_with(problem);
         let error = disk.source(Clock::system()).token().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Unreadable);
-        assert!(error.to_string().contains(hint) && error.to_string().contains("/mount/token"), "{error}");
+        assert!(
+            error.to_string().contains(hint) && error.to_string().contains("/mount/token"),
+            "{error}"
+        );
     }
 }
 
@@ -159,7 +165,10 @@ async fn a_failed_re_read_keeps_the_last_token_until_it_expires() {
         assert_eq!(secret(&source).await, token);
         advance(&clock, MINUTE + Duration::from_secs(1), &disk, 4).await;
         let error = source.token().await.unwrap_err();
-        assert!(matches!(error.kind(), TokenErrorKind::Unreadable | TokenErrorKind::Malformed), "{error}");
+        assert!(
+            matches!(error.kind(), TokenErrorKind::Unreadable | TokenErrorKind::Malformed),
+            "{error}"
+        );
 
         disk.write(jwt("new", clock.clock().wall() + MINUTE * 3));
         advance(&clock, MINUTE, &disk, 5).await;

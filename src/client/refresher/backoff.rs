@@ -29,7 +29,12 @@ fn early(wait: Duration, jitter: f64) -> Duration {
 }
 
 /// How long to wait after failures: doubling, between `shortest` and `longest`, and up to a quarter earlier.
-pub(super) fn back_off(failures: u32, shortest: Duration, longest: Duration, jitter: f64) -> Duration {
+pub(super) fn back_off(
+    failures: u32,
+    shortest: Duration,
+    longest: Duration,
+    jitter: f64,
+) -> Duration {
     let doubled = shortest.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)));
     doubled.min(longest).mul_f64(1.0 - 0.25 * jitter)
 }
@@ -66,7 +71,8 @@ mod tests {
 
     #[test]
     fn back_off_doubles_up_to_its_limit() {
-        let pauses: Vec<u64> = (1..8).map(|n| back_off(n, seconds(1), seconds(30), 0.0).as_secs()).collect();
+        let pauses: Vec<u64> =
+            (1..8).map(|n| back_off(n, seconds(1), seconds(30), 0.0).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(back_off(u32::MAX, seconds(1), seconds(30), 1.0), Duration::from_millis(22_500));
     }

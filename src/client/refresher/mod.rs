@@ -127,16 +127,25 @@ impl<F: Fetch> Refresher<F> {
     /// Has the token replaced, if it is `refused`, before it is handed out again.
     pub(super) fn invalidate(&self, refused: &Token) {
         let shared = &self.0.shared;
-        let Some(held) = shared.current.load_full().filter(|held| held.token.is_same_secret(refused)) else { return };
+        let Some(held) =
+            shared.current.load_full().filter(|held| held.token.is_same_secret(refused))
+        else {
+            return;
+        };
         let now = shared.clock.monotonic();
         let mut last = lock(&shared.forgotten);
         if last.is_some_and(|last| now.saturating_duration_since(last) < BETWEEN_FORGETS) {
-            tracing::debug!("a server refused our token, which was replaced only just now; it is kept");
+            tracing::debug!(
+                "a server refused our token, which was replaced only just now; it is kept"
+            );
             return;
         }
         *last = Some(now);
         drop(last);
-        tracing::debug!(source = shared.fetch.what(), "a server refused our token; getting another one");
+        tracing::debug!(
+            source = shared.fetch.what(),
+            "a server refused our token; getting another one"
+        );
         held.refused.store(true, Ordering::Release);
         shared.request_refresh();
     }
@@ -151,7 +160,8 @@ impl<F: Fetch> Refresher<F> {
         let mut task = lock(task);
         if !shared.running.swap(true, Ordering::AcqRel) {
             shared.phase.send_replace(Phase::Requested);
-            *task = Some(runtime.spawn(task::run(task::Guard::new(Arc::clone(shared)))).abort_handle());
+            *task =
+                Some(runtime.spawn(task::run(task::Guard::new(Arc::clone(shared)))).abort_handle());
         }
         Ok(())
     }
@@ -162,14 +172,17 @@ impl<F> Shared<F> {
     fn ready(&self) -> Option<Token> {
         let held = self.current.load();
         let held = held.as_ref()?;
-        let good = !held.refused.load(Ordering::Acquire) && held.token.is_valid_at(self.clock.wall());
+        let good =
+            !held.refused.load(Ordering::Acquire) && held.token.is_valid_at(self.clock.wall());
         good.then(|| held.token.clone())
     }
 
     /// The token that is better than none: not expired, even if some server refused it.
     fn usable(&self) -> Option<Token> {
         let held = self.current.load();
-        held.as_ref().filter(|held| held.token.is_valid_at(self.clock.wall())).map(|held| held.token.clone())
+        held.as_ref()
+            .filter(|held| held.token.is_valid_at(self.clock.wall()))
+            .map(|held| held.token.clone())
     }
 
     /// Makes the task try at once, unless it is pausing after a failure.
@@ -194,7 +207,10 @@ impl<F: Fetch> Shared<F> {
             }
             self.request_refresh();
             // The sender lives as long as `self`.
-            let settled = phase.wait_for(|phase| !matches!(phase, Phase::Requested)).await.map(|phase| phase.clone());
+            let settled = phase
+                .wait_for(|phase| !matches!(phase, Phase::Requested))
+                .await
+                .map(|phase| phase.clone());
             if let Some(token) = self.usable() {
                 return Ok(token);
             }

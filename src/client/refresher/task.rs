@@ -22,7 +22,8 @@ impl<F: Fetch> Guard<F> {
 
 impl<F: Fetch> Drop for Guard<F> {
     fn drop(&mut self) {
-        let message = format!("{}: the runtime that refreshed the token was shut down", self.0.fetch.what());
+        let message =
+            format!("{}: the runtime that refreshed the token was shut down", self.0.fetch.what());
         self.0.phase.send_replace(Phase::Failed(TokenError::new(TokenErrorKind::Aborted, message)));
         self.0.running.store(false, Ordering::Release);
     }
@@ -63,7 +64,8 @@ impl<F: Fetch> Shared<F> {
             return Err(self.expired());
         }
         tracing::debug!(source = self.fetch.what(), token = ?fetched.token, next = ?fetched.next, "got a token to send");
-        self.current.store(Some(Arc::new(Held { token: fetched.token, refused: AtomicBool::new(false) })));
+        self.current
+            .store(Some(Arc::new(Held { token: fetched.token, refused: AtomicBool::new(false) })));
         Ok(fetched.next)
     }
 

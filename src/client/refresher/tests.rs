@@ -37,11 +37,17 @@ impl Fetch for Fake {
             self.0.opened.notified().await;
         }
         if self.0.failing.load(Ordering::SeqCst) {
-            return Err(TokenError::new(TokenErrorKind::Unavailable, format!("attempt {call} failed")));
+            return Err(TokenError::new(
+                TokenErrorKind::Unavailable,
+                format!("attempt {call} failed"),
+            ));
         }
         let expiry = lock(&self.0.expiries).pop_front();
         let expiry = expiry.unwrap_or_else(|| self.0.clock.as_ref().unwrap().wall() + LIFE);
-        Ok(Fetched { token: Token::new(format!("token-{call}")).unwrap().with_expiry(expiry), next: NEXT })
+        Ok(Fetched {
+            token: Token::new(format!("token-{call}")).unwrap().with_expiry(expiry),
+            next: NEXT,
+        })
     }
 }
 
@@ -295,7 +301,9 @@ fn outside_of_a_runtime_there_is_an_error_and_no_panic() {
     let (_, refresher) = Fake::new(&ManualClock::new());
     let mut token = std::pin::pin!(refresher.token());
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    let std::task::Poll::Ready(Err(error)) = token.as_mut().poll(&mut cx) else { panic!("it waits") };
+    let std::task::Poll::Ready(Err(error)) = token.as_mut().poll(&mut cx) else {
+        panic!("it waits")
+    };
     assert_eq!(error.kind(), TokenErrorKind::Aborted);
 }
 

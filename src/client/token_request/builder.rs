@@ -136,7 +136,8 @@ impl TokenRequestBuilder {
             (true, true) => Vec::new(),
             (true, false) => return Err(TokenRequestBuildError::ApiServerAndOtherAudiences),
             (false, _) => {
-                let audiences = Audiences::new(&self.audiences).map_err(TokenRequestBuildError::Audiences)?;
+                let audiences =
+                    Audiences::new(&self.audiences).map_err(TokenRequestBuildError::Audiences)?;
                 audiences.required().unwrap_or_default().to_vec()
             }
         };
@@ -145,14 +146,17 @@ impl TokenRequestBuilder {
             return Err(TokenRequestBuildError::Lifetime(self.life));
         }
         let Subject { namespace, name, .. } = &self.subject;
-        if let Some(namespace) = namespace.as_deref().filter(|namespace| Username::new(namespace, "x").is_none()) {
+        if let Some(namespace) =
+            namespace.as_deref().filter(|namespace| Username::new(namespace, "x").is_none())
+        {
             return Err(TokenRequestBuildError::Namespace(namespace.to_owned()));
         }
         if let Some(name) = name.as_deref().filter(|name| Username::new("x", name).is_none()) {
             return Err(TokenRequestBuildError::ServiceAccount(name.to_owned()));
         }
         self.api_server.clock = self.clock.clone();
-        let request = Request::new(self.api_server, audiences, seconds, self.subject, self.clock.clone());
+        let request =
+            Request::new(self.api_server, audiences, seconds, self.subject, self.clock.clone());
         Ok(TokenRequestSource(Refresher::new(request, self.clock)))
     }
 

@@ -63,25 +63,36 @@ impl Request {
                 bound_object_ref: resolved.bound.as_ref().map(super::BoundObjectRef::to_wire),
             },
         };
-        serde_json::to_vec(&request)
-            .map_err(|error| TokenError::with_source(TokenErrorKind::Aborted, "TokenRequest: not serialised", error))
+        serde_json::to_vec(&request).map_err(|error| {
+            TokenError::with_source(TokenErrorKind::Aborted, "TokenRequest: not serialised", error)
+        })
     }
 
     fn read(&self, answer: &[u8]) -> Result<Fetched, TokenError> {
         // The error of serde_json names a line and a column, never the content.
-        let answer: TokenRequestResponse = serde_json::from_slice(answer)
-            .map_err(|error| invalid("the API server's answer is not a TokenRequest with a status", error))?;
+        let answer: TokenRequestResponse = serde_json::from_slice(answer).map_err(|error| {
+            invalid("the API server's answer is not a TokenRequest with a status", error)
+        })?;
         let token = Token::new(answer.status.token)
             .map_err(|error| invalid("the API server's answer has no usable token in it", error))?;
-        let expiry = answer.status.expiration_timestamp.parse::<jiff::Timestamp>().map(SystemTime::from);
-        let expiry = expiry.map_err(|error| invalid("status.expirationTimestamp is not a time (RFC 3339)", error))?;
+        let expiry =
+            answer.status.expiration_timestamp.parse::<jiff::Timestamp>().map(SystemTime::from);
+        let expiry = expiry.map_err(|error| {
+            invalid("status.expirationTimestamp is not a time (RFC 3339)", error)
+        })?;
 
         let now = self.clock.wall();
         let left = expiry.duration_since(now).unwrap_or_default();
         // Where our clock is behind the server's, the timestamp alone would make the life seem longer than it is.
-        let life = answer.spec.expiration_seconds.map_or(left, |granted| left.min(Duration::from_secs(granted)));
+        let life = answer
+            .spec
+            .expiration_seconds
+            .map_or(left, |granted| left.min(Duration::from_secs(granted)));
         let expiry = now.checked_add(life).map_or(expiry, |end| end.min(expiry));
-        Ok(Fetched { token: token.with_expiry(expiry), next: backoff::refresh_after(life, fastrand::f64()) })
+        Ok(Fetched {
+            token: token.with_expiry(expiry),
+            next: backoff::refresh_after(life, fastrand::f64()),
+        })
     }
 }
 
@@ -104,16 +115,27 @@ impl Fetch for Request {
     }
 }
 
-fn invalid(what: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> TokenError {
-    TokenError::with_source(TokenErrorKind::InvalidResponse, format!("TokenRequest: {what}: {error}"), error)
+fn invalid(
+    what: &'static str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> TokenError {
+    TokenError::with_source(
+        TokenErrorKind::InvalidResponse,
+        format!("TokenRequest: {what}: {error}"),
+        error,
+    )
 }
 
 impl From<CallError> for TokenError {
     fn from(error: CallError) -> Self {
         let refused = match error.status() {
             Some(StatusCode::BAD_REQUEST) => "is something wrong with the bound object?",
-            Some(StatusCode::NOT_FOUND) => "is there such a ServiceAccount, and the object that the token is bound to?",
-            Some(StatusCode::CONFLICT) => "was the object that the token is bound to deleted and made anew?",
+            Some(StatusCode::NOT_FOUND) => {
+                "is there such a ServiceAccount, and the object that the token is bound to?"
+            }
+            Some(StatusCode::CONFLICT) => {
+                "was the object that the token is bound to deleted and made anew?"
+            }
             Some(StatusCode::UNPROCESSABLE_ENTITY) => "does this API server allow such a lifetime?",
             _ => {
                 let kind = match error.kind() {

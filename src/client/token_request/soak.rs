@@ -23,7 +23,8 @@ impl Soak {
     fn with_life(seconds: u64) -> Self {
         let clock = ManualClock::new();
         let fake = FakeApiServer::new(&clock.clock());
-        let builder = fake.builder().namespace("shop").service_account("checkout").audience("orders");
+        let builder =
+            fake.builder().namespace("shop").service_account("checkout").audience("orders");
         let source = builder.expires_in(Duration::from_secs(seconds)).build().unwrap();
         Self { clock, fake, source, elapsed: 0 }
     }
@@ -48,7 +49,11 @@ impl Soak {
 /// Every time there is a token, and there are as many requests as refresh windows: no more, and no less.
 #[tokio::test]
 async fn ten_thousand_hours_one_request_per_refresh_window_and_never_an_expired_token() {
-    let lives = [(HOUR, 6 * MINUTE, SPAN), (10 * MINUTE, 90, SPAN / 20), (365 * 24 * HOUR, 30 * MINUTE, SPAN)];
+    let lives = [
+        (HOUR, 6 * MINUTE, SPAN),
+        (10 * MINUTE, 90, SPAN / 20),
+        (365 * 24 * HOUR, 30 * MINUTE, SPAN),
+    ];
     for (life, step, span) in lives {
         let window = (life as f64 * 0.8).min(24.0 * HOUR as f64);
         let mut soak = Soak::with_life(life);
@@ -67,7 +72,10 @@ async fn ten_thousand_hours_one_request_per_refresh_window_and_never_an_expired_
         // The jitter makes windows up to 5 % shorter, the clock's steps make them up to a step longer.
         let longest = window + step as f64;
         assert!(requests <= windows / 0.95 + 2.0, "{requests} requests in {windows} windows");
-        assert!(requests >= span as f64 / longest - 1.0, "{requests} requests in {windows} windows");
+        assert!(
+            requests >= span as f64 / longest - 1.0,
+            "{requests} requests in {windows} windows"
+        );
     }
 }
 
@@ -79,7 +87,9 @@ async fn ten_thousand_hours_with_outages_never_an_expired_token_and_never_a_stor
     let (mut served, mut missed, mut storms) = (0_u32, 0_u32, 0_u32);
     while soak.elapsed < SPAN {
         let outage = random.u64(MINUTE..2 * HOUR);
-        let status = *random.choice(&[StatusCode::FORBIDDEN, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND]).unwrap();
+        let status = *random
+            .choice(&[StatusCode::FORBIDDEN, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND])
+            .unwrap();
         soak.fake.answer_with(status, json!({}));
         let (calls, began) = (soak.fake.calls(), soak.elapsed);
         while soak.elapsed < began + outage {
@@ -93,7 +103,10 @@ async fn ten_thousand_hours_with_outages_never_an_expired_token_and_never_a_stor
         soak.advance(MINUTE).await;
         for _ in 0..random.u32(1..60) {
             soak.advance(random.u64(1..5 * MINUTE)).await;
-            assert!(soak.token().await.is_some(), "the API server is well again, and there is no token");
+            assert!(
+                soak.token().await.is_some(),
+                "the API server is well again, and there is no token"
+            );
         }
     }
     assert_eq!(storms, 0);

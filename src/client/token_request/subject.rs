@@ -97,7 +97,8 @@ impl Subject {
 
         let name = self.name.as_deref().or(account.map(|account| account.name));
         let name = name.ok_or_else(|| self.unknown("service_account(…)", own.as_ref()))?;
-        let namespace = match self.namespace.as_deref().or(account.map(|account| account.namespace)) {
+        let namespace = match self.namespace.as_deref().or(account.map(|account| account.namespace))
+        {
             Some(namespace) => Cow::Borrowed(namespace),
             None => Cow::Owned(self.own_namespace().await?),
         };
@@ -106,12 +107,14 @@ impl Subject {
             Binding::Object(object) => Some(object.clone()),
             Binding::OwnPod => {
                 let pod = claims.and_then(own_pod_of);
-                Some(pod.ok_or_else(|| self.unknown("bound_to(BoundObjectRef::pod(…))", own.as_ref()))?)
+                Some(pod.ok_or_else(|| {
+                    self.unknown("bound_to(BoundObjectRef::pod(…))", own.as_ref())
+                })?)
             }
         };
         // These go into a path, and come from a file that nobody has verified.
-        let account =
-            Username::new(&namespace, name).ok_or_else(|| self.unknown("service_account(…)", own.as_ref()))?;
+        let account = Username::new(&namespace, name)
+            .ok_or_else(|| self.unknown("service_account(…)", own.as_ref()))?;
         Ok(Resolved { account, bound })
     }
 
@@ -119,7 +122,8 @@ impl Subject {
         let path = self.mount.join("token");
         let token = in_background(&self.read, &path).await?;
         UnverifiedToken::decode(&token).map_err(|error| {
-            let message = format!("{}: this is not a ServiceAccount token: {error}", path.display());
+            let message =
+                format!("{}: this is not a ServiceAccount token: {error}", path.display());
             TokenError::with_source(TokenErrorKind::Malformed, message, error)
         })
     }
@@ -127,19 +131,27 @@ impl Subject {
     async fn own_namespace(&self) -> Result<String, TokenError> {
         let read = in_background(&self.read, &self.mount.join("namespace")).await;
         read.map(|namespace| namespace.as_str().to_owned()).map_err(|error| {
-            let message = format!("TokenRequest: our own namespace is not known: call .namespace(…) [{error}]");
+            let message = format!(
+                "TokenRequest: our own namespace is not known: call .namespace(…) [{error}]"
+            );
             TokenError::with_source(TokenErrorKind::UnknownServiceAccount, message, error)
         })
     }
 
-    fn unknown(&self, option: &str, own: Option<&Result<UnverifiedToken, TokenError>>) -> TokenError {
+    fn unknown(
+        &self,
+        option: &str,
+        own: Option<&Result<UnverifiedToken, TokenError>>,
+    ) -> TokenError {
         let kind = TokenErrorKind::UnknownServiceAccount;
         let message = format!(
             "TokenRequest: our own token, {}, does not say who we are: call .{option}",
             self.mount.join("token").display()
         );
         match own {
-            Some(Err(error)) => TokenError::with_source(kind, format!("{message} [{error}]"), error.clone()),
+            Some(Err(error)) => {
+                TokenError::with_source(kind, format!("{message} [{error}]"), error.clone())
+            }
             _ => TokenError::new(kind, message),
         }
     }

@@ -52,7 +52,8 @@ impl FakeApiServer {
             let this = this.clone();
             async move {
                 let (head, body) = request.into_parts();
-                let asked: Value = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap();
+                let asked: Value =
+                    serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap();
                 let (status, body) = this.answer(head.uri.path(), asked);
                 let body = Body::from(body.to_string().into_bytes());
                 Ok::<_, kube::Error>(Response::builder().status(status).body(body).unwrap())
@@ -68,7 +69,8 @@ impl FakeApiServer {
             return answer;
         }
         let seconds = asked["spec"]["expirationSeconds"].as_u64().unwrap();
-        let end = self.0.clock.lock().unwrap().as_ref().unwrap().wall() + Duration::from_secs(seconds);
+        let end =
+            self.0.clock.lock().unwrap().as_ref().unwrap().wall() + Duration::from_secs(seconds);
         (StatusCode::CREATED, granted(&format!("token-{call}"), seconds, end))
     }
 
@@ -115,7 +117,10 @@ async fn advance(clock: &ManualClock, duration: Duration) {
 #[tokio::test(start_paused = true)]
 async fn the_request_says_what_was_configured() {
     let fake = FakeApiServer::new(&Clock::system());
-    let source = orders(&fake).audience("stock").expires_in(HOUR * 2).bound_to(BoundObjectRef::pod("p").uid("u"));
+    let source = orders(&fake)
+        .audience("stock")
+        .expires_in(HOUR * 2)
+        .bound_to(BoundObjectRef::pod("p").uid("u"));
     let source = source.build().unwrap();
     secret(&source).await;
     let expected = json!({
@@ -134,7 +139,9 @@ async fn the_request_says_what_was_configured() {
 #[tokio::test]
 async fn expiration_seconds_below_600_or_above_2_to_the_32_are_refused_before_the_call() {
     let fake = FakeApiServer::new(&Clock::system());
-    for (seconds, good) in [(0, false), (599, false), (600, true), (1 << 32, true), ((1 << 32) + 1, false)] {
+    for (seconds, good) in
+        [(0, false), (599, false), (600, true), (1 << 32, true), ((1 << 32) + 1, false)]
+    {
         let built = orders(&fake).expires_in(Duration::from_secs(seconds)).build();
         assert_eq!(built.is_ok(), good, "{seconds}");
         if let Err(error) = built {
@@ -200,7 +207,8 @@ async fn the_trap_of_3607_seconds_life_is_counted_from_the_status_and_not_from_e
     let fake = FakeApiServer::new(&clock.clock());
     let source = orders(&fake).expires_in(Duration::from_secs(3607)).build().unwrap();
     let now = clock.clock().wall();
-    let in_a_year = (now + HOUR * 24 * 365).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let in_a_year =
+        (now + HOUR * 24 * 365).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let claims = URL_SAFE_NO_PAD.encode(json!({ "exp": in_a_year }).to_string());
     fake.answer_with(
         StatusCode::CREATED,
@@ -260,15 +268,23 @@ async fn on_failure_the_old_token_is_kept_until_it_expires() {
 #[tokio::test(start_paused = true)]
 async fn a_403_names_the_missing_right_and_the_manifest_that_grants_it() {
     let fake = FakeApiServer::new(&Clock::system());
-    let message =
-        "serviceaccounts \"checkout\" is forbidden: User \"x\" cannot create resource \"serviceaccounts/token\"";
+    let message = "serviceaccounts \"checkout\" is forbidden: User \"x\" cannot create resource \"serviceaccounts/token\"";
     fake.answer_with(StatusCode::FORBIDDEN, json!({ "kind": "Status", "message": message }));
     let error = orders(&fake).build().unwrap().token().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Forbidden);
-    for part in ["`create`", "`serviceaccounts/token`", "examples/kubernetes/client-token-request.yaml", message] {
+    for part in [
+        "`create`",
+        "`serviceaccounts/token`",
+        "examples/kubernetes/client-token-request.yaml",
+        message,
+    ] {
         assert!(error.to_string().contains(part), "{error}");
     }
-    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes/client-token-request.yaml").exists());
+    assert!(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("examples/kubernetes/client-token-request.yaml")
+            .exists()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,7 +302,10 @@ async fn each_refusal_has_its_kind_and_the_servers_words() {
     for (status, kind, calls) in cases {
         let clock = ManualClock::new();
         let fake = FakeApiServer::new(&clock.clock());
-        fake.answer_with(StatusCode::from_u16(status).unwrap(), json!({ "message": "the server's words" }));
+        fake.answer_with(
+            StatusCode::from_u16(status).unwrap(),
+            json!({ "message": "the server's words" }),
+        );
         let source = orders(&fake).build().unwrap();
         let asking = tokio::spawn(async move { source.token().await });
         while !asking.is_finished() {
@@ -294,7 +313,10 @@ async fn each_refusal_has_its_kind_and_the_servers_words() {
         }
         let error = asking.await.unwrap().unwrap_err();
         assert_eq!((error.kind(), fake.calls()), (kind, calls), "{status}");
-        assert_eq!(error.to_string().contains("the server's words"), kind == TokenErrorKind::Refused || status == 403);
+        assert_eq!(
+            error.to_string().contains("the server's words"),
+            kind == TokenErrorKind::Refused || status == 403
+        );
     }
 }
 
@@ -304,8 +326,14 @@ async fn an_answer_without_a_usable_token_is_an_error() {
     let end = clock.clock().wall() + HOUR;
     let mut no_time = granted("secret-token", 3600, end);
     no_time["status"]["expirationTimestamp"] = json!("tomorrow");
-    for body in [json!({}), json!([]), json!({ "status": null }), granted("", 1, end), granted("a b", 1, end), no_time]
-    {
+    for body in [
+        json!({}),
+        json!([]),
+        json!({ "status": null }),
+        granted("", 1, end),
+        granted("a b", 1, end),
+        no_time,
+    ] {
         let fake = FakeApiServer::new(&clock.clock());
         fake.answer_with(StatusCode::CREATED, body);
         let error = orders(&fake).build().unwrap().token().await.unwrap_err();
@@ -323,7 +351,9 @@ fn mount(files: &[(&'static str, String)]) -> Arc<crate::client::projected::Read
     let files = files.to_vec();
     Arc::new(move |path: &Path| {
         let found = files.iter().find(|(name, _)| path == Path::new("/own").join(name));
-        found.map(|(_, text)| Zeroizing::new(text.clone())).ok_or_else(|| io::ErrorKind::NotFound.into())
+        found
+            .map(|(_, text)| Zeroizing::new(text.clone()))
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     })
 }
 
@@ -360,7 +390,12 @@ async fn the_namespace_file_is_the_fallback() {
         mount(&[("namespace", "shop\n".to_owned())]),
         mount(&[("namespace", "shop".to_owned()), ("token", own_token(&json!({})))]),
     ] {
-        let builder = fake.builder().audience("orders").own_mount("/own").service_account("checkout").read(files);
+        let builder = fake
+            .builder()
+            .audience("orders")
+            .own_mount("/own")
+            .service_account("checkout")
+            .read(files);
         secret(&builder.build().unwrap()).await;
     }
     for (path, _) in fake.seen() {
@@ -379,13 +414,24 @@ async fn who_we_are_must_be_known_or_said() {
         (mount(&[("token", "junk".to_owned())]), "three parts"),
         (mount(&[("token", evil)]), "service_account("),
     ] {
-        let source = fake.builder().audience("orders").own_mount("/own").read(files).build().unwrap();
+        let source =
+            fake.builder().audience("orders").own_mount("/own").read(files).build().unwrap();
         let error = source.token().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::UnknownServiceAccount, "{error}");
         assert!(error.to_string().contains(hint), "{error}");
     }
-    let no_pod = mount(&[("token", own_token(&json!({ "namespace": "n", "serviceaccount": { "name": "s" } })))]);
-    let source = fake.builder().audience("orders").own_mount("/own").read(no_pod).bound_to_own_pod().build().unwrap();
+    let no_pod = mount(&[(
+        "token",
+        own_token(&json!({ "namespace": "n", "serviceaccount": { "name": "s" } })),
+    )]);
+    let source = fake
+        .builder()
+        .audience("orders")
+        .own_mount("/own")
+        .read(no_pod)
+        .bound_to_own_pod()
+        .build()
+        .unwrap();
     assert!(source.token().await.unwrap_err().to_string().contains("bound_to("));
     assert_eq!(fake.calls(), 0);
 }

@@ -30,11 +30,16 @@ async fn a_status_fault_answers_with_its_status() {
 #[tokio::test]
 async fn broken_bodies_are_broken() {
     let cluster = cluster().await;
-    for fault in [Fault::BrokenJson, Fault::EmptyBody, Fault::CutConnection, Fault::Body("[".to_owned())] {
+    for fault in
+        [Fault::BrokenJson, Fault::EmptyBody, Fault::CutConnection, Fault::Body("[".to_owned())]
+    {
         cluster.set_fault(Endpoint::TokenReview, fault.clone());
         assert!(ask(&cluster).await.is_err(), "{fault:?}");
     }
-    cluster.set_fault(Endpoint::TokenReview, Fault::Body(r#"{"status":{"authenticated":true}}"#.to_owned()));
+    cluster.set_fault(
+        Endpoint::TokenReview,
+        Fault::Body(r#"{"status":{"authenticated":true}}"#.to_owned()),
+    );
     assert_eq!(ask(&cluster).await.unwrap()["status"]["authenticated"], true);
     cluster.set_fault(Endpoint::TokenReview, Fault::HugeBody);
     assert_eq!(ask(&cluster).await.unwrap()["padding"].as_str().unwrap().len(), 10_000_000);
@@ -91,7 +96,10 @@ async fn calls_are_counted_and_those_in_flight_too() {
     }
     cluster.clear_faults();
     ask(&cluster).await.unwrap();
-    assert_eq!((cluster.calls(Endpoint::TokenReview), cluster.max_in_flight(Endpoint::TokenReview)), (4, 3));
+    assert_eq!(
+        (cluster.calls(Endpoint::TokenReview), cluster.max_in_flight(Endpoint::TokenReview)),
+        (4, 3)
+    );
     assert_eq!(cluster.calls(Endpoint::Jwks), 0);
     assert_eq!(cluster.calls(Endpoint::All), 4);
 }
@@ -103,12 +111,16 @@ async fn raw(cluster: &Cluster) -> String {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(cluster.authority.der.clone().into()).unwrap();
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let config = config.with_root_certificates(roots).with_no_client_auth();
     let stream = tokio::net::TcpStream::connect(cluster.address()).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
-    let request = format!("POST {TOKEN_REVIEWS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let request = format!(
+        "POST {TOKEN_REVIEWS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];

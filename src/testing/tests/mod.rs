@@ -46,7 +46,10 @@ fn claims(cluster: &Cluster) -> Value {
 }
 
 /// Sends a request and gives back what the API server refused it with.
-async fn refused(client: &kube::Client, request: http::Request<Vec<u8>>) -> Box<kube::core::Status> {
+async fn refused(
+    client: &kube::Client,
+    request: http::Request<Vec<u8>>,
+) -> Box<kube::core::Status> {
     match client.request::<Value>(request).await {
         Err(kube::Error::Api(status)) => status,
         other => panic!("not refused: {other:?}"),

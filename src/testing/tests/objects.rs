@@ -25,13 +25,17 @@ async fn typed_clients_create_get_list_and_delete() {
     let created = accounts.create(&Default::default(), &new()).await.unwrap();
     assert_eq!(created.metadata.namespace.as_deref(), Some("team-a"));
     assert_eq!(created.metadata.uid, Some(cluster.create_service_account("team-a", "new")));
-    assert_eq!(code(accounts.create(&Default::default(), &new()).await), (409, "AlreadyExists".to_owned()));
+    assert_eq!(
+        code(accounts.create(&Default::default(), &new()).await),
+        (409, "AlreadyExists".to_owned())
+    );
     assert_eq!(accounts.list(&Default::default()).await.unwrap().items.len(), 2);
     accounts.delete("new", &DeleteParams::default()).await.unwrap();
     assert_eq!(code(accounts.get("new").await).0, 404);
 
     let pods: Api<Pod> = Api::namespaced(client.clone(), "team-a");
-    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     pods.create(&Default::default(), &object(pod)).await.unwrap();
     let other = kube::api::Preconditions { uid: Some("other".to_owned()), ..Default::default() };
     let precondition = DeleteParams { preconditions: Some(other), ..Default::default() };
@@ -42,7 +46,8 @@ async fn typed_clients_create_get_list_and_delete() {
     let generated = object::<Secret>(json!({"metadata": {"generateName": "s-"}}));
     let secret = secrets.create(&Default::default(), &generated).await.unwrap();
     assert_eq!(secret.type_.as_deref(), Some("Opaque"));
-    let deleted = secrets.delete(&secret.metadata.name.unwrap(), &DeleteParams::default()).await.unwrap();
+    let deleted =
+        secrets.delete(&secret.metadata.name.unwrap(), &DeleteParams::default()).await.unwrap();
     assert!(deleted.right().unwrap().is_success());
 }
 
@@ -54,7 +59,10 @@ async fn a_namespace_must_be_there_and_takes_its_objects_along() {
     let account = object(json!({"metadata": {"name": "x"}}));
     assert_eq!(code(there.create(&Default::default(), &account).await).0, 404);
     let namespaces: Api<Namespace> = Api::all(client);
-    namespaces.create(&Default::default(), &object(json!({"metadata": {"name": "nowhere"}}))).await.unwrap();
+    namespaces
+        .create(&Default::default(), &object(json!({"metadata": {"name": "nowhere"}})))
+        .await
+        .unwrap();
     there.create(&Default::default(), &account).await.unwrap();
     namespaces.delete("nowhere", &DeleteParams::default()).await.unwrap();
     assert_eq!(code(there.get("x").await).0, 404);

@@ -42,7 +42,10 @@ async fn requesting_tokens_can_be_restricted_by_name() {
     let cluster = cluster().await;
     cluster.create_service_account("team-a", "other");
     let request = |namespace: &str, name: &str| {
-        post(&format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"), &json!({"spec": {}}))
+        post(
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"),
+            &json!({"spec": {}}),
+        )
     };
     let status = refused(&robot(&cluster), request("team-a", "robot")).await;
     assert_eq!(
@@ -64,7 +67,10 @@ async fn the_issuers_keys_are_for_service_accounts() {
     robot(&cluster).request_text(keys()).await.unwrap();
     let anonymous = cluster.anonymous_client().unwrap();
     let status = refused(&anonymous, keys()).await;
-    assert_eq!(status.message, "forbidden: User \"system:anonymous\" cannot get path \"/openid/v1/jwks\"");
+    assert_eq!(
+        status.message,
+        "forbidden: User \"system:anonymous\" cannot get path \"/openid/v1/jwks\""
+    );
     cluster.allow_anonymous_discovery();
     anonymous.request_text(keys()).await.unwrap();
     cluster.revoke_issuer_discovery();
@@ -75,9 +81,16 @@ async fn the_issuers_keys_are_for_service_accounts() {
 async fn a_bad_credential_is_401_and_none_at_all_is_anonymous() {
     let cluster = cluster().await;
     let status = refused(&cluster.client_for("junk").unwrap(), get("/version")).await;
-    assert_eq!((status.code, status.reason.as_str(), status.message.as_str()), (401, "Unauthorized", "Unauthorized"));
+    assert_eq!(
+        (status.code, status.reason.as_str(), status.message.as_str()),
+        (401, "Unauthorized", "Unauthorized")
+    );
     let other = cluster.token("team-a", "robot").audience("x").issue().unwrap();
-    assert_eq!(refused(&cluster.client_for(other).unwrap(), get("/version")).await.code, 401, "for somebody else");
+    assert_eq!(
+        refused(&cluster.client_for(other).unwrap(), get("/version")).await.code,
+        401,
+        "for somebody else"
+    );
     cluster.anonymous_client().unwrap().request::<Value>(get("/version")).await.unwrap();
 
     let strict = with(Cluster::builder().anonymous(false)).await;
@@ -96,13 +109,13 @@ async fn access_reviews_are_answered_by_the_same_rules() {
     );
     let client = cluster.kube_client().unwrap();
     let ask = async |spec: Value| {
-        let request = post("/apis/authorization.k8s.io/v1/subjectaccessreviews", &json!({"spec": spec}));
+        let request =
+            post("/apis/authorization.k8s.io/v1/subjectaccessreviews", &json!({"spec": spec}));
         client.request::<Value>(request).await.map(|review| review["status"].clone())
     };
     let path = |user: &str, path: &str| json!({"user": user, "nonResourceAttributes": {"path": path, "verb": "get"}});
     let deployment = |namespace: &str, name: &str| {
-        let attributes =
-            json!({"namespace": namespace, "name": name, "verb": "patch", "group": "apps", "resource": "deployments"});
+        let attributes = json!({"namespace": namespace, "name": name, "verb": "patch", "group": "apps", "resource": "deployments"});
         json!({"user": "jane", "resourceAttributes": attributes})
     };
     let allowed = ask(path("jane", "/metrics/x")).await.unwrap();
@@ -113,8 +126,7 @@ async fn access_reviews_are_answered_by_the_same_rules() {
     assert_eq!(ask(deployment("team-a", "web")).await.unwrap()["allowed"], true);
     assert_eq!(ask(deployment("team-a", "db")).await.unwrap()["allowed"], false);
     assert_eq!(ask(deployment("team-b", "web")).await.unwrap()["allowed"], false);
-    let masters =
-        json!({"user": "x", "groups": ["system:masters"], "nonResourceAttributes": {"path": "/", "verb": "delete"}});
+    let masters = json!({"user": "x", "groups": ["system:masters"], "nonResourceAttributes": {"path": "/", "verb": "delete"}});
     assert_eq!(ask(masters).await.unwrap(), json!({"allowed": true}));
     assert!(ask(json!({"user": "x"})).await.is_err());
 }

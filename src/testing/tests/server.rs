@@ -81,7 +81,8 @@ async fn two_clusters_are_strangers() {
 #[tokio::test]
 async fn a_projected_volume_is_swapped_in_one_step() {
     let cluster = cluster().await;
-    let folder = std::env::temp_dir().join(format!("tower-kube-auth-{}", super::super::objects::random_uuid()));
+    let folder = std::env::temp_dir()
+        .join(format!("tower-kube-auth-{}", super::super::objects::random_uuid()));
     let token = || cluster.token("team-a", "robot").issue().unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let (first, second) = (token(), token());
@@ -95,7 +96,10 @@ async fn a_projected_volume_is_swapped_in_one_step() {
     assert_ne!(std::fs::read_link(folder.join("..data")).unwrap(), before);
     assert!(!folder.join(before).exists(), "the old one is removed");
     drop(open);
-    assert_eq!(std::fs::read_link(folder.join("token")).unwrap(), std::path::Path::new("..data/token"));
+    assert_eq!(
+        std::fs::read_link(folder.join("token")).unwrap(),
+        std::path::Path::new("..data/token")
+    );
 
     let client = kube::Client::try_from(cluster.kube_config_in_pod(&folder)).unwrap();
     client.request_text(get("/openid/v1/jwks")).await.unwrap();

@@ -6,7 +6,8 @@ use super::{super::*, *};
 
 /// JSON and not `k8s_openapi`'s types, which differ between its versions.
 async fn request(cluster: &Cluster, spec: Value) -> Result<Value, kube::Error> {
-    let request = post("/api/v1/namespaces/team-a/serviceaccounts/robot/token", &json!({"spec": spec}));
+    let request =
+        post("/api/v1/namespaces/team-a/serviceaccounts/robot/token", &json!({"spec": spec}));
     cluster.admin_client().unwrap().request(request).await
 }
 
@@ -50,7 +51,8 @@ async fn a_token_says_what_kubernetes_would_say() {
             },
         })
     );
-    let expiration = super::super::state::seconds(status["expirationTimestamp"].as_str().unwrap()).unwrap();
+    let expiration =
+        super::super::state::seconds(status["expirationTimestamp"].as_str().unwrap()).unwrap();
     assert_eq!(u64::try_from(expiration).unwrap(), now + 3600);
     assert_eq!(issued["spec"]["audiences"], json!(["x"]));
 }
@@ -85,9 +87,12 @@ async fn what_a_token_is_bound_to_must_be_there_and_the_same() {
     let cluster = cluster().await;
     cluster.create_pod("team-a", "robot-0", "robot");
     cluster.create_pod("team-a", "other-0", "other");
-    let (code, reason, message) = refused(request(&cluster, bound("Pod", "robot-0", Some("other-uid"))).await);
+    let (code, reason, message) =
+        refused(request(&cluster, bound("Pod", "robot-0", Some("other-uid"))).await);
     assert_eq!((code, reason.as_str()), (409, "Conflict"));
-    assert!(message.starts_with("Operation cannot be fulfilled on Pod \"robot-0\": the UID in the bound object"));
+    assert!(message.starts_with(
+        "Operation cannot be fulfilled on Pod \"robot-0\": the UID in the bound object"
+    ));
     assert_eq!(refused(request(&cluster, bound("Pod", "nobody", None)).await).0, 404);
     let (code, _, message) = refused(request(&cluster, bound("Pod", "other-0", None)).await);
     assert_eq!(code, 400);
@@ -101,7 +106,12 @@ async fn what_a_token_is_bound_to_must_be_there_and_the_same() {
 async fn a_pods_token_for_the_api_server_is_quietly_extended() {
     let cluster = cluster().await;
     cluster.create_pod("team-a", "robot-0", "robot");
-    let token = || cluster.token("team-a", "robot").expires_in(Duration::from_secs(3607)).bound_to_pod("robot-0");
+    let token = || {
+        cluster
+            .token("team-a", "robot")
+            .expires_in(Duration::from_secs(3607))
+            .bound_to_pod("robot-0")
+    };
     let claims = token().claims().unwrap();
     let issued = claims["iat"].as_u64().unwrap();
     assert_eq!(claims["exp"], issued + 365 * 86_400);

@@ -39,7 +39,9 @@ async fn a_token_is_for_its_audiences_only() {
     assert_eq!(review(&cluster, &for_api, &[])["audiences"], json!([api]));
     assert_eq!(
         review(&cluster, &for_x, &[])["error"],
-        format!(r#"[invalid bearer token, token audiences ["x"] is invalid for the target audiences ["{api}"]]"#)
+        format!(
+            r#"[invalid bearer token, token audiences ["x"] is invalid for the target audiences ["{api}"]]"#
+        )
     );
     assert!(!is_good(&cluster, &for_api));
 }
@@ -48,15 +50,26 @@ async fn a_token_is_for_its_audiences_only() {
 async fn times_are_judged_by_the_injected_clock_with_a_minute_of_leeway() {
     let clock = ManualClock::new();
     let cluster = with(Cluster::builder().clock(clock.clock())).await;
-    let token = cluster.token("team-a", "robot").audience("x").expires_in(Duration::from_secs(600)).issue().unwrap();
+    let token = cluster
+        .token("team-a", "robot")
+        .audience("x")
+        .expires_in(Duration::from_secs(600))
+        .issue()
+        .unwrap();
     clock.advance(Duration::from_secs(659));
     assert!(is_good(&cluster, &token));
     clock.advance(Duration::from_secs(2));
-    assert_eq!(refusal(&cluster, &token), "[invalid bearer token, service account token has expired]");
+    assert_eq!(
+        refusal(&cluster, &token),
+        "[invalid bearer token, service account token has expired]"
+    );
     clock.jump_back(Duration::from_secs(661 + 59));
     assert!(is_good(&cluster, &token), "not valid before, but within the leeway");
     clock.jump_back(Duration::from_secs(3));
-    assert_eq!(refusal(&cluster, &token), "[invalid bearer token, service account token is not valid yet]");
+    assert_eq!(
+        refusal(&cluster, &token),
+        "[invalid bearer token, service account token is not valid yet]"
+    );
 }
 
 #[tokio::test]
@@ -68,12 +81,19 @@ async fn claims_are_read_as_go_reads_them() {
         change(&mut claims);
         is_good(&cluster, &cluster.mint(&claims))
     };
-    let without = |claims: &mut Value, name: &str| drop(claims.as_object_mut().unwrap().remove(name));
+    let without =
+        |claims: &mut Value, name: &str| drop(claims.as_object_mut().unwrap().remove(name));
     assert!(good(&|_| ()));
     assert!(good(&|claims| claims["exp"] = json!(now as f64 + 600.5)));
-    assert!(good(&|claims| without(claims, "exp")), "TokenReview of newer releases takes no `exp` for no end");
+    assert!(
+        good(&|claims| without(claims, "exp")),
+        "TokenReview of newer releases takes no `exp` for no end"
+    );
     assert!(good(&|claims| claims["aud"] = json!("x")));
-    assert!(good(&|claims| claims["sub"] = json!("somebody else")), "only the private claims count");
+    assert!(
+        good(&|claims| claims["sub"] = json!("somebody else")),
+        "only the private claims count"
+    );
     assert!(good(&|claims| claims["kubernetes.io"]["someday"] = json!({"name": "x"})));
     for (name, bad) in [
         ("exp", json!((now + 600).to_string())),
@@ -91,9 +111,16 @@ async fn claims_are_read_as_go_reads_them() {
     ] {
         assert!(!good(&|claims| claims[name] = bad.clone()), "{name} {bad}");
     }
-    for (name, bad) in [("uid", json!("other")), ("name", json!("other")), ("name", json!(null)), ("uid", json!(null))]
-    {
-        assert!(!good(&|claims| claims["kubernetes.io"]["serviceaccount"][name] = bad.clone()), "{name} {bad}");
+    for (name, bad) in [
+        ("uid", json!("other")),
+        ("name", json!("other")),
+        ("name", json!(null)),
+        ("uid", json!(null)),
+    ] {
+        assert!(
+            !good(&|claims| claims["kubernetes.io"]["serviceaccount"][name] = bad.clone()),
+            "{name} {bad}"
+        );
     }
     assert!(!good(&|claims| claims["kubernetes.io"]["namespace"] = json!("default")));
 }
@@ -120,16 +147,24 @@ async fn what_the_cluster_did_not_sign_is_refused() {
         ("two parts", format!("{header}.{payload}")),
         ("four parts", format!("{good}.x")),
         ("padding", format!("{good}==")),
-        ("JSON serialisation", json!({"protected": header, "payload": payload, "signature": signature}).to_string()),
+        (
+            "JSON serialisation",
+            json!({"protected": header, "payload": payload, "signature": signature}).to_string(),
+        ),
         ("garbage", "garbage".to_owned()),
     ];
     for (what, token) in bad {
         assert!(!is_good(&cluster, &token), "{what}");
     }
-    assert!(is_good(&cluster, &key.sign(&json!({"alg": "RS256"}), &claims)), "without a kid every key is tried");
+    assert!(
+        is_good(&cluster, &key.sign(&json!({"alg": "RS256"}), &claims)),
+        "without a kid every key is tried"
+    );
     assert!(is_good(&cluster, &key.sign(&json!({"alg": "PS512", "kid": key.kid()}), &claims)));
-    let duplicate = format!("{},\"exp\":9999999999}}", claims.to_string().trim_end_matches('}')) + "}";
-    let duplicate = key.sign_bytes("RS256", key.header().to_string().as_bytes(), duplicate.as_bytes());
+    let duplicate =
+        format!("{},\"exp\":9999999999}}", claims.to_string().trim_end_matches('}')) + "}";
+    let duplicate =
+        key.sign_bytes("RS256", key.header().to_string().as_bytes(), duplicate.as_bytes());
     assert!(!is_good(&cluster, &duplicate));
 }
 
@@ -150,7 +185,10 @@ async fn a_token_ends_with_its_service_account() {
     let token = cluster.token("team-a", "robot").audience("x").issue().unwrap();
     let old = cluster.create_service_account("team-a", "robot");
     assert!(cluster.delete_service_account("team-a", "robot"));
-    assert_eq!(refusal(&cluster, &token), r#"[invalid bearer token, serviceaccounts "robot" not found]"#);
+    assert_eq!(
+        refusal(&cluster, &token),
+        r#"[invalid bearer token, serviceaccounts "robot" not found]"#
+    );
     let new = cluster.create_service_account("team-a", "robot");
     assert_eq!(
         refusal(&cluster, &token),
@@ -175,11 +213,15 @@ async fn a_token_ends_with_what_it_is_bound_to() {
     cluster.delete_pod("team-a", "robot-0");
     cluster.delete_secret("team-a", "robot-secret");
     for gone in [&by_pod, &by_secret] {
-        assert_eq!(refusal(&cluster, gone), "[invalid bearer token, service account token has been invalidated]");
+        assert_eq!(
+            refusal(&cluster, gone),
+            "[invalid bearer token, service account token has been invalidated]"
+        );
     }
     cluster.create_pod("team-a", "robot-0", "robot");
     assert!(refusal(&cluster, &by_pod).contains("does not match service account pod ref claim"));
-    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(cluster.admin_client().unwrap());
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> =
+        kube::Api::all(cluster.admin_client().unwrap());
     nodes.delete("node-1", &Default::default()).await.unwrap();
     assert!(!is_good(&cluster, &by_node));
 }
@@ -190,12 +232,16 @@ async fn a_pod_marked_for_deletion_is_gone_a_minute_later() {
     let clock = ManualClock::new();
     let cluster = with(Cluster::builder().clock(clock.clock())).await;
     cluster.create_pod_on_node("team-a", "robot-0", "robot", "node-1");
-    let token = cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-0").issue().unwrap();
+    let token =
+        cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-0").issue().unwrap();
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> =
         kube::Api::namespaced(cluster.admin_client().unwrap(), "team-a");
     let grace = kube::api::DeleteParams { grace_period_seconds: Some(10), ..Default::default() };
     pods.delete("robot-0", &grace).await.unwrap();
-    assert!(pods.get("robot-0").await.unwrap().metadata.deletion_timestamp.is_some(), "nothing runs here that ends it");
+    assert!(
+        pods.get("robot-0").await.unwrap().metadata.deletion_timestamp.is_some(),
+        "nothing runs here that ends it"
+    );
     clock.advance(Duration::from_secs(10 + 59));
     assert!(is_good(&cluster, &token));
     clock.advance(Duration::from_secs(2));
@@ -209,7 +255,11 @@ async fn users_who_are_not_service_accounts_are_authenticated_too() {
     let status = review(&cluster, "s3cr3t", &[]);
     assert_eq!(status["user"]["username"], "jane");
     assert_eq!(status["user"]["groups"], json!(["developers", "system:authenticated"]));
-    assert_eq!(refusal(&cluster, "s3cr3t"), "invalid bearer token", "but for the API server's audience only");
+    assert_eq!(
+        refusal(&cluster, "s3cr3t"),
+        "invalid bearer token",
+        "but for the API server's audience only"
+    );
 }
 
 /// A TokenReview's token is put behind `Bearer ` into a header, and spaces then do what they do there.
@@ -262,7 +312,8 @@ async fn several_issuers_are_accepted_and_the_first_one_signs() {
     claims["iss"] = json!("https://old");
     assert!(is_good(&cluster, &cluster.mint(&claims)));
 
-    let several = Cluster::builder().release(Release::V1_20).issuer("https://new").issuer("https://old");
+    let several =
+        Cluster::builder().release(Release::V1_20).issuer("https://new").issuer("https://old");
     let refused = several.start().await.unwrap_err();
     assert!(refused.to_string().contains("one issuer"), "{refused}");
 }
@@ -272,7 +323,8 @@ async fn release_1_20_has_its_own_words_and_knows_no_jti() {
     let clock = ManualClock::new();
     let cluster = with(Cluster::builder().release(Release::V1_20).clock(clock.clock())).await;
     cluster.create_pod_on_node("team-a", "robot-0", "robot", "node-1");
-    let claims = cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-0").claims().unwrap();
+    let claims =
+        cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-0").claims().unwrap();
     assert!(claims.get("jti").is_none() && claims["kubernetes.io"].get("node").is_none());
     let node = cluster.token("team-a", "robot").bound_to_node("node-1").issue().unwrap_err();
     assert_eq!(node.to_string(), "cannot bind token to object of type /v1, Kind=Node");
@@ -286,19 +338,27 @@ async fn release_1_20_has_its_own_words_and_knows_no_jti() {
 async fn without_its_store_the_server_goes_by_what_it_knew() {
     let cluster = cluster().await;
     cluster.create_pod("team-a", "robot-0", "robot");
-    let known = cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-0").issue().unwrap();
+    let known =
+        cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-0").issue().unwrap();
     cluster.lose_store();
     cluster.delete_pod("team-a", "robot-0");
     assert!(is_good(&cluster, &known), "the deletion has not come through");
 
     cluster.create_service_account("team-a", "newcomer");
     let newcomer = cluster.token("team-a", "newcomer").audience("x").issue().unwrap();
-    let cut_off = "[invalid bearer token, rpc error: code = Unavailable desc = transport is closing]";
+    let cut_off =
+        "[invalid bearer token, rpc error: code = Unavailable desc = transport is closing]";
     assert_eq!(refusal(&cluster, &newcomer), cut_off);
     cluster.create_pod("team-a", "robot-1", "robot");
-    let new_pod = cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-1").issue().unwrap();
-    assert_eq!(refusal(&cluster, &new_pod), "[invalid bearer token, service account token has been invalidated]");
+    let new_pod =
+        cluster.token("team-a", "robot").audience("x").bound_to_pod("robot-1").issue().unwrap();
+    assert_eq!(
+        refusal(&cluster, &new_pod),
+        "[invalid bearer token, service account token has been invalidated]"
+    );
 
     cluster.regain_store();
-    assert!(is_good(&cluster, &newcomer) && is_good(&cluster, &new_pod) && !is_good(&cluster, &known));
+    assert!(
+        is_good(&cluster, &newcomer) && is_good(&cluster, &new_pod) && !is_good(&cluster, &known)
+    );
 }

@@ -135,8 +135,10 @@ impl Turn<'_> {
         }
         state.epoch += 1;
         let length = error.retry_after().unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        let began =
-            state.outage.replace(Pause { error: error.clone(), until: now + length, is_probed: false }).is_none();
+        let began = state
+            .outage
+            .replace(Pause { error: error.clone(), until: now + length, is_probed: false })
+            .is_none();
         drop(state);
         if began {
             tracing::warn!(%error, "the verifier is unavailable; the fallback decides until it answers again");

@@ -54,7 +54,11 @@ impl<V: Verifier, F: Verifier> Fallback<V, F> {
 }
 
 impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
-    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         let turn = self.outage.turn(self.clock.monotonic());
         let is_paused = matches!(turn, Turn::Open(_));
         if is_paused && let Some(verdict) = self.fall_back(token, audiences).await {
@@ -89,7 +93,9 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
         if self.outage.is_paused(self.clock.monotonic()) {
             return self.fallback.verify_now(token, audiences).and_then(counts);
         }
-        self.verifier.verify_now(token, audiences).filter(|verdict| matches!(verdict, Verdict::Reject(_)))
+        self.verifier
+            .verify_now(token, audiences)
+            .filter(|verdict| matches!(verdict, Verdict::Reject(_)))
     }
 }
 
@@ -98,7 +104,9 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
 fn counts(verdict: Verdict) -> Option<Verdict> {
     match verdict {
         Verdict::Accept(acceptance) => Some(Verdict::Accept(acceptance.by_fallback())),
-        Verdict::Reject(RejectReason::UnknownKey | RejectReason::Issuer | RejectReason::Algorithm) => None,
+        Verdict::Reject(
+            RejectReason::UnknownKey | RejectReason::Issuer | RejectReason::Algorithm,
+        ) => None,
         Verdict::Reject(
             RejectReason::Malformed
             | RejectReason::Signature
@@ -115,16 +123,27 @@ fn counts(verdict: Verdict) -> Option<Verdict> {
 /// The backend is not there. Everything else is somebody's mistake, which must not turn into working offline for good, or one
 /// token's affair, which must not become everybody's.
 fn is_outage(kind: VerifyErrorKind) -> bool {
-    matches!(kind, VerifyErrorKind::Unavailable | VerifyErrorKind::Timeout | VerifyErrorKind::RateLimited)
+    matches!(
+        kind,
+        VerifyErrorKind::Unavailable | VerifyErrorKind::Timeout | VerifyErrorKind::RateLimited
+    )
 }
 
 /// The backend has answered, though to no use. What is inconclusive may be a screen's word, computed while the backend is down.
 fn is_an_answer(kind: VerifyErrorKind) -> bool {
-    matches!(kind, VerifyErrorKind::Unauthenticated | VerifyErrorKind::Forbidden | VerifyErrorKind::InvalidResponse)
+    matches!(
+        kind,
+        VerifyErrorKind::Unauthenticated
+            | VerifyErrorKind::Forbidden
+            | VerifyErrorKind::InvalidResponse
+    )
 }
 
 /// Whether the verdict shows that the verifier's backend works again. Other refusals may have been computed, by a screen for
 /// instance.
 fn comes_from_the_backend(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Accept(_) | Verdict::Reject(RejectReason::Unauthenticated | RejectReason::Denied))
+    matches!(
+        verdict,
+        Verdict::Accept(_) | Verdict::Reject(RejectReason::Unauthenticated | RejectReason::Denied)
+    )
 }

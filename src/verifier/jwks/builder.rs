@@ -206,18 +206,30 @@ impl JwksBuilder {
             #[cfg(feature = "token-review")]
             Keys::Cluster(client) => {
                 let limit = freshness.fetch_timeout;
-                let source = source::ClusterSource::new(client, limit, clock.clone(), issuers.is_empty());
-                Loader::new(source::Source::Cluster(source), Arc::clone(&algorithms), freshness, clock)
+                let source =
+                    source::ClusterSource::new(client, limit, clock.clone(), issuers.is_empty());
+                Loader::new(
+                    source::Source::Cluster(source),
+                    Arc::clone(&algorithms),
+                    freshness,
+                    clock,
+                )
             }
             #[cfg(feature = "http-discovery")]
             Keys::Issuer(issuer) => {
-                let source = source::IssuerSource::new(issuer, &self.roots, freshness.fetch_timeout)?;
-                Loader::new(source::Source::Issuer(source), Arc::clone(&algorithms), freshness, clock)
+                let source =
+                    source::IssuerSource::new(issuer, &self.roots, freshness.fetch_timeout)?;
+                Loader::new(
+                    source::Source::Issuer(source),
+                    Arc::clone(&algorithms),
+                    freshness,
+                    clock,
+                )
             }
             Keys::JwkSet(json) => fixed(read_set(json.as_bytes(), &algorithms)?, clock),
             Keys::JwkSetFile(path) => {
-                let json =
-                    std::fs::read(&path).map_err(|error| JwksBuildError::File { path, why: error.to_string() })?;
+                let json = std::fs::read(&path)
+                    .map_err(|error| JwksBuildError::File { path, why: error.to_string() })?;
                 fixed(read_set(&json, &algorithms)?, clock)
             }
             Keys::Pem(pem) => {
@@ -225,9 +237,12 @@ impl JwksBuilder {
                 fixed(keys.map_err(|invalid| JwksBuildError::Keys(invalid.to_string()))?, clock)
             }
             #[cfg(test)]
-            Keys::Scripted(script) => {
-                Loader::new(source::Source::Scripted(script), Arc::clone(&algorithms), freshness, clock)
-            }
+            Keys::Scripted(script) => Loader::new(
+                source::Source::Scripted(script),
+                Arc::clone(&algorithms),
+                freshness,
+                clock,
+            ),
         };
         let issuers = issuers.into_iter().map(Arc::from).collect();
         let rules = Rules { issuers, algorithms, leeway, legacy_tokens };
@@ -239,7 +254,9 @@ impl JwksBuilder {
         if given && self.issuers.is_empty() {
             return Err(JwksBuildError::NoIssuer);
         }
-        if let Some(issuer) = self.issuers.iter().find(|issuer| issuer.is_empty() || issuer.trim() != *issuer) {
+        if let Some(issuer) =
+            self.issuers.iter().find(|issuer| issuer.is_empty() || issuer.trim() != *issuer)
+        {
             return Err(JwksBuildError::Issuer {
                 issuer: issuer.clone(),
                 why: "is empty or has white space at an end",
@@ -251,9 +268,10 @@ impl JwksBuilder {
         if self.leeway > LONGEST_LEEWAY {
             return Err(JwksBuildError::Leeway(self.leeway));
         }
-        for (option, value) in
-            [("refresh_interval", self.freshness.period), ("fetch_timeout", self.freshness.fetch_timeout)]
-        {
+        for (option, value) in [
+            ("refresh_interval", self.freshness.period),
+            ("fetch_timeout", self.freshness.fetch_timeout),
+        ] {
             if value.is_zero() {
                 return Err(JwksBuildError::Zero(option));
             }
@@ -264,7 +282,8 @@ impl JwksBuilder {
 
 /// A set that was given must have a key that can be used: unlike a fetched one, it will never get another.
 fn read_set(json: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, JwksBuildError> {
-    let keys = KeySet::from_json(json, algorithms).map_err(|invalid| JwksBuildError::Keys(invalid.to_string()))?;
+    let keys = KeySet::from_json(json, algorithms)
+        .map_err(|invalid| JwksBuildError::Keys(invalid.to_string()))?;
     if keys.len() == 0 {
         return Err(JwksBuildError::Keys(
             "no key of it can be used with the allowed algorithms; the log says why".into(),

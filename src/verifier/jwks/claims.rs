@@ -77,7 +77,9 @@ pub(super) struct Expected<'a> {
 
 impl<'a> Claims<'a> {
     pub(super) fn parse(json: &'a [u8]) -> Result<Self, RejectReason> {
-        serde_json::from_slice::<Object<Self>>(json).map(|Object(claims)| claims).map_err(|_| RejectReason::Malformed)
+        serde_json::from_slice::<Object<Self>>(json)
+            .map(|Object(claims)| claims)
+            .map_err(|_| RejectReason::Malformed)
     }
 
     /// The checks that need no key: cheap, so they come first.
@@ -88,7 +90,9 @@ impl<'a> Claims<'a> {
         }
         self.check_times(expected)?;
         match &self.aud {
-            Some(claimed) if expected.audiences.intersection(claimed.iter()).is_empty() => Err(RejectReason::Audience),
+            Some(claimed) if expected.audiences.intersection(claimed.iter()).is_empty() => {
+                Err(RejectReason::Audience)
+            }
             None if !self.is_legacy(expected) => Err(RejectReason::Audience),
             _ => Ok(()),
         }
@@ -107,8 +111,10 @@ impl<'a> Claims<'a> {
         if audiences.is_empty() {
             return Err(RejectReason::Audience);
         }
-        let details = Details { audiences, issuer: Some(issuer), expires_at, extra: self.extra(expected) };
-        let (namespace, name, uid) = self.service_account(expected).ok_or(RejectReason::NotAServiceAccount)?;
+        let details =
+            Details { audiences, issuer: Some(issuer), expires_at, extra: self.extra(expected) };
+        let (namespace, name, uid) =
+            self.service_account(expected).ok_or(RejectReason::NotAServiceAccount)?;
         let identity = ServiceAccountIdentity::of_service_account(namespace, name, uid, details);
         // Two statements of who it is must agree.
         match identity {
@@ -126,7 +132,8 @@ impl<'a> Claims<'a> {
     /// `exp` is required but of a legacy token, which has none; `nbf` and `iat` count where they are there.
     fn check_times(&self, expected: &Expected<'_>) -> Result<(), RejectReason> {
         match self.expires_at()? {
-            Some(expiry) if expiry.checked_add(expected.leeway).is_none_or(|end| expected.now < end) => {}
+            Some(expiry)
+                if expiry.checked_add(expected.leeway).is_none_or(|end| expected.now < end) => {}
             None if self.is_legacy(expected) => {}
             _ => return Err(RejectReason::Expired),
         }
@@ -146,7 +153,8 @@ impl<'a> Claims<'a> {
     /// Its namespace, name and uid.
     fn service_account(&self, expected: &Expected<'_>) -> Option<(&str, &str, &str)> {
         if self.is_legacy(expected) {
-            let (namespace, name) = (self.legacy_namespace.as_deref()?, self.legacy_name.as_deref()?);
+            let (namespace, name) =
+                (self.legacy_namespace.as_deref()?, self.legacy_name.as_deref()?);
             return Some((namespace, name, self.legacy_uid.as_deref()?));
         }
         let Object(kubernetes) = self.kubernetes.as_ref()?;
@@ -158,7 +166,9 @@ impl<'a> Claims<'a> {
     fn extra(&self, expected: &Expected<'_>) -> Vec<(&'static str, Box<str>)> {
         let mut extra = Vec::with_capacity(extra_key::ALL.len());
         let kubernetes = self.kubernetes.as_ref().filter(|_| !self.is_legacy(expected));
-        let (Some(Object(kubernetes)), TextOrNothing(jti)) = (kubernetes, &self.jti) else { return extra };
+        let (Some(Object(kubernetes)), TextOrNothing(jti)) = (kubernetes, &self.jti) else {
+            return extra;
+        };
         if let Some(jti) = jti {
             extra.push((extra_key::CREDENTIAL_ID, ["JTI=", jti].concat().into()));
         }

@@ -64,7 +64,8 @@ struct Members<'a> {
 
 impl<'a> Header<'a> {
     pub(super) fn parse(json: &'a [u8], allowed: &[Algorithm]) -> Result<Self, RejectReason> {
-        let Object(members): Object<Members<'a>> = serde_json::from_slice(json).map_err(|_| RejectReason::Malformed)?;
+        let Object(members): Object<Members<'a>> =
+            serde_json::from_slice(json).map_err(|_| RejectReason::Malformed)?;
         // We understand no extension, so a critical one is refused (RFC 7515 §4.1.11), and so is what changes the meaning of
         // the payload without a `crit`.
         if members.crit || members.b64 || members.zip || members.enc {
@@ -73,7 +74,8 @@ impl<'a> Header<'a> {
         if members.typ.is_some_and(|kind| !kind.eq_ignore_ascii_case("JWT")) {
             return Err(RejectReason::Malformed);
         }
-        let algorithm = Algorithm::from_name(&members.alg).filter(|algorithm| allowed.contains(algorithm));
+        let algorithm =
+            Algorithm::from_name(&members.alg).filter(|algorithm| allowed.contains(algorithm));
         Ok(Self { algorithm: algorithm.ok_or(RejectReason::Algorithm)?, key_id: members.kid })
     }
 }

@@ -2,10 +2,14 @@
 
 use aws_lc_rs::{
     digest,
-    signature::{self, ParsedPublicKey, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm},
+    signature::{
+        self, ParsedPublicKey, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+    },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::jwk::{AlgorithmParameters, CommonParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, CommonParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse,
+};
 
 use super::algorithm::Algorithm;
 
@@ -26,9 +30,14 @@ impl Key {
     pub(super) fn from_jwk(jwk: &Jwk, allowed: &[Algorithm]) -> Result<Self, Flaw> {
         check_purpose(&jwk.common)?;
         let own = jwk.common.key_algorithm.map(|algorithm| algorithm.to_string());
-        let fits = |algorithm: &&Algorithm| own.as_deref().is_none_or(|own| own == algorithm.as_str());
+        let fits =
+            |algorithm: &&Algorithm| own.as_deref().is_none_or(|own| own == algorithm.as_str());
         let material = Material::from_jwk(&jwk.algorithm)?;
-        let uses = allowed.iter().filter(fits).filter_map(|algorithm| material.parse(*algorithm)).collect();
+        let uses = allowed
+            .iter()
+            .filter(fits)
+            .filter_map(|algorithm| material.parse(*algorithm))
+            .collect();
         Self::new(jwk.common.key_id.as_deref().map(Box::from), uses)
     }
 
@@ -72,7 +81,9 @@ fn check_purpose(common: &CommonParameters) -> Result<(), Flaw> {
         return Err("its use is not sig");
     }
     match &common.key_operations {
-        Some(operations) if !operations.contains(&KeyOperations::Verify) => Err("its key_ops do not have verify"),
+        Some(operations) if !operations.contains(&KeyOperations::Verify) => {
+            Err("its key_ops do not have verify")
+        }
         _ => Ok(()),
     }
 }
@@ -134,9 +145,14 @@ impl Material {
             }
             (Self::Spki(der), Some(parameters)) => {
                 // The size is checked here, because aws-lc-rs checks it at each verification only.
-                UnparsedPublicKey::new(parameters, der).parse().ok().filter(|key| is_strong_rsa(key.as_ref()))
+                UnparsedPublicKey::new(parameters, der)
+                    .parse()
+                    .ok()
+                    .filter(|key| is_strong_rsa(key.as_ref()))
             }
-            (Self::Spki(der), None) => UnparsedPublicKey::new(verification(algorithm)?, der).parse().ok(),
+            (Self::Spki(der), None) => {
+                UnparsedPublicKey::new(verification(algorithm)?, der).parse().ok()
+            }
             _ => None,
         };
         key.map(|key| (algorithm, key))
@@ -180,7 +196,8 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), Flaw> {
     if !(2048..=8192).contains(&bits) {
         return Err("its RSA modulus is not of 2048 to 8192 bits");
     }
-    let exponent = e.iter().try_fold(0_u64, |number, byte| Some(number.checked_mul(256)? | u64::from(*byte)));
+    let exponent =
+        e.iter().try_fold(0_u64, |number, byte| Some(number.checked_mul(256)? | u64::from(*byte)));
     match exponent {
         Some(exponent) if exponent >= 3 && exponent % 2 == 1 && exponent < 1 << 33 => Ok(()),
         _ => Err("its RSA exponent is even, 1, or too large"),

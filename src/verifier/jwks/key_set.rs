@@ -40,7 +40,8 @@ impl KeySet {
     ///
     /// [RFC 7517 §5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
     pub(super) fn from_json(json: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeys> {
-        let Object(document) = serde_json::from_slice::<Object<Document>>(json).map_err(InvalidKeys::Json)?;
+        let Object(document) =
+            serde_json::from_slice::<Object<Document>>(json).map_err(InvalidKeys::Json)?;
         let mut keys = Vec::new();
         for (position, value) in document.keys.into_iter().enumerate() {
             let jwk = serde_json::from_value::<Jwk>(value).map_err(|_| "it is not a JWK");
@@ -57,7 +58,10 @@ impl KeySet {
         let mut keys = Vec::new();
         for block in SubjectPublicKeyInfoDer::pem_slice_iter(pem) {
             let der = block.map_err(|error| InvalidKeys::Pem(error.to_string()))?;
-            keys.push(Key::from_spki(&der, allowed).map_err(|flaw| InvalidKeys::Flawed(keys.len() + 1, flaw))?);
+            keys.push(
+                Key::from_spki(&der, allowed)
+                    .map_err(|flaw| InvalidKeys::Flawed(keys.len() + 1, flaw))?,
+            );
         }
         if keys.is_empty() { Err(InvalidKeys::NoPublicKey) } else { Ok(Self::new(keys)) }
     }
@@ -82,7 +86,13 @@ impl KeySet {
 
     /// Checks a signature: with a key id by the keys of that id only, without by all (`pkg/serviceaccount/jwt.go` does the
     /// same).
-    pub(super) fn verify(&self, id: Option<&str>, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Found {
+    pub(super) fn verify(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Found {
         match id {
             Some(id) => match self.by_id.get(id) {
                 Some(positions) => {
@@ -96,7 +106,12 @@ impl KeySet {
     }
 }
 
-fn try_keys<'a>(keys: impl Iterator<Item = &'a Key>, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Found {
+fn try_keys<'a>(
+    keys: impl Iterator<Item = &'a Key>,
+    algorithm: Algorithm,
+    message: &[u8],
+    signature: &[u8],
+) -> Found {
     let mut found = Found::WrongAlgorithm;
     for key in keys.filter(|key| key.supports(algorithm)).take(TRIED_WITHOUT_ID) {
         if key.verifies(algorithm, message, signature) {
@@ -122,7 +137,9 @@ impl fmt::Display for InvalidKeys {
             Self::Json(error) => write!(f, "it is not a JWK Set: {error}"),
             Self::Pem(error) => write!(f, "it is not PEM: {error}"),
             Self::NoPublicKey => f.write_str("it has no PUBLIC KEY block"),
-            Self::Flawed(position, flaw) => write!(f, "key {position} of it cannot be used: {flaw}"),
+            Self::Flawed(position, flaw) => {
+                write!(f, "key {position} of it cannot be used: {flaw}")
+            }
         }
     }
 }

@@ -83,15 +83,32 @@ impl Drop for EndOnDrop {
 }
 
 impl Loader {
-    pub(super) fn new(source: Source, algorithms: Arc<[Algorithm]>, freshness: Freshness, clock: Clock) -> Self {
+    pub(super) fn new(
+        source: Source,
+        algorithms: Arc<[Algorithm]>,
+        freshness: Freshness,
+        clock: Clock,
+    ) -> Self {
         let state = State::new(source, algorithms, freshness, clock);
-        Self { state: Arc::new(state), background: Mutex::default(), places: Semaphore::new(WAITING_FOR_NEWER) }
+        Self {
+            state: Arc::new(state),
+            background: Mutex::default(),
+            places: Semaphore::new(WAITING_FOR_NEWER),
+        }
     }
 
     /// With keys that never change.
-    pub(super) fn fixed(keys: KeySet, algorithms: Arc<[Algorithm]>, freshness: Freshness, clock: Clock) -> Self {
+    pub(super) fn fixed(
+        keys: KeySet,
+        algorithms: Arc<[Algorithm]>,
+        freshness: Freshness,
+        clock: Clock,
+    ) -> Self {
         let loader = Self::new(Source::Fixed, algorithms, freshness, clock);
-        loader.state.current.store(Some(Arc::new(KeySnapshot { loaded: Loaded { keys, issuer: None }, fetch: 0 })));
+        loader
+            .state
+            .current
+            .store(Some(Arc::new(KeySnapshot { loaded: Loaded { keys, issuer: None }, fetch: 0 })));
         loader
     }
 
@@ -108,7 +125,8 @@ impl Loader {
     }
 
     pub(super) fn metrics(&self) -> JwksMetrics {
-        let keys = self.state.current.load().as_ref().map_or(0, |snapshot| snapshot.loaded.keys.len());
+        let keys =
+            self.state.current.load().as_ref().map_or(0, |snapshot| snapshot.loaded.keys.len());
         self.state.counters.read(keys)
     }
 
@@ -147,7 +165,9 @@ impl Loader {
         if self.is_known_missing(key_id) {
             return Ok(None);
         }
-        let Ok(_place) = self.places.try_acquire() else { return Err(self.state.undecided(Duration::from_secs(1))) };
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(self.state.undecided(Duration::from_secs(1)));
+        };
         let outcome = self.state.join_fetch(FetchTrigger::Token { key_id, arrival: arrival.0 })?;
         self.keep_background();
         waited(outcome).await?;
@@ -158,9 +178,15 @@ impl Loader {
     /// cooldown.
     pub(super) fn is_known_missing(&self, key_id: &str) -> bool {
         // A refresh of ours may have brought it since.
-        let is_at_hand =
-            || self.state.current.load().as_ref().is_some_and(|snapshot| snapshot.loaded.keys.contains(key_id));
-        matches!(self.state.source, Source::Fixed) || self.state.is_known_missing(key_id) && !is_at_hand()
+        let is_at_hand = || {
+            self.state
+                .current
+                .load()
+                .as_ref()
+                .is_some_and(|snapshot| snapshot.loaded.keys.contains(key_id))
+        };
+        matches!(self.state.source, Source::Fixed)
+            || self.state.is_known_missing(key_id) && !is_at_hand()
     }
 
     /// Fetches, or waits for the fetch that is under way.
@@ -179,7 +205,9 @@ impl Loader {
     }
 
     fn loaded(&self) -> Result<Arc<KeySnapshot>, VerifyError> {
-        self.snapshot().ok_or_else(|| VerifyError::new(VerifyErrorKind::Aborted, "the issuer's keys are not loaded"))
+        self.snapshot().ok_or_else(|| {
+            VerifyError::new(VerifyErrorKind::Aborted, "the issuer's keys are not loaded")
+        })
     }
 
     /// Starts the background refresh: only now, because a constructor may run outside of a runtime, and again where it
@@ -206,8 +234,9 @@ impl fmt::Debug for Loader {
 async fn keep_fresh(state: Weak<State>) {
     let mut age = state.upgrade().and_then(|state| state.age()).unwrap_or_default();
     loop {
-        let Some((clock, period)) =
-            state.upgrade().map(|state| (state.clock.clone(), state.freshness.period.min(LONGEST_PERIOD)))
+        let Some((clock, period)) = state
+            .upgrade()
+            .map(|state| (state.clock.clone(), state.freshness.period.min(LONGEST_PERIOD)))
         else {
             return;
         };

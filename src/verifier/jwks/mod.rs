@@ -120,7 +120,8 @@ impl JwksVerifier {
     }
 
     fn attempt(&self, token: BearerToken<'_>, audiences: &Audiences, loaded: &Loaded) -> Attempt {
-        self.try_to_decide(token, audiences, loaded).unwrap_or_else(|reason| Attempt::Decided(Verdict::Reject(reason)))
+        self.try_to_decide(token, audiences, loaded)
+            .unwrap_or_else(|reason| Attempt::Decided(Verdict::Reject(reason)))
     }
 
     fn try_to_decide(
@@ -134,15 +135,26 @@ impl JwksVerifier {
         let header = Header::parse(&compact.header, &rules.algorithms)?;
         let claims = Claims::parse(&compact.claims)?;
         let expected = Expected {
-            issuers: if rules.issuers.is_empty() { loaded.issuer.as_slice() } else { &rules.issuers },
+            issuers: if rules.issuers.is_empty() {
+                loaded.issuer.as_slice()
+            } else {
+                &rules.issuers
+            },
             audiences,
             leeway: rules.leeway,
             now: loader.clock().wall(),
             legacy_tokens: rules.legacy_tokens,
         };
         claims.check(&expected)?;
-        match loaded.keys.verify(header.key_id.as_deref(), header.algorithm, compact.message, &compact.signature) {
-            Found::Verified => claims.accept(&expected).map(|accepted| Attempt::Decided(Verdict::Accept(accepted))),
+        match loaded.keys.verify(
+            header.key_id.as_deref(),
+            header.algorithm,
+            compact.message,
+            &compact.signature,
+        ) {
+            Found::Verified => {
+                claims.accept(&expected).map(|accepted| Attempt::Decided(Verdict::Accept(accepted)))
+            }
             Found::BadSignature => Err(RejectReason::Signature),
             Found::WrongAlgorithm => Err(RejectReason::Algorithm),
             Found::UnknownKey => Ok(Attempt::UnknownKey(header.key_id.unwrap_or_default().into())),
@@ -151,7 +163,11 @@ impl JwksVerifier {
 }
 
 impl Verifier for JwksVerifier {
-    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         let loader = &self.shared.loader;
         let (mut snapshot, arrival) = match loader.snapshot() {
             Some(snapshot) => (snapshot, None),

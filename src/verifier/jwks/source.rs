@@ -38,7 +38,9 @@ impl Source {
     )]
     pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<Loaded, VerifyError> {
         match self {
-            Self::Fixed => Err(VerifyError::new(VerifyErrorKind::Aborted, "fixed keys are not fetched")),
+            Self::Fixed => {
+                Err(VerifyError::new(VerifyErrorKind::Aborted, "fixed keys are not fetched"))
+            }
             #[cfg(feature = "token-review")]
             Self::Cluster(cluster) => cluster.fetch(algorithms).await,
             #[cfg(feature = "http-discovery")]
@@ -70,18 +72,29 @@ impl fmt::Display for Source {
 #[derive(serde::Deserialize)]
 struct DiscoveryDocument {
     issuer: std::sync::Arc<str>,
-    #[cfg_attr(not(feature = "http-discovery"), expect(dead_code, reason = "a cluster's is never followed"))]
+    #[cfg_attr(
+        not(feature = "http-discovery"),
+        expect(dead_code, reason = "a cluster's is never followed")
+    )]
     jwks_uri: String,
 }
 
 #[cfg(any(feature = "token-review", feature = "http-discovery"))]
 fn read_discovery(json: &[u8]) -> Result<DiscoveryDocument, VerifyError> {
-    let document: crate::json::Object<DiscoveryDocument> = serde_json::from_slice(json).map_err(|error| {
-        VerifyError::new(VerifyErrorKind::InvalidResponse, "the answer is not a discovery document").with_source(error)
-    })?;
+    let document: crate::json::Object<DiscoveryDocument> =
+        serde_json::from_slice(json).map_err(|error| {
+            VerifyError::new(
+                VerifyErrorKind::InvalidResponse,
+                "the answer is not a discovery document",
+            )
+            .with_source(error)
+        })?;
     if document.0.issuer.is_empty() {
         // It would be the issuer of every token that names none.
-        return Err(VerifyError::new(VerifyErrorKind::InvalidResponse, "the discovery document names an empty issuer"));
+        return Err(VerifyError::new(
+            VerifyErrorKind::InvalidResponse,
+            "the discovery document names an empty issuer",
+        ));
     }
     Ok(document.0)
 }
@@ -89,6 +102,9 @@ fn read_discovery(json: &[u8]) -> Result<DiscoveryDocument, VerifyError> {
 #[cfg_attr(not(any(feature = "token-review", feature = "http-discovery")), allow(dead_code))]
 fn read_keys(json: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, VerifyError> {
     KeySet::from_json(json, algorithms).map_err(|invalid: InvalidKeys| {
-        VerifyError::new(VerifyErrorKind::InvalidResponse, format!("the issuer's keys cannot be read: {invalid}"))
+        VerifyError::new(
+            VerifyErrorKind::InvalidResponse,
+            format!("the issuer's keys cannot be read: {invalid}"),
+        )
     })
 }

@@ -42,16 +42,23 @@ impl<V, S> Screened<V, S> {
     /// Whether a token that the screen could not decide about goes on to the verifier. Where the screen is out of order, all do;
     /// where it works and cannot tell about this one, anybody can make such tokens up, one after the other.
     fn lets_through(&self, undecided: &VerifyError) -> bool {
-        undecided.kind() != VerifyErrorKind::Inconclusive || self.passes.take(self.clock.monotonic())
+        undecided.kind() != VerifyErrorKind::Inconclusive
+            || self.passes.take(self.clock.monotonic())
     }
 }
 
 impl<V: Verifier, S: Verifier> Verifier for Screened<V, S> {
-    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         match self.screen.verify(token, audiences).await {
             Ok(Verdict::Reject(reason)) => return Ok(Verdict::Reject(reason)),
             Ok(Verdict::Accept(_)) => {}
-            Err(error) if self.lets_through(&error) => tracing::debug!(%error, "the screen cannot decide"),
+            Err(error) if self.lets_through(&error) => {
+                tracing::debug!(%error, "the screen cannot decide")
+            }
             Err(error) => return Err(error),
         }
         self.verifier.verify(token, audiences).await
@@ -59,6 +66,8 @@ impl<V: Verifier, S: Verifier> Verifier for Screened<V, S> {
 
     /// A refusal only: what the screen accepts is for the verifier to decide, which takes waiting.
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
-        self.screen.verify_now(token, audiences).filter(|verdict| matches!(verdict, Verdict::Reject(_)))
+        self.screen
+            .verify_now(token, audiences)
+            .filter(|verdict| matches!(verdict, Verdict::Reject(_)))
     }
 }

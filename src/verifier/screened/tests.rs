@@ -30,7 +30,8 @@ async fn verify(verifier: &impl Verifier) -> Result<Verdict, VerifyErrorKind> {
 
 #[tokio::test]
 async fn what_the_screen_refuses_is_refused_and_the_verifier_is_not_asked() {
-    let (verifier, screen) = (Scripted::accepting("verifier"), Scripted::rejecting(RejectReason::Signature));
+    let (verifier, screen) =
+        (Scripted::accepting("verifier"), Scripted::rejecting(RejectReason::Signature));
     let screened = verifier.clone().screened_by(screen);
     assert_eq!(verify(&screened).await, Ok(Verdict::Reject(RejectReason::Signature)));
     assert_eq!(verifier.calls(), 0);
@@ -41,7 +42,10 @@ async fn what_the_screen_accepts_the_verifier_decides_and_the_identity_is_the_ve
     let screen = Scripted::accepting("screen");
     for (verifier, expected) in [
         (Scripted::accepting("verifier"), Ok(accept("verifier"))),
-        (Scripted::rejecting(RejectReason::Unauthenticated), Ok(Verdict::Reject(RejectReason::Unauthenticated))),
+        (
+            Scripted::rejecting(RejectReason::Unauthenticated),
+            Ok(Verdict::Reject(RejectReason::Unauthenticated)),
+        ),
         (Scripted::failing(VerifyErrorKind::Unavailable), Err(VerifyErrorKind::Unavailable)),
     ] {
         assert_eq!(verify(&verifier.screened_by(screen.clone())).await, expected);
@@ -59,7 +63,8 @@ async fn what_the_screen_cannot_decide_the_verifier_decides() {
 }
 
 #[tokio::test]
-async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its_own_error_stands() {
+async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its_own_error_stands()
+{
     let clock = ManualClock::new();
     let (verifier, screen) = (Scripted::accepting("verifier"), Scripted::accepting("screen"));
     let screened = verifier.clone().screened_by(screen.clone()).clock(clock.clock());
@@ -72,16 +77,27 @@ async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its
             match screened.clone().verify(token(), &audiences()).await {
                 Ok(verdict) => assert_eq!((verdict, number < PASSES), (accept("verifier"), true)),
                 Err(error) => {
-                    assert_eq!((error.kind(), error.retry_after()), (VerifyErrorKind::Inconclusive, Some(left)));
+                    assert_eq!(
+                        (error.kind(), error.retry_after()),
+                        (VerifyErrorKind::Inconclusive, Some(left))
+                    );
                     assert!(number >= PASSES, "{number}");
                 }
             }
         }
         assert_eq!(verifier.calls(), round * PASSES + 2 * (round - 1));
         screen.set(Ok(accept("screen")));
-        assert_eq!(verify(&screened).await, Ok(accept("verifier")), "what it accepts is let through all the same");
+        assert_eq!(
+            verify(&screened).await,
+            Ok(accept("verifier")),
+            "what it accepts is let through all the same"
+        );
         screen.set(Err(error(VerifyErrorKind::Unavailable)));
-        assert_eq!(verify(&screened).await, Ok(accept("verifier")), "and everything if it is out of order");
+        assert_eq!(
+            verify(&screened).await,
+            Ok(accept("verifier")),
+            "and everything if it is out of order"
+        );
         clock.advance(WINDOW);
     }
 }
@@ -90,7 +106,8 @@ async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its
 async fn a_screen_that_is_out_of_order_lets_everything_through() {
     for kind in OUT_OF_ORDER {
         let verifier = Scripted::accepting("verifier");
-        let screened = verifier.clone().screened_by(Scripted::failing(kind)).clock(ManualClock::new().clock());
+        let screened =
+            verifier.clone().screened_by(Scripted::failing(kind)).clock(ManualClock::new().clock());
         for _ in 0..2 * PASSES {
             assert_eq!(verify(&screened).await, Ok(accept("verifier")), "{kind:?}");
         }
@@ -103,7 +120,8 @@ async fn in_no_ten_seconds_more_are_let_through_however_they_are_spread() {
     let clock = ManualClock::new();
     let passes = Passes::default();
     let half = WINDOW / 2;
-    let taken = |number: usize| (0..number).filter(|_| passes.take(clock.clock().monotonic())).count();
+    let taken =
+        |number: usize| (0..number).filter(|_| passes.take(clock.clock().monotonic())).count();
     assert_eq!(taken(PASSES / 4), PASSES / 4);
     clock.advance(half);
     assert_eq!(taken(PASSES), PASSES - PASSES / 4);
@@ -118,10 +136,15 @@ async fn in_no_ten_seconds_more_are_let_through_however_they_are_spread() {
 #[tokio::test]
 async fn by_computing_there_are_refusals_of_the_screen_only() {
     let refusal = Some(Verdict::Reject(RejectReason::Signature));
-    for (now, expected) in [(refusal.clone(), refusal), (Some(accept("screen")), None), (None, None)] {
+    for (now, expected) in
+        [(refusal.clone(), refusal), (Some(accept("screen")), None), (None, None)]
+    {
         let verifier = Scripted::accepting("verifier").computing(Some(accept("verifier")));
         let screen = Scripted::accepting("screen").computing(now);
-        assert_eq!(verifier.clone().screened_by(screen).verify_now(token(), &audiences()), expected);
+        assert_eq!(
+            verifier.clone().screened_by(screen).verify_now(token(), &audiences()),
+            expected
+        );
         assert_eq!(verifier.calls(), 0);
     }
 }

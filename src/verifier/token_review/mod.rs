@@ -81,23 +81,34 @@ impl TokenReviewVerifier {
 }
 
 impl Verifier for TokenReviewVerifier {
-    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         let unverified = UnverifiedToken::decode(token.expose_secret()).ok();
         let wanted = match audiences.required() {
             Some(wanted) => wanted.to_vec(),
             // TokenReview has no "whatever audience": ask for those that the token names.
             None => unverified.iter().flat_map(UnverifiedToken::audiences).map(Arc::from).collect(),
         };
-        let review = serde_json::to_vec(&TokenReviewRequest::new(token.expose_secret(), &wanted)).map_err(|error| {
-            VerifyError::new(VerifyErrorKind::Aborted, "TokenReview: not serialised").with_source(error)
+        let review = serde_json::to_vec(&TokenReviewRequest::new(token.expose_secret(), &wanted))
+            .map_err(|error| {
+            VerifyError::new(VerifyErrorKind::Aborted, "TokenReview: not serialised")
+                .with_source(error)
         })?;
-        let answer =
-            self.api_server.post(PATH, review.into()).await.map_err(|error| redact::without(token, error.into()))?;
+        let answer = self
+            .api_server
+            .post(PATH, review.into())
+            .await
+            .map_err(|error| redact::without(token, error.into()))?;
         // The error of serde_json names a line and a column, never the content.
-        let Object(review): Object<TokenReviewResponse> = serde_json::from_slice(&answer).map_err(|error| {
-            let message = "TokenReview: the API server's answer is not a TokenReview with a status";
-            VerifyError::new(VerifyErrorKind::InvalidResponse, message).with_source(error)
-        })?;
+        let Object(review): Object<TokenReviewResponse> =
+            serde_json::from_slice(&answer).map_err(|error| {
+                let message =
+                    "TokenReview: the API server's answer is not a TokenReview with a status";
+                VerifyError::new(VerifyErrorKind::InvalidResponse, message).with_source(error)
+            })?;
         let Object(status) = review.status;
         decide(token, status, audiences, unverified.as_ref())
     }
@@ -116,7 +127,9 @@ fn decide(
     if !status.authenticated {
         let error = redact::printable(token, &status.error);
         if status_error::is_the_api_servers(&status.error) {
-            let message = format!("TokenReview: the API server could not look the token's ServiceAccount up: {error}");
+            let message = format!(
+                "TokenReview: the API server could not look the token's ServiceAccount up: {error}"
+            );
             return Err(VerifyError::new(VerifyErrorKind::Inconclusive, message));
         }
         tracing::debug!(error, "the API server does not authenticate the token");

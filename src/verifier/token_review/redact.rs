@@ -23,7 +23,10 @@ pub(super) fn without(token: BearerToken<'_>, error: VerifyError) -> VerifyError
     if !quotes(token, &error.to_string()) {
         return error;
     }
-    let bare = VerifyError::new(error.kind(), format!("TokenReview: the API server's answer is an error {WITHHELD}"));
+    let bare = VerifyError::new(
+        error.kind(),
+        format!("TokenReview: the API server's answer is an error {WITHHELD}"),
+    );
     match error.retry_after() {
         Some(pause) => bare.with_retry_after(pause),
         None => bare,

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::manual::ManualClock;
 
-const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3VlciIsImV4cCI6NDAwMDAwMDAwMH0.c2ln";
+const TOKEN: &str =
+    "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3VlciIsImV4cCI6NDAwMDAwMDAwMH0.c2ln";
 
 /// An API server that gives one answer, counts the calls and keeps the last body.
 #[derive(Clone)]
@@ -97,7 +98,8 @@ fn rejected(reason: RejectReason) -> Verdict {
 
 #[tokio::test]
 async fn authenticated_for_the_requested_audience_is_accepted() {
-    let verdict = review(json!({ "authenticated": true, "audiences": ["api"], "user": user() }), "api").await;
+    let verdict =
+        review(json!({ "authenticated": true, "audiences": ["api"], "user": user() }), "api").await;
     let Verdict::Accept(acceptance) = verdict else { panic!("{verdict:?}") };
     let identity = acceptance.identity();
     assert_eq!(identity.username(), "system:serviceaccount:ns:sa");
@@ -149,9 +151,16 @@ async fn the_api_servers_own_trouble_is_not_the_tokens() {
         ] {
             let fake = FakeApiServer::reviewing(&json!({ "user": {}, "error": error }));
             let audiences = Audiences::new(["api"]).unwrap();
-            let undecided = fake.verifier().verify(BearerToken::parse(TOKEN).unwrap(), &audiences).await.unwrap_err();
+            let undecided = fake
+                .verifier()
+                .verify(BearerToken::parse(TOKEN).unwrap(), &audiences)
+                .await
+                .unwrap_err();
             assert_eq!(undecided.kind(), VerifyErrorKind::Inconclusive, "{error}");
-            assert!(undecided.to_string().contains(trouble.get(..20).unwrap_or(trouble)), "{undecided}");
+            assert!(
+                undecided.to_string().contains(trouble.get(..20).unwrap_or(trouble)),
+                "{undecided}"
+            );
         }
     }
 }
@@ -206,13 +215,21 @@ async fn authenticated_for_another_audience_is_rejected() {
 
 #[tokio::test]
 async fn a_user_that_is_not_a_service_account_is_rejected() {
-    for username in
-        ["admin", "system:anonymous", "system:node:n", "system:serviceaccount:ns:sa:x", "system:serviceaccount:ns:sa "]
-    {
+    for username in [
+        "admin",
+        "system:anonymous",
+        "system:node:n",
+        "system:serviceaccount:ns:sa:x",
+        "system:serviceaccount:ns:sa ",
+    ] {
         let mut user = user();
         user["username"] = json!(username);
         let status = json!({ "authenticated": true, "user": user, "audiences": ["api"] });
-        assert_eq!(review(status, "api").await, rejected(RejectReason::NotAServiceAccount), "{username:?}");
+        assert_eq!(
+            review(status, "api").await,
+            rejected(RejectReason::NotAServiceAccount),
+            "{username:?}"
+        );
     }
 }
 
@@ -231,17 +248,24 @@ async fn the_review_carries_the_token_and_the_requested_audiences() {
 
 #[tokio::test]
 async fn any_audience_asks_for_those_that_the_token_names() {
-    let fake = FakeApiServer::reviewing(&json!({ "authenticated": true, "user": user(), "audiences": ["x"] }));
+    let fake = FakeApiServer::reviewing(
+        &json!({ "authenticated": true, "user": user(), "audiences": ["x"] }),
+    );
     let token = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsieCJdfQ.c2ln";
-    let verdict =
-        fake.verifier().verify(BearerToken::parse(token).unwrap(), &Audiences::dangerous_any()).await.unwrap();
+    let verdict = fake
+        .verifier()
+        .verify(BearerToken::parse(token).unwrap(), &Audiences::dangerous_any())
+        .await
+        .unwrap();
     assert!(matches!(verdict, Verdict::Accept(_)));
     assert_eq!(fake.seen.lock().unwrap()["spec"]["audiences"], json!(["x"]));
 }
 
 #[tokio::test]
 async fn an_authentic_token_without_a_status_is_an_error_and_not_a_rejection() {
-    for body in ["", "{}", "[]", "not json", r#"{"status":{"authenticated":"yes"}}"#, r#"{"status":null}"#] {
+    for body in
+        ["", "{}", "[]", "not json", r#"{"status":{"authenticated":"yes"}}"#, r#"{"status":null}"#]
+    {
         let fake = FakeApiServer::new(StatusCode::CREATED, body);
         let error = verify_without_waiting(&fake).await.unwrap_err();
         assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse, "{body:?}");
@@ -293,7 +317,8 @@ async fn a_retry_after_is_obeyed_where_it_is_short_and_handed_on_where_it_is_lon
     assert_eq!(short.calls(), 5, "four pauses of 2 s fit into 10 s");
     assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
 
-    let long = FakeApiServer::new(StatusCode::TOO_MANY_REQUESTS, "{}").header("retry-after", "86400");
+    let long =
+        FakeApiServer::new(StatusCode::TOO_MANY_REQUESTS, "{}").header("retry-after", "86400");
     let error = verify_without_waiting(&long).await.unwrap_err();
     assert_eq!((long.calls(), error.retry_after()), (1, Some(Duration::from_secs(86400))));
 
@@ -305,14 +330,17 @@ async fn a_retry_after_is_obeyed_where_it_is_short_and_handed_on_where_it_is_lon
 #[tokio::test]
 async fn a_missing_right_is_named_with_the_role_that_gives_it() {
     let body = json!({ "kind": "Status", "message": "tokenreviews is forbidden: User \"x\" cannot create" });
-    let error = verify_without_waiting(&FakeApiServer::new(StatusCode::FORBIDDEN, body)).await.unwrap_err();
+    let error =
+        verify_without_waiting(&FakeApiServer::new(StatusCode::FORBIDDEN, body)).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("system:auth-delegator") && text.contains("cannot create"), "{text}");
 }
 
 #[tokio::test]
 async fn an_api_server_that_hangs_is_given_up_at_the_time_limit() {
-    let service = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, kube::Error>>());
+    let service = tower::service_fn(|_: Request<Body>| {
+        std::future::pending::<Result<Response<Body>, kube::Error>>()
+    });
     let clock = ManualClock::new();
     let verifier = TokenReviewVerifier::new(Client::new(service, "default")).clock(clock.clock());
     let task = tokio::spawn(async move {
@@ -338,7 +366,8 @@ async fn an_answer_beyond_the_size_limit_is_trouble_of_the_server() {
 async fn null_is_nothing_and_no_trouble() {
     let mut user = user();
     user["extra"]["example.org/empty"] = Value::Null;
-    let status = json!({ "authenticated": true, "audiences": ["api"], "user": user, "error": null });
+    let status =
+        json!({ "authenticated": true, "audiences": ["api"], "user": user, "error": null });
     assert!(matches!(review(status, "api").await, Verdict::Accept(_)));
     let status = json!({ "authenticated": true, "user": user, "audiences": null });
     assert_eq!(review(status, "api").await, rejected(RejectReason::Audience));
@@ -346,7 +375,11 @@ async fn null_is_nothing_and_no_trouble() {
         let mut user = user.clone();
         user[name] = Value::Null;
         let status = json!({ "authenticated": true, "audiences": ["api"], "user": user });
-        assert_eq!(review(status, "api").await, rejected(RejectReason::NotAServiceAccount), "{name}");
+        assert_eq!(
+            review(status, "api").await,
+            rejected(RejectReason::NotAServiceAccount),
+            "{name}"
+        );
     }
     let status = json!({ "authenticated": true, "audiences": ["api"], "user": null });
     assert_eq!(review(status, "api").await, rejected(RejectReason::NotAServiceAccount));
@@ -358,7 +391,9 @@ async fn null_is_nothing_and_no_trouble() {
 async fn a_time_limit_beyond_all_time_is_none() {
     let fake = FakeApiServer::reviewing(&json!({ "authenticated": false }));
     let verifier = fake.verifier().timeout(Duration::MAX);
-    let verdict = verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await;
+    let verdict = verifier
+        .verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap())
+        .await;
     assert_eq!(verdict.unwrap(), rejected(RejectReason::Unauthenticated));
 }
 
@@ -375,7 +410,10 @@ async fn an_answer_that_quotes_the_token_is_withheld_and_decided_all_the_same() 
         let undecided = fake.verifier().verify(token, &audiences).await.unwrap_err();
         assert_eq!(undecided.kind(), VerifyErrorKind::Inconclusive);
         let text = format!("{undecided} {undecided:?}");
-        assert!(text.contains("withheld") && parts.iter().all(|part| !text.contains(part)), "{text}");
+        assert!(
+            text.contains("withheld") && parts.iter().all(|part| !text.contains(part)),
+            "{text}"
+        );
 
         let body = json!({ "kind": "Status", "message": error });
         let fake = FakeApiServer::new(StatusCode::FORBIDDEN, body).header("retry-after", "86400");
@@ -385,7 +423,9 @@ async fn an_answer_that_quotes_the_token_is_withheld_and_decided_all_the_same() 
         let text = format!("{forbidden} {forbidden:?}");
         assert!(parts.iter().all(|part| part.len() < 9 || !text.contains(part)), "{text}");
     }
-    for harmless in ["Timeout: of c2ln", "Timeout: ", "", "[invalid bearer token, Token has expired.]"] {
+    for harmless in
+        ["Timeout: of c2ln", "Timeout: ", "", "[invalid bearer token, Token has expired.]"]
+    {
         assert_eq!(redact::printable(token, harmless), harmless);
     }
     assert_eq!(

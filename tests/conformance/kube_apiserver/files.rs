@@ -2,7 +2,10 @@
 
 use std::{error::Error, fs, io, path::PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use tower_kube_auth::testing::SigningKey;
 
 use super::process::Folder;
@@ -25,13 +28,15 @@ impl Files {
         let ca_key = KeyPair::generate()?;
         let ca_certificate = ca.self_signed(&ca_key)?;
 
-        let mut server =
-            CertificateParams::new(["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned))?;
+        let mut server = CertificateParams::new(
+            ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned),
+        )?;
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let server_key = KeyPair::generate()?;
         let certificate = server.signed_by(&server_key, &Issuer::new(ca, ca_key))?;
 
-        let files = Self { folder, ca_pem: ca_certificate.pem(), ca_der: ca_certificate.der().to_vec() };
+        let files =
+            Self { folder, ca_pem: ca_certificate.pem(), ca_der: ca_certificate.der().to_vec() };
         files.write("ca.crt", &files.ca_pem)?;
         files.write("tls.crt", &certificate.pem())?;
         files.write("tls.key", &server_key.serialize_pem())?;

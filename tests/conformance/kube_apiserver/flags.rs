@@ -56,12 +56,24 @@ pub(super) fn kube_apiserver(
         flags.push(format!("--service-account-key-file={}", files.write_public(key)?.display()));
     }
     if let Some(key) = signing.keys.last() {
-        flags.push(format!("--service-account-signing-key-file={}", files.write_private(key)?.display()));
+        flags.push(format!(
+            "--service-account-signing-key-file={}",
+            files.write_private(key)?.display()
+        ));
     }
     // Before 1.22 the flag is a single string, of which the last one given would count.
     let several = if version.accepts_several_issuers() { signing.issuers.len() } else { 1 };
-    flags.extend(signing.issuers.iter().take(several).map(|issuer| format!("--service-account-issuer={issuer}")));
-    flags.push(format!("--api-audiences={}", signing.issuers.first().map(String::as_str).unwrap_or_default()));
+    flags.extend(
+        signing
+            .issuers
+            .iter()
+            .take(several)
+            .map(|issuer| format!("--service-account-issuer={issuer}")),
+    );
+    flags.push(format!(
+        "--api-audiences={}",
+        signing.issuers.first().map(String::as_str).unwrap_or_default()
+    ));
     Ok(flags)
 }
 

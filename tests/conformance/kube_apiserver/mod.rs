@@ -39,10 +39,14 @@ pub(crate) struct KubeApiserver {
 
 impl KubeApiserver {
     /// Starts both from `assets`, and returns when the server is ready.
-    pub(crate) async fn start(assets: &Path, signing: Signing) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub(crate) async fn start(
+        assets: &Path,
+        signing: Signing,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let program = assets.join("kube-apiserver");
         let version = Command::new(&program).arg("--version").output();
-        let version = version.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        let version =
+            version.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
         let version = Version::parse(&String::from_utf8_lossy(&version.stdout))?;
         let mut attempt = 1;
         loop {
@@ -86,7 +90,8 @@ impl KubeApiserver {
     /// Starts the store with what was in it.
     pub(crate) fn regain_store(&mut self) -> io::Result<()> {
         let flags = flags::etcd(&self.files.path("etcd"), self.etcd_port);
-        self.etcd = Some(Process::start(&self.assets.join("etcd"), &flags, self.files.path("etcd.log"))?);
+        self.etcd =
+            Some(Process::start(&self.assets.join("etcd"), &flags, self.files.path("etcd.log"))?);
         Ok(())
     }
 
@@ -106,13 +111,20 @@ impl KubeApiserver {
     /// Starts the server again on the same port, with what `signing` says by now, and waits until it is ready.
     pub(crate) async fn up(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.server = None;
-        let flags = flags::kube_apiserver(self.version, &self.files, &self.signing, self.etcd_port, self.port)?;
+        let flags = flags::kube_apiserver(
+            self.version,
+            &self.files,
+            &self.signing,
+            self.etcd_port,
+            self.port,
+        )?;
         let log = self.files.path("kube-apiserver.log");
         let mut server = Process::start(&self.assets.join("kube-apiserver"), &flags, log)?;
         let client = kube::Client::try_from(self.config(&self.admin_token))?;
         let ready = async {
             while server.is_running() && self.etcd.as_mut().is_some_and(Process::is_running) {
-                let request = http::Request::get("/readyz").body(Vec::new()).map_err(kube::Error::HttpError);
+                let request =
+                    http::Request::get("/readyz").body(Vec::new()).map_err(kube::Error::HttpError);
                 // What answers on the port may be another server that has taken it: then not for our admin.
                 if client.request_text(request?).await.is_ok_and(|answer| answer == "ok") {
                     return Ok::<_, kube::Error>(true);
@@ -130,9 +142,12 @@ impl KubeApiserver {
             Ok(Ok(false)) => {
                 let etcd = self.etcd.as_ref().map(Process::last_words).unwrap_or_default();
                 let server = server.last_words();
-                Err(format!("kube-apiserver or etcd ended at its start:\n{etcd}\n\n{server}").into())
+                Err(format!("kube-apiserver or etcd ended at its start:\n{etcd}\n\n{server}")
+                    .into())
             }
-            Err(_) => Err(format!("not ready within {STARTS_WITHIN:?}:\n{}", server.last_words()).into()),
+            Err(_) => {
+                Err(format!("not ready within {STARTS_WITHIN:?}:\n{}", server.last_words()).into())
+            }
         }
     }
 
@@ -146,8 +161,10 @@ impl KubeApiserver {
 
     /// How a client that sends `token` reaches the server.
     pub(crate) fn config(&self, token: &str) -> kube::Config {
-        let url =
-            http::Uri::builder().scheme("https").authority(format!("127.0.0.1:{}", self.port)).path_and_query("/");
+        let url = http::Uri::builder()
+            .scheme("https")
+            .authority(format!("127.0.0.1:{}", self.port))
+            .path_and_query("/");
         let mut config = kube::Config::new(url.build().expect("a URL of a port"));
         config.root_cert = Some(vec![self.files.ca_der.clone()]);
         config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };

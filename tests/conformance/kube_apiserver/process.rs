@@ -88,10 +88,12 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn create(purpose: &str) -> io::Result<Self> {
-        let unique = format!("tower-kube-auth-{purpose}-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let unique =
+            format!("tower-kube-auth-{purpose}-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let path = std::env::temp_dir().join(unique);
         std::fs::create_dir(&path)?;
-        let sweeper = shell(SWEEPER).arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let sweeper =
+            shell(SWEEPER).arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         Ok(Self { path, sweeper })
     }
 

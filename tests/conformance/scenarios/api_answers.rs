@@ -14,10 +14,14 @@ pub(super) async fn a_token_request_says_when_the_token_ends(scene: Scene) -> Ou
     scene.service_account("robot").await?;
     let asked = json!({"spec": {"audiences": ["orders", "invoices"], "expirationSeconds": 1200}});
     let answer = token_request(&scene, "robot", &asked).await?;
-    assert_eq!((&answer["kind"], &answer["apiVersion"]), (&json!("TokenRequest"), &json!("authentication.k8s.io/v1")));
+    assert_eq!(
+        (&answer["kind"], &answer["apiVersion"]),
+        (&json!("TokenRequest"), &json!("authentication.k8s.io/v1"))
+    );
     assert_eq!(answer["spec"]["audiences"], asked["spec"]["audiences"]);
     assert_eq!(answer["spec"]["expirationSeconds"], 1200);
-    let ends: Timestamp = answer["status"]["expirationTimestamp"].as_str().ok_or("a time")?.parse()?;
+    let ends: Timestamp =
+        answer["status"]["expirationTimestamp"].as_str().ok_or("a time")?.parse()?;
     let off = ends.duration_since(Timestamp::now()) - SignedDuration::from_secs(1200);
     assert!(off.abs() < SignedDuration::from_secs(30), "{off:?}");
     let token = answer["status"]["token"].as_str().ok_or("a token")?;
@@ -41,14 +45,20 @@ pub(super) async fn token_requests_are_refused_as_documented(scene: Scene) -> Ou
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
         json!({"spec": {"audiences": ["orders"], "boundObjectRef": pod}})
     };
-    let lasting = |seconds: i64| json!({"spec": {"audiences": ["orders"], "expirationSeconds": seconds}});
+    let lasting =
+        |seconds: i64| json!({"spec": {"audiences": ["orders"], "expirationSeconds": seconds}});
     for (what, account, asked, code) in [
         ("no such account", "nobody", lasting(600), 404),
         ("too short", "robot", lasting(599), 422),
         ("too long", "robot", lasting(1 << 33), 422),
         ("no such Pod", "robot", bound("robot-1", ""), 404),
         ("another account's Pod", "robot", bound("other-0", ""), 400),
-        ("another Pod of the same name", "robot", bound("robot-0", "00000000-0000-4000-8000-000000000000"), 409),
+        (
+            "another Pod of the same name",
+            "robot",
+            bound("robot-0", "00000000-0000-4000-8000-000000000000"),
+            409,
+        ),
     ] {
         let refused = token_request(&scene, account, &asked).await;
         assert_eq!(status_of(refused).0, code, "{what}");
@@ -60,7 +70,10 @@ pub(super) async fn a_bad_token_is_told_from_a_bad_caller(scene: Scene) -> Outco
     // A token that is not good is an answer, with an error in it that is no error of the call.
     let review = raw_review(scene.admin(), "garbage", &["orders"]).await?;
     assert!(review["authenticated"].is_null() || review["authenticated"] == false, "{review}");
-    assert!(review["error"].as_str().is_some_and(|error| error.contains("invalid bearer token")), "{review}");
+    assert!(
+        review["error"].as_str().is_some_and(|error| error.contains("invalid bearer token")),
+        "{review}"
+    );
     assert_eq!(review["user"], json!({}));
     assert!(review["audiences"].is_null());
 
@@ -72,7 +85,11 @@ pub(super) async fn a_bad_token_is_told_from_a_bad_caller(scene: Scene) -> Outco
     let (code, reason) = status_of(review_as(robot).await);
     assert_eq!((code, &*reason), (403, "Forbidden"));
     let elsewhere = scene.cluster().client_for(&scene.token("robot", &["orders"]).await?);
-    assert_eq!(status_of(review_as(elsewhere).await).0, 401, "a token for another audience is none here");
+    assert_eq!(
+        status_of(review_as(elsewhere).await).0,
+        401,
+        "a token for another audience is none here"
+    );
     // Nothing to review is no answer either.
     let empty = raw_review(scene.admin(), "", &["orders"]).await;
     assert!(empty.is_err(), "{empty:?}");

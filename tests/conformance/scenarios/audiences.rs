@@ -28,7 +28,11 @@ pub(super) async fn both_verifiers_accept_and_agree(scene: Scene) -> Outcome {
         assert!(identity.issuer().is_some() && identity.expires_at().is_some());
         assert!(identity.pod().is_none() && identity.node().is_none());
         let identified = scene.cluster().version().identifies_tokens();
-        assert_eq!(identity.credential_id().is_some_and(|id| id.starts_with("JTI=")), identified, "since 1.30");
+        assert_eq!(
+            identity.credential_id().is_some_and(|id| id.starts_with("JTI=")),
+            identified,
+            "since 1.30"
+        );
     }
     Ok(())
 }
@@ -54,7 +58,10 @@ pub(super) async fn two_audiences_in_the_token(scene: Scene) -> Outcome {
         // Only what was asked for: the token's other audience is nobody's business.
         assert_eq!(review.audiences().collect::<Vec<_>>(), [wanted]);
     }
-    verifiers.verdicts(&token, "payments").await?.refused("a third audience", RejectReason::Audience);
+    verifiers
+        .verdicts(&token, "payments")
+        .await?
+        .refused("a third audience", RejectReason::Audience);
     Ok(())
 }
 
@@ -64,7 +71,10 @@ pub(super) async fn the_api_servers_own_audience(scene: Scene) -> Outcome {
     let token = scene.token("robot", &[]).await?;
 
     // Good for the API server, and so for nobody else.
-    verifiers.verdicts(&token, "orders").await?.refused("the API server's token", RejectReason::Audience);
+    verifiers
+        .verdicts(&token, "orders")
+        .await?
+        .refused("the API server's token", RejectReason::Audience);
 
     let claimed = tower_kube_auth::inspect::UnverifiedToken::decode(&token)?;
     let own = claimed.audiences().first().copied().unwrap_or(ISSUER).to_owned();
@@ -77,7 +87,9 @@ pub(super) async fn the_api_servers_own_audience(scene: Scene) -> Outcome {
     let verdict = verify(&verifiers.review, &token, &own).await?;
     assert_eq!(verdict, Verdict::Reject(RejectReason::Unauthenticated));
     let refused = scene.verifiers_as(&token)?;
-    let error = verify(&refused.review, &token, "orders").await.expect_err("our own token is not for the API server");
+    let error = verify(&refused.review, &token, "orders")
+        .await
+        .expect_err("our own token is not for the API server");
     assert_eq!(error.kind(), tower_kube_auth::error::VerifyErrorKind::Unauthenticated);
     accepted(&verify(&verifiers.review, &token, "orders").await?);
     Ok(())

@@ -26,11 +26,20 @@ pub(super) async fn a_user_is_not_a_service_account(scene: Scene) -> Outcome {
     let verdict = verify(&verifiers.review, &token, ISSUER).await?;
     assert_eq!(verdict, Verdict::Reject(RejectReason::NotAServiceAccount));
     let verdict = verify(&verifiers.review, &token, "orders").await?;
-    assert_eq!(verdict, Verdict::Reject(RejectReason::Unauthenticated), "a user's token is for the API server only");
-    assert_eq!(verify(&verifiers.jwks, &token, ISSUER).await?, Verdict::Reject(RejectReason::Malformed));
+    assert_eq!(
+        verdict,
+        Verdict::Reject(RejectReason::Unauthenticated),
+        "a user's token is for the API server only"
+    );
+    assert_eq!(
+        verify(&verifiers.jwks, &token, ISSUER).await?,
+        Verdict::Reject(RejectReason::Malformed)
+    );
 
     for audience in [ISSUER, "orders"] {
-        let answer = Service::forgetful(verifiers.review.clone(), audience).ask(&format!("Bearer {token}")).await;
+        let answer = Service::forgetful(verifiers.review.clone(), audience)
+            .ask(&format!("Bearer {token}"))
+            .await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         assert!(answer.challenge.is_some_and(|challenge| challenge.contains("invalid_token")));
     }
@@ -54,9 +63,12 @@ pub(super) async fn anonymous_verifiers_are_forbidden(scene: Scene) -> Outcome {
     let token = scene.token("robot", &["orders"]).await?;
     let client = kube::Client::try_from(scene.cluster().anonymous())?;
     let kinds = [VerifyErrorKind::Forbidden, VerifyErrorKind::Unauthenticated];
-    let error = verify(&TokenReviewVerifier::new(client.clone()), &token, "orders").await.expect_err("no rights");
+    let error = verify(&TokenReviewVerifier::new(client.clone()), &token, "orders")
+        .await
+        .expect_err("no rights");
     assert!(kinds.contains(&error.kind()), "{error}");
-    let error = verify(&crate::verifiers::offline(client), &token, "orders").await.expect_err("no rights");
+    let error =
+        verify(&crate::verifiers::offline(client), &token, "orders").await.expect_err("no rights");
     assert!(kinds.contains(&error.kind()), "{error}");
     Ok(())
 }

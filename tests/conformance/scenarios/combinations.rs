@@ -51,7 +51,8 @@ pub(super) async fn a_deletion_is_seen_behind_a_screen(scene: Scene) -> Outcome 
     accepted(&verify(&screened, &token, "orders").await?);
     scene.delete_pod("robot-0").await?;
     eventually("the API server to refuse the token", || async {
-        Ok(verify(&screened, &token, "orders").await? == Verdict::Reject(RejectReason::Unauthenticated))
+        Ok(verify(&screened, &token, "orders").await?
+            == Verdict::Reject(RejectReason::Unauthenticated))
     })
     .await
 }
@@ -64,7 +65,8 @@ pub(super) async fn an_invalidation_is_faster_than_the_cache(scene: Scene) -> Ou
     let token = scene.bound_token("robot", &["orders"], "Pod", "robot-0").await?;
     // For longer than the scenario waits.
     let ttl = Duration::from_secs(3600);
-    let authenticator = Authenticator::builder(verifiers.review).audience("orders").cache_ttl(ttl).build()?;
+    let authenticator =
+        Authenticator::builder(verifiers.review).audience("orders").cache_ttl(ttl).build()?;
     let service = Service::new(&authenticator);
     let bearer = format!("Bearer {token}");
     assert_eq!(service.ask(&bearer).await.status, StatusCode::OK);
@@ -83,14 +85,21 @@ pub(super) async fn in_an_outage_the_fallback_decides_and_says_so(scene: Scene) 
     let good = scene.token("robot", &["orders"]).await?;
     let forged = format!("{}AAAA", &good[..good.len() - 4]);
     verifiers.jwks.refresh().await?;
-    let verifier = verifiers.review.timeout(Duration::from_secs(2)).or_when_unavailable(verifiers.jwks);
-    let is_from_fallback =
-        || async { Ok::<_, VerifyError>(accepted(&verify(&verifier, &good, "orders").await?).is_from_fallback()) };
+    let verifier =
+        verifiers.review.timeout(Duration::from_secs(2)).or_when_unavailable(verifiers.jwks);
+    let is_from_fallback = || async {
+        Ok::<_, VerifyError>(
+            accepted(&verify(&verifier, &good, "orders").await?).is_from_fallback(),
+        )
+    };
     assert!(!is_from_fallback().await?);
     scene.cluster().go_down().await?;
     for _ in 0..3 {
         assert!(is_from_fallback().await?);
-        assert_eq!(verify(&verifier, &forged, "orders").await?, Verdict::Reject(RejectReason::Signature));
+        assert_eq!(
+            verify(&verifier, &forged, "orders").await?,
+            Verdict::Reject(RejectReason::Signature)
+        );
     }
     scene.cluster().come_up().await?;
     eventually("the API server to decide again", || async { Ok(!is_from_fallback().await?) }).await
@@ -107,7 +116,11 @@ impl<V> Counted<V> {
 }
 
 impl<V: Verifier> Verifier for Counted<V> {
-    async fn verify(&self, token: BearerToken<'_>, audiences: &Audiences) -> Result<Verdict, VerifyError> {
+    async fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
         self.1.fetch_add(1, SeqCst);
         self.0.verify(token, audiences).await
     }

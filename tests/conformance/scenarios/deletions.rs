@@ -18,7 +18,10 @@ pub(super) async fn a_token_ends_with_its_pod(scene: Scene) -> Outcome {
     only_tokenreview_refuses(&verifiers, &token).await?;
     // A Pod of the same name is another one.
     scene.pod("robot-0", "robot").await?;
-    assert_eq!(verify(&verifiers.review, &token, "orders").await?, Verdict::Reject(RejectReason::Unauthenticated));
+    assert_eq!(
+        verify(&verifiers.review, &token, "orders").await?,
+        Verdict::Reject(RejectReason::Unauthenticated)
+    );
     Ok(())
 }
 

@@ -45,8 +45,14 @@ pub(super) async fn times_to_come_are_not_valid_yet(scene: Scene) -> Outcome {
     let later = forge.verdicts(|claims| claims["iat"] = (now + LEEWAY + 100).into()).await?;
     assert_eq!(later.jwks, Verdict::Reject(RejectReason::NotYetValid));
     match forge.version.refuses_issue_times_to_come() {
-        Some(true) => assert_eq!(later.review, Verdict::Reject(RejectReason::Unauthenticated), "iat: by TokenReview"),
-        Some(false) => assert_eq!(accepted(&later.review).name(), "robot", "1.20 does not look at iat"),
+        Some(true) => assert_eq!(
+            later.review,
+            Verdict::Reject(RejectReason::Unauthenticated),
+            "iat: by TokenReview"
+        ),
+        Some(false) => {
+            assert_eq!(accepted(&later.review).name(), "robot", "1.20 does not look at iat")
+        }
         None => {}
     }
     // Clocks differ a little.
@@ -65,7 +71,9 @@ pub(super) async fn claims_that_are_not_a_service_accounts(scene: Scene) -> Outc
     // Kubernetes looks at the private claims only. Offline both must say the same: a token whose `sub` is another's is
     // one that Kubernetes would not have made.
     let contradictions: [Case; 3] = [
-        ("another subject", |claims| claims["sub"] = "system:serviceaccount:kube-system:admin".into()),
+        ("another subject", |claims| {
+            claims["sub"] = "system:serviceaccount:kube-system:admin".into()
+        }),
         ("a user", |claims| claims["sub"] = "kubernetes-admin".into()),
         ("no subject", |claims| remove(claims, "sub")),
     ];
@@ -77,25 +85,38 @@ pub(super) async fn claims_that_are_not_a_service_accounts(scene: Scene) -> Outc
     let cases: [Case; 5] = [
         ("no private claims", |claims| remove(claims, "kubernetes.io")),
         ("another namespace", |claims| claims["kubernetes.io"]["namespace"] = "kube-system".into()),
-        ("another name", |claims| claims["kubernetes.io"]["serviceaccount"]["name"] = "other".into()),
+        ("another name", |claims| {
+            claims["kubernetes.io"]["serviceaccount"]["name"] = "other".into()
+        }),
         ("no uid", |claims| remove(&mut claims["kubernetes.io"]["serviceaccount"], "uid")),
         ("private claims of another kind", |claims| claims["kubernetes.io"] = json!("x")),
     ];
     for (what, change) in cases {
         let verdicts = forge.verdicts(change).await?;
-        assert_eq!(verdicts.review, Verdict::Reject(RejectReason::Unauthenticated), "{what}: by TokenReview");
+        assert_eq!(
+            verdicts.review,
+            Verdict::Reject(RejectReason::Unauthenticated),
+            "{what}: by TokenReview"
+        );
         refused_as_no_service_account(what, &verdicts.jwks);
     }
     // What only the API server can know.
-    let uid = forge.token(|claims| claims["kubernetes.io"]["serviceaccount"]["uid"] = "another".into());
-    assert_eq!(verify(&forge.verifiers.review, &uid, "orders").await?, Verdict::Reject(RejectReason::Unauthenticated));
+    let uid =
+        forge.token(|claims| claims["kubernetes.io"]["serviceaccount"]["uid"] = "another".into());
+    assert_eq!(
+        verify(&forge.verifiers.review, &uid, "orders").await?,
+        Verdict::Reject(RejectReason::Unauthenticated)
+    );
     Ok(())
 }
 
 #[track_caller]
 fn refused_as_no_service_account(what: &str, jwks: &Verdict) {
     let fitting = [RejectReason::NotAServiceAccount, RejectReason::Malformed];
-    assert!(matches!(jwks, Verdict::Reject(reason) if fitting.contains(reason)), "{what}: by JWKS: {jwks:?}");
+    assert!(
+        matches!(jwks, Verdict::Reject(reason) if fitting.contains(reason)),
+        "{what}: by JWKS: {jwks:?}"
+    );
 }
 
 struct Forge {
@@ -111,8 +132,12 @@ impl Forge {
         scene.service_account("robot").await?;
         let token = scene.token("robot", &["orders"]).await?;
         let claims = Value::Object(UnverifiedToken::decode(&token)?.claims().clone());
-        let forge =
-            Self { verifiers, key: scene.cluster().signing_key().await, claims, version: scene.cluster().version() };
+        let forge = Self {
+            verifiers,
+            key: scene.cluster().signing_key().await,
+            claims,
+            version: scene.cluster().version(),
+        };
         // The forged tokens differ from good ones in nothing but what is changed.
         forge.verdicts(|_| ()).await?.accepted();
         Ok(forge)
@@ -124,7 +149,10 @@ impl Forge {
         self.key.sign(&self.key.header(), &claims)
     }
 
-    async fn verdicts(&self, change: impl FnOnce(&mut Value)) -> Outcome<crate::verifiers::Verdicts> {
+    async fn verdicts(
+        &self,
+        change: impl FnOnce(&mut Value),
+    ) -> Outcome<crate::verifiers::Verdicts> {
         self.verifiers.verdicts(&self.token(change), "orders").await
     }
 }

@@ -39,7 +39,10 @@ pub(super) async fn garbage_is_refused(scene: Scene) -> Outcome {
         );
         let jwks = verify(&verifiers.jwks, truncated, "orders").await?;
         // A length that base64 cannot have, or a signature that is too short: refused either way.
-        assert!(matches!(jwks, Verdict::Reject(RejectReason::Signature | RejectReason::Malformed)), "{cut}: {jwks:?}");
+        assert!(
+            matches!(jwks, Verdict::Reject(RejectReason::Signature | RejectReason::Malformed)),
+            "{cut}: {jwks:?}"
+        );
     }
     Ok(())
 }
@@ -49,9 +52,15 @@ pub(super) async fn another_keys_signature_is_refused(scene: Scene) -> Outcome {
     let (header, claims) = (json_of(&token, 0), json_of(&token, 1));
     let stranger = SigningKey::generate(Algorithm::RS256)?;
     let resigned = stranger.sign(&header, &claims);
-    verifiers.verdicts(&resigned, "orders").await?.refused("under the right key's id", RejectReason::Signature);
+    verifiers
+        .verdicts(&resigned, "orders")
+        .await?
+        .refused("under the right key's id", RejectReason::Signature);
     let own_id = stranger.sign(&stranger.header(), &claims);
-    assert_eq!(verify(&verifiers.review, &own_id, "orders").await?, Verdict::Reject(RejectReason::Unauthenticated));
+    assert_eq!(
+        verify(&verifiers.review, &own_id, "orders").await?,
+        Verdict::Reject(RejectReason::Unauthenticated)
+    );
     // Whether the issuer has such a key is asked again, but not at once: undecided until then.
     eventually("the stranger's key to be unknown", || async {
         match verify(&verifiers.jwks, &own_id, "orders").await {
@@ -63,7 +72,10 @@ pub(super) async fn another_keys_signature_is_refused(scene: Scene) -> Outcome {
     .await?;
     let curve = SigningKey::generate(Algorithm::ES256)?;
     let confused = curve.sign(&json!({"alg": "ES256", "kid": header["kid"]}), &claims);
-    verifiers.verdicts(&confused, "orders").await?.refused("another algorithm's", RejectReason::Algorithm);
+    verifiers
+        .verdicts(&confused, "orders")
+        .await?
+        .refused("another algorithm's", RejectReason::Algorithm);
     Ok(())
 }
 
@@ -71,7 +83,8 @@ pub(super) async fn unsigned_tokens_are_refused(scene: Scene) -> Outcome {
     let (verifiers, token) = genuine(&scene).await?;
     let [_, payload, signature] = parts(&token);
     for alg in ["none", "None", "NONE", "nOnE"] {
-        let header = BASE64URL.encode(json!({"alg": alg, "kid": json_of(&token, 0)["kid"]}).to_string());
+        let header =
+            BASE64URL.encode(json!({"alg": alg, "kid": json_of(&token, 0)["kid"]}).to_string());
         for signature in ["", signature] {
             let unsigned = format!("{header}.{payload}.{signature}");
             assert_eq!(
@@ -94,12 +107,18 @@ pub(super) async fn a_swapped_payload_is_refused(scene: Scene) -> Outcome {
     let other = scene.token("other", &["orders"]).await?;
     let ([header, payload, signature], [_, other, _]) = (parts(&token), parts(&other));
     let swapped = format!("{header}.{other}.{signature}");
-    verifiers.verdicts(&swapped, "orders").await?.refused("another account's payload", RejectReason::Signature);
+    verifiers
+        .verdicts(&swapped, "orders")
+        .await?
+        .refused("another account's payload", RejectReason::Signature);
 
     let mut claims = json_of(&token, 1);
     claims["exp"] = json!(claims["exp"].as_i64().expect("a time") + 1);
     let longer = format!("{header}.{}.{signature}", BASE64URL.encode(claims.to_string()));
-    verifiers.verdicts(&longer, "orders").await?.refused("a second longer", RejectReason::Signature);
+    verifiers
+        .verdicts(&longer, "orders")
+        .await?
+        .refused("a second longer", RejectReason::Signature);
     accepted(&verify(&verifiers.jwks, &format!("{header}.{payload}.{signature}"), "orders").await?);
     Ok(())
 }
@@ -118,9 +137,16 @@ pub(super) async fn respelled_signatures_are_refused(scene: Scene) -> Outcome {
         let review = raw_review(scene.admin(), &respelled, &["orders"]).await?;
         assert_eq!(review["authenticated"], true, "Kubernetes takes it");
         let answer = service.ask(&format!("Bearer {respelled}")).await;
-        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "we do not, even where Kubernetes decides");
+        assert_eq!(
+            answer.status,
+            StatusCode::UNAUTHORIZED,
+            "we do not, even where Kubernetes decides"
+        );
         let verdict = verify(&verifiers.jwks, &respelled, "orders").await?;
-        assert!(matches!(verdict, Verdict::Reject(RejectReason::Malformed | RejectReason::Signature)), "{verdict:?}");
+        assert!(
+            matches!(verdict, Verdict::Reject(RejectReason::Malformed | RejectReason::Signature)),
+            "{verdict:?}"
+        );
     }
     assert_eq!(service.ask(&format!("Bearer {token}")).await.status, StatusCode::OK);
     Ok(())
@@ -129,9 +155,11 @@ pub(super) async fn respelled_signatures_are_refused(scene: Scene) -> Outcome {
 pub(super) async fn json_serialisation_is_refused(scene: Scene) -> Outcome {
     let (verifiers, token) = genuine(&scene).await?;
     let [header, payload, signature] = parts(&token);
-    let flattened = json!({"protected": header, "payload": payload, "signature": signature}).to_string();
+    let flattened =
+        json!({"protected": header, "payload": payload, "signature": signature}).to_string();
     let general =
-        json!({"payload": payload, "signatures": [{"protected": header, "signature": signature}]}).to_string();
+        json!({"payload": payload, "signatures": [{"protected": header, "signature": signature}]})
+            .to_string();
     let service = Service::forgetful(verifiers.review.clone(), "orders");
     for form in [flattened, general] {
         let review = raw_review(scene.admin(), &form, &["orders"]).await?;

@@ -18,11 +18,15 @@ pub(super) async fn a_projected_volume_is_all_it_takes(scene: Scene) -> Outcome 
     scene.pod("verifier-0", ACCOUNT).await?;
     let own = scene.bound_token(ACCOUNT, &[], "Pod", "verifier-0").await?;
     let volume = Folder::create("volume")?;
-    project(volume.path(), &[("token", &own), ("ca.crt", scene.cluster().ca_pem()), ("namespace", scene.namespace())])?;
+    project(
+        volume.path(),
+        &[("token", &own), ("ca.crt", scene.cluster().ca_pem()), ("namespace", scene.namespace())],
+    )?;
 
     let client = Client::try_from(in_pod(&scene, volume.path())?)?;
     assert_eq!(client.default_namespace(), scene.namespace());
-    let verifiers = Verifiers { review: TokenReviewVerifier::new(client.clone()), jwks: offline(client) };
+    let verifiers =
+        Verifiers { review: TokenReviewVerifier::new(client.clone()), jwks: offline(client) };
     scene.service_account("robot").await?;
     let token = scene.token("robot", &["orders"]).await?;
     let verdicts = verifiers.verdicts(&token, "orders").await?;
@@ -32,7 +36,10 @@ pub(super) async fn a_projected_volume_is_all_it_takes(scene: Scene) -> Outcome 
     // The CA in the volume is what the server is known by: another one's certificate is not taken.
     let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?.cert.pem();
     let stranger = Folder::create("volume")?;
-    project(stranger.path(), &[("token", &own), ("ca.crt", &other), ("namespace", scene.namespace())])?;
+    project(
+        stranger.path(),
+        &[("token", &own), ("ca.crt", &other), ("namespace", scene.namespace())],
+    )?;
     let client = Client::try_from(in_pod(&scene, stranger.path())?)?;
     assert!(client.apiserver_version().await.is_err(), "a server of another CA is trusted");
     Ok(())

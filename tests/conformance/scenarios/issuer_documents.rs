@@ -10,12 +10,19 @@ use crate::scene::{Outcome, Scene};
 pub(super) async fn discovery(scene: Scene) -> Outcome {
     let document = fetch(&scene, "/.well-known/openid-configuration", "application/json").await?;
     let parsed: Value = serde_json::from_str(&document)?;
-    let [issuer, jwks_uri] = ["issuer", "jwks_uri"].map(|key| parsed[key].as_str().expect("a string").to_owned());
+    let [issuer, jwks_uri] =
+        ["issuer", "jwks_uri"].map(|key| parsed[key].as_str().expect("a string").to_owned());
     assert!(issuer.starts_with("https://"), "{issuer}");
-    assert!(jwks_uri.starts_with("https://") && jwks_uri.ends_with("/openid/v1/jwks"), "{jwks_uri}");
+    assert!(
+        jwks_uri.starts_with("https://") && jwks_uri.ends_with("/openid/v1/jwks"),
+        "{jwks_uri}"
+    );
     let algorithms = parsed["id_token_signing_alg_values_supported"].to_string();
-    let expected = format!(r#"{{"issuer":"{issuer}","jwks_uri":"{jwks_uri}","response_types_supported":["id_token"],"#,)
-        + &format!(r#""subject_types_supported":["public"],"id_token_signing_alg_values_supported":{algorithms}}}"#);
+    let expected = format!(
+        r#"{{"issuer":"{issuer}","jwks_uri":"{jwks_uri}","response_types_supported":["id_token"],"#,
+    ) + &format!(
+        r#""subject_types_supported":["public"],"id_token_signing_alg_values_supported":{algorithms}}}"#
+    );
     assert_eq!(document, expected);
     Ok(())
 }

@@ -42,14 +42,18 @@ pub(super) async fn a_secrets_token_is_for_the_api_server_only(scene: Scene) -> 
     // So it is nobody's whose audience is another, and offline nobody's at all unless somebody asks for danger.
     let verdict = verify(&verifiers.review, &token, "orders").await?;
     assert_eq!(verdict, Verdict::Reject(RejectReason::Unauthenticated));
-    assert_eq!(verify(&verifiers.jwks, &token, "orders").await?, Verdict::Reject(RejectReason::Issuer));
+    assert_eq!(
+        verify(&verifiers.jwks, &token, "orders").await?,
+        Verdict::Reject(RejectReason::Issuer)
+    );
     let own = scene.cluster().client_for(&scene.token(ACCOUNT, &[]).await?);
     let reckless = JwksVerifier::in_cluster(own).dangerous_accept_legacy_tokens().build()?;
     assert_eq!(accepted(&verify(&reckless, &token, "orders").await?).uid(), uid);
 
     scene.delete_secret("robot-token").await?;
     eventually("the token to end with its Secret", || async {
-        Ok(verify(&verifiers.review, &token, ISSUER).await? == Verdict::Reject(RejectReason::Unauthenticated))
+        Ok(verify(&verifiers.review, &token, ISSUER).await?
+            == Verdict::Reject(RejectReason::Unauthenticated))
     })
     .await
 }

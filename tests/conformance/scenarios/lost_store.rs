@@ -24,7 +24,8 @@ pub(super) async fn what_cannot_be_looked_up_is_undecided(scene: Scene) -> Outco
     for account in ["robot", "gone"] {
         scene.service_account(account).await?;
     }
-    let [known, gone] = [scene.token("robot", &["orders"]).await?, scene.token("gone", &["orders"]).await?];
+    let [known, gone] =
+        [scene.token("robot", &["orders"]).await?, scene.token("gone", &["orders"]).await?];
     let forged = format!("{}AAAA", &known[..known.len() - 4]);
     let refused = Verdict::Reject(RejectReason::Unauthenticated);
     scene.delete_service_account("gone").await?;
@@ -42,7 +43,9 @@ pub(super) async fn what_cannot_be_looked_up_is_undecided(scene: Scene) -> Outco
     assert_eq!(verify(&review, &forged, "orders").await?, refused);
 
     scene.cluster().regain_store().await?;
-    let ended = || async { Ok(verify(&review, &gone, "orders").await.is_ok_and(|verdict| verdict == refused)) };
+    let ended = || async {
+        Ok(verify(&review, &gone, "orders").await.is_ok_and(|verdict| verdict == refused))
+    };
     eventually("the token to be refused again", ended).await?;
     accepted(&verify(&review, &known, "orders").await?);
     Ok(())

@@ -63,7 +63,8 @@ macro_rules! scenarios {
 pub(crate) fn all() -> Vec<Scenario> {
     let own = Needs::Own(Options::default());
     let es256 = Needs::Own(Options { algorithm: Algorithm::ES256, ..Options::default() });
-    let second_issuer = Needs::Own(Options { second_issuer: Some(SECOND_ISSUER), ..Options::default() });
+    let second_issuer =
+        Needs::Own(Options { second_issuer: Some(SECOND_ISSUER), ..Options::default() });
     scenarios![
         own => restarts::{only_503s_and_recovery_without_help},
         own => token_sources::{an_outage_is_sat_out},

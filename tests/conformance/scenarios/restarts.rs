@@ -29,8 +29,10 @@ pub(super) async fn only_503s_and_recovery_without_help(scene: Scene) -> Outcome
     let forged = format!("{}AAAA", &good[..good.len() - 4]);
     // One time limit for all attempts of a review: short, so that many are ended by it.
     let review: TokenReviewVerifier = verifiers.review.clone().timeout(Duration::from_secs(2));
-    let by_review = Load::start(Service::forgetful(review, "orders"), &[&good, &forged, &elsewhere]);
-    let by_jwks = Load::start(Service::forgetful(verifiers.jwks, "orders"), &[&good, &forged, &elsewhere]);
+    let by_review =
+        Load::start(Service::forgetful(review, "orders"), &[&good, &forged, &elsewhere]);
+    let by_jwks =
+        Load::start(Service::forgetful(verifiers.jwks, "orders"), &[&good, &forged, &elsewhere]);
 
     for gracefully in [false, true] {
         all_is_well(&by_review).await?;
@@ -49,8 +51,13 @@ pub(super) async fn only_503s_and_recovery_without_help(scene: Scene) -> Outcome
     let (review, jwks) = (by_review.end().await?, by_jwks.end().await?);
     let trouble = StatusCode::SERVICE_UNAVAILABLE;
     for (service, answers) in [("TokenReview", &review), ("JWKS", &jwks)] {
-        for (caller, right) in [StatusCode::OK, StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED].iter().enumerate() {
-            let wrong: Vec<_> = answers[&caller].keys().filter(|status| ![*right, trouble].contains(status)).collect();
+        for (caller, right) in
+            [StatusCode::OK, StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED].iter().enumerate()
+        {
+            let wrong: Vec<_> = answers[&caller]
+                .keys()
+                .filter(|status| ![*right, trouble].contains(status))
+                .collect();
             assert!(wrong.is_empty(), "{service}: caller {caller} was answered {answers:?}");
         }
     }

@@ -47,7 +47,11 @@ pub(super) async fn without_discovery_rights_the_role_is_named(scene: Scene) -> 
     answers_503_and_names(DISCOVERY, verifiers.jwks, &token).await
 }
 
-async fn answers_503_and_names(role: &str, verifier: impl Verifier + Clone, token: &str) -> Outcome {
+async fn answers_503_and_names(
+    role: &str,
+    verifier: impl Verifier + Clone,
+    token: &str,
+) -> Outcome {
     let error = verify(&verifier, token, "orders").await.expect_err("a right is missing");
     assert_eq!(error.kind(), VerifyErrorKind::Forbidden, "{error}");
     assert!(error.to_string().contains(role), "{error}");

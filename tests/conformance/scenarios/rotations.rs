@@ -12,7 +12,9 @@ use crate::{
     verifiers::{ACCOUNT, Verifiers, accepted, verify},
 };
 
-pub(super) async fn old_and_new_tokens_are_accepted_without_a_restart_on_our_side(scene: Scene) -> Outcome {
+pub(super) async fn old_and_new_tokens_are_accepted_without_a_restart_on_our_side(
+    scene: Scene,
+) -> Outcome {
     let verifiers = scene.verifiers().await?;
     scene.service_account("robot").await?;
     let old = scene.token("robot", &["orders"]).await?;
@@ -42,7 +44,11 @@ pub(super) async fn old_and_new_tokens_are_accepted_without_a_restart_on_our_sid
     let renewed = scene.verifiers_as(&scene.token(ACCOUNT, &[]).await?)?;
     eventually("both verifiers to accept it", || accept(&renewed, &new)).await?;
     let review = verify(&renewed.review, &old, "orders").await?;
-    assert_eq!(review, Verdict::Reject(RejectReason::Unauthenticated), "a forgotten key's token, by TokenReview");
+    assert_eq!(
+        review,
+        Verdict::Reject(RejectReason::Unauthenticated),
+        "a forgotten key's token, by TokenReview"
+    );
     eventually("the old key to be unknown offline too", || async {
         match verify(&renewed.jwks, &old, "orders").await {
             Err(error) if error.kind() == VerifyErrorKind::Inconclusive => Ok(false),

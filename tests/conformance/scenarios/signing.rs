@@ -23,7 +23,10 @@ pub(super) async fn es256_tokens_are_verified(scene: Scene) -> Outcome {
     let verdicts = verifiers.verdicts(&token, "orders").await?;
     let (review, jwks) = verdicts.accepted();
     assert_equal(review, jwks);
-    verifiers.verdicts(&token, "invoices").await?.refused("another audience", RejectReason::Audience);
+    verifiers
+        .verdicts(&token, "invoices")
+        .await?
+        .refused("another audience", RejectReason::Audience);
 
     super::issuer_documents::keys_are_spelled_as_ever(&scene).await?;
 
@@ -33,9 +36,15 @@ pub(super) async fn es256_tokens_are_verified(scene: Scene) -> Outcome {
         let (start, end) = signature.split_at(signature.len() / 2);
         format!("{signed}.{end}{start}")
     };
-    assert_eq!(verify(&verifiers.review, &swapped, "orders").await?, Verdict::Reject(RejectReason::Unauthenticated));
+    assert_eq!(
+        verify(&verifiers.review, &swapped, "orders").await?,
+        Verdict::Reject(RejectReason::Unauthenticated)
+    );
     let refused = verify(&verifiers.jwks, &swapped, "orders").await?;
-    assert!(matches!(refused, Verdict::Reject(RejectReason::Signature | RejectReason::Malformed)), "{refused:?}");
+    assert!(
+        matches!(refused, Verdict::Reject(RejectReason::Signature | RejectReason::Malformed)),
+        "{refused:?}"
+    );
     Ok(())
 }
 
@@ -54,7 +63,10 @@ pub(super) async fn a_second_issuer_is_accepted(scene: Scene) -> Outcome {
     claims["iss"] = SECOND_ISSUER.into();
     let old = key.sign(&key.header(), &claims);
     // Discovery does not know of it, so that the operator must.
-    assert_eq!(verify(&verifiers.jwks, &old, "orders").await?, Verdict::Reject(RejectReason::Issuer));
+    assert_eq!(
+        verify(&verifiers.jwks, &old, "orders").await?,
+        Verdict::Reject(RejectReason::Issuer)
+    );
     let own = scene.cluster().client_for(&scene.token(ACCOUNT, &[]).await?);
     let told = JwksVerifier::in_cluster(own).issuer(ISSUER).issuer(SECOND_ISSUER).build()?;
     accepted(&verify(&told, &new, "orders").await?);
@@ -65,11 +77,18 @@ pub(super) async fn a_second_issuer_is_accepted(scene: Scene) -> Outcome {
     if scene.cluster().version().accepts_several_issuers() {
         assert_equal(accepted(&review), accepted(&offline));
     } else {
-        assert_eq!(review, Verdict::Reject(RejectReason::Unauthenticated), "before 1.22 there is one issuer");
+        assert_eq!(
+            review,
+            Verdict::Reject(RejectReason::Unauthenticated),
+            "before 1.22 there is one issuer"
+        );
     }
     claims["iss"] = "https://third-issuer.example".into();
     let third = key.sign(&key.header(), &claims);
-    assert_eq!(verify(&verifiers.review, &third, "orders").await?, Verdict::Reject(RejectReason::Unauthenticated));
+    assert_eq!(
+        verify(&verifiers.review, &third, "orders").await?,
+        Verdict::Reject(RejectReason::Unauthenticated)
+    );
     assert_eq!(verify(&told, &third, "orders").await?, Verdict::Reject(RejectReason::Issuer));
     Ok(())
 }

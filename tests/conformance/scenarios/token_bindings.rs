@@ -11,7 +11,9 @@ use crate::{
     verifiers::{accepted, verify},
 };
 
-pub(super) async fn a_token_can_be_bound_to_a_pod_a_secret_and_our_own_pod(scene: Scene) -> Outcome {
+pub(super) async fn a_token_can_be_bound_to_a_pod_a_secret_and_our_own_pod(
+    scene: Scene,
+) -> Outcome {
     let verifiers = scene.verifiers().await?;
     scene.service_account(ACCOUNT).await?;
     let pod = scene.pod("checkout-0", ACCOUNT).await?;
@@ -22,8 +24,10 @@ pub(super) async fn a_token_can_be_bound_to_a_pod_a_secret_and_our_own_pod(scene
 
     let by_name = orders(&scene).bound_to(BoundObjectRef::pod("checkout-0"));
     let by_uid = orders(&scene).bound_to(BoundObjectRef::pod("checkout-0").uid(&pod));
-    let our_own =
-        TokenRequestSource::builder(scene.admin()).own_mount(mount.path()).audience("orders").bound_to_own_pod();
+    let our_own = TokenRequestSource::builder(scene.admin())
+        .own_mount(mount.path())
+        .audience("orders")
+        .bound_to_own_pod();
     for source in [by_name, by_uid, our_own] {
         let token = source.build()?.token().await?;
         let verdict = verify(&verifiers.review, token.expose_secret(), "orders").await?;
@@ -31,7 +35,11 @@ pub(super) async fn a_token_can_be_bound_to_a_pod_a_secret_and_our_own_pod(scene
         assert_eq!((bound.name, bound.uid), ("checkout-0", Some(&*pod)));
     }
 
-    let to_secret = orders(&scene).bound_to(BoundObjectRef::secret("anchor").uid(secret)).build()?.token().await?;
+    let to_secret = orders(&scene)
+        .bound_to(BoundObjectRef::secret("anchor").uid(secret))
+        .build()?
+        .token()
+        .await?;
     verifiers.verdicts(to_secret.expose_secret(), "orders").await?.accepted();
     Ok(())
 }
@@ -50,7 +58,8 @@ pub(super) async fn what_cannot_be_bound_to_is_refused_with_the_reason(scene: Sc
         (BoundObjectRef::secret("nothing"), "not found"),
     ];
     for (bound, reason) in cases {
-        let error = orders(&scene).bound_to(bound.clone()).build()?.token().await.expect_err(reason);
+        let error =
+            orders(&scene).bound_to(bound.clone()).build()?.token().await.expect_err(reason);
         assert_eq!(error.kind(), TokenErrorKind::Refused, "{bound:?}: {error}");
         assert!(error.to_string().contains(reason), "{bound:?}: {error}");
     }
@@ -61,7 +70,8 @@ pub(super) async fn a_node_from_the_version_on_that_can(scene: Scene) -> Outcome
     let verifiers = scene.verifiers().await?;
     scene.service_account(ACCOUNT).await?;
     let (node, uid) = scene.node().await?;
-    let asked = orders(&scene).bound_to(BoundObjectRef::node(&node).uid(uid)).build()?.token().await;
+    let asked =
+        orders(&scene).bound_to(BoundObjectRef::node(&node).uid(uid)).build()?.token().await;
     match (asked, scene.cluster().version().binds_tokens_to_nodes()) {
         (Ok(token), Some(true) | None) => {
             verifiers.verdicts(token.expose_secret(), "orders").await?.accepted();

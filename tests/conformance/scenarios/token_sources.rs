@@ -7,7 +7,9 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use tower_kube_auth::{
-    client::{ProjectedToken, Token, TokenErrorKind, TokenRequestBuilder, TokenRequestSource, TokenSource},
+    client::{
+        ProjectedToken, Token, TokenErrorKind, TokenRequestBuilder, TokenRequestSource, TokenSource,
+    },
     inspect::UnverifiedToken,
     verdict::{RejectReason, Verdict},
 };
@@ -22,24 +24,33 @@ use crate::{
 /// The ServiceAccount that the manifest is about.
 pub(super) const ACCOUNT: &str = "checkout";
 
-pub(super) async fn who_we_are_is_in_our_own_token_and_the_manifests_rights_are_enough(scene: Scene) -> Outcome {
+pub(super) async fn who_we_are_is_in_our_own_token_and_the_manifests_rights_are_enough(
+    scene: Scene,
+) -> Outcome {
     let verifiers = scene.verifiers().await?;
     scene.service_account(ACCOUNT).await?;
     let own = scene.token(ACCOUNT, &[]).await?;
     let mount = Folder::create("own-mount")?;
     fs::write(mount.path().join("token"), &own)?;
     let client = scene.cluster().client_for(&own);
-    let source = || TokenRequestSource::builder(client.clone()).own_mount(mount.path()).audience("orders");
+    let source =
+        || TokenRequestSource::builder(client.clone()).own_mount(mount.path()).audience("orders");
 
     let error = source().build()?.token().await.expect_err("the right is missing");
     assert_eq!(error.kind(), TokenErrorKind::Forbidden, "{error}");
     let text = error.to_string();
-    for part in ["`create`", "`serviceaccounts/token`", "client-token-request.yaml", &scene.username(ACCOUNT)] {
+    for part in [
+        "`create`",
+        "`serviceaccounts/token`",
+        "client-token-request.yaml",
+        &scene.username(ACCOUNT),
+    ] {
         assert!(text.contains(part), "{text}");
     }
 
     apply_manifest(&scene).await?;
-    eventually("the right to be noticed", || async { Ok(source().build()?.token().await.is_ok()) }).await?;
+    eventually("the right to be noticed", || async { Ok(source().build()?.token().await.is_ok()) })
+        .await?;
     let token = source().build()?.token().await?;
     let verdicts = verifiers.verdicts(token.expose_secret(), "orders").await?;
     let (review, jwks) = verdicts.accepted();
@@ -50,12 +61,19 @@ pub(super) async fn who_we_are_is_in_our_own_token_and_the_manifests_rights_are_
 
     // `resourceNames`: nobody else's tokens.
     scene.service_account("treasurer").await?;
-    let error = source().service_account("treasurer").build()?.token().await.expect_err("a token of somebody else");
+    let error = source()
+        .service_account("treasurer")
+        .build()?
+        .token()
+        .await
+        .expect_err("a token of somebody else");
     assert_eq!(error.kind(), TokenErrorKind::Forbidden, "{error}");
     Ok(())
 }
 
-pub(super) async fn all_requested_audiences_are_in_the_token_and_none_means_the_api_servers(scene: Scene) -> Outcome {
+pub(super) async fn all_requested_audiences_are_in_the_token_and_none_means_the_api_servers(
+    scene: Scene,
+) -> Outcome {
     let verifiers = scene.verifiers().await?;
     scene.service_account(ACCOUNT).await?;
     let both = orders(&scene).audience("stock").build()?.token().await?;
@@ -63,7 +81,9 @@ pub(super) async fn all_requested_audiences_are_in_the_token_and_none_means_the_
         verifiers.verdicts(both.expose_secret(), audience).await?.accepted();
     }
 
-    let own = TokenRequestSource::builder(scene.admin()).namespace(scene.namespace()).service_account(ACCOUNT);
+    let own = TokenRequestSource::builder(scene.admin())
+        .namespace(scene.namespace())
+        .service_account(ACCOUNT);
     let own = own.dangerous_api_server_audience().build()?.token().await?;
     let client = scene.cluster().client_for(own.expose_secret());
     assert!(client.apiserver_version().await.is_ok(), "the API server takes it");
@@ -75,7 +95,8 @@ pub(super) async fn all_requested_audiences_are_in_the_token_and_none_means_the_
 pub(super) async fn the_life_is_that_of_the_status(scene: Scene) -> Outcome {
     scene.service_account(ACCOUNT).await?;
     for seconds in [600, 3600, 86_400] {
-        let token = orders(&scene).expires_in(Duration::from_secs(seconds)).build()?.token().await?;
+        let token =
+            orders(&scene).expires_in(Duration::from_secs(seconds)).build()?.token().await?;
         let left = left(&token)?;
         assert!((seconds - 60..=seconds).contains(&left), "{left} s instead of {seconds}");
         assert_eq!(claimed_life(&token)?, seconds, "in the token itself");
@@ -87,9 +108,15 @@ pub(super) async fn the_life_is_that_of_the_status(scene: Scene) -> Outcome {
 pub(super) async fn the_trap_of_3607_seconds(scene: Scene) -> Outcome {
     scene.service_account(ACCOUNT).await?;
     scene.pod("checkout-0", ACCOUNT).await?;
-    let source = TokenRequestSource::builder(scene.admin()).namespace(scene.namespace()).service_account(ACCOUNT);
+    let source = TokenRequestSource::builder(scene.admin())
+        .namespace(scene.namespace())
+        .service_account(ACCOUNT);
     let source = source.dangerous_api_server_audience().expires_in(Duration::from_secs(3607));
-    let token = source.bound_to(tower_kube_auth::client::BoundObjectRef::pod("checkout-0")).build()?.token().await?;
+    let token = source
+        .bound_to(tower_kube_auth::client::BoundObjectRef::pod("checkout-0"))
+        .build()?
+        .token()
+        .await?;
     assert!(claimed_life(&token)? > 300 * 86_400, "no trap here: {} s", claimed_life(&token)?);
     let left = left(&token)?;
     assert!((3500..=3607).contains(&left), "{left} s");
@@ -100,7 +127,9 @@ pub(super) async fn the_trap_of_3607_seconds(scene: Scene) -> Outcome {
 pub(super) async fn the_limits_of_the_life_are_the_servers(scene: Scene) -> Outcome {
     scene.service_account(ACCOUNT).await?;
     let path = format!("/api/v1/namespaces/{}/serviceaccounts/{ACCOUNT}/token", scene.namespace());
-    for (seconds, good) in [(0, false), (599, false), (600, true), (1_u64 << 32, true), ((1_u64 << 32) + 1, false)] {
+    for (seconds, good) in
+        [(0, false), (599, false), (600, true), (1_u64 << 32, true), ((1_u64 << 32) + 1, false)]
+    {
         let ours = orders(&scene).expires_in(Duration::from_secs(seconds)).build();
         assert_eq!(ours.is_ok(), good, "ours, for {seconds} s");
         let document = json!({
@@ -109,9 +138,12 @@ pub(super) async fn the_limits_of_the_life_are_the_servers(scene: Scene) -> Outc
             "spec": {"audiences": ["orders"], "expirationSeconds": seconds},
         });
         let request = http::Request::post(&path).header("content-type", "application/json");
-        match scene.admin().request::<Value>(request.body(document.to_string().into_bytes())?).await {
+        match scene.admin().request::<Value>(request.body(document.to_string().into_bytes())?).await
+        {
             Ok(_) => assert!(good, "the server grants {seconds} s"),
-            Err(kube::Error::Api(status)) => assert_eq!((good, status.code), (false, 422), "{seconds} s: {status}"),
+            Err(kube::Error::Api(status)) => {
+                assert_eq!((good, status.code), (false, 422), "{seconds} s: {status}")
+            }
             Err(other) => return Err(other.into()),
         }
     }
@@ -121,7 +153,10 @@ pub(super) async fn the_limits_of_the_life_are_the_servers(scene: Scene) -> Outc
 pub(super) async fn a_service_account_that_is_not_there_is_named(scene: Scene) -> Outcome {
     let error = orders(&scene).build()?.token().await.expect_err("nobody is there");
     assert_eq!(error.kind(), TokenErrorKind::Refused, "{error}");
-    assert!(error.to_string().contains(&format!("serviceaccounts {ACCOUNT:?} not found")), "{error}");
+    assert!(
+        error.to_string().contains(&format!("serviceaccounts {ACCOUNT:?} not found")),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -173,7 +208,10 @@ pub(super) async fn an_outage_is_sat_out(scene: Scene) -> Outcome {
     assert_eq!(source.token().await?, old, "there is no other");
     let stranger = orders(&scene).timeout(Duration::from_secs(2)).build()?;
     let error = stranger.token().await.expect_err("nobody is there to ask");
-    assert!(matches!(error.kind(), TokenErrorKind::Unavailable | TokenErrorKind::Timeout), "{error}");
+    assert!(
+        matches!(error.kind(), TokenErrorKind::Unavailable | TokenErrorKind::Timeout),
+        "{error}"
+    );
 
     scene.cluster().come_up().await?;
     eventually("a new token", || async { Ok(source.token().await? != old) }).await?;
@@ -188,7 +226,8 @@ pub(super) fn orders(scene: &Scene) -> TokenRequestBuilder {
 
 /// The Role and the RoleBinding of examples/kubernetes/client-token-request.yaml, in the scene's namespace.
 async fn apply_manifest(scene: &Scene) -> Outcome {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes/client-token-request.yaml");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes/client-token-request.yaml");
     for document in fs::read_to_string(path)?.split("\n---\n") {
         let mut object: Value = serde_saphyr::from_str(document)?;
         object["metadata"]["namespace"] = scene.namespace().into();
@@ -217,6 +256,7 @@ fn left(token: &Token) -> Outcome<u64> {
 /// `exp` − `iat`.
 fn claimed_life(token: &Token) -> Outcome<u64> {
     let claims = UnverifiedToken::decode(token.expose_secret())?;
-    let claim = |name| claims.claims().get(name).and_then(Value::as_u64).ok_or("a token without its times");
+    let claim =
+        |name| claims.claims().get(name).and_then(Value::as_u64).ok_or("a token without its times");
     Ok(claim("exp")? - claim("iat")?)
 }

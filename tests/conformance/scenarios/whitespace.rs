@@ -39,7 +39,11 @@ pub(super) async fn tokens_with_whitespace_never_reach_the_api_server(scene: Sce
     ] {
         assert!(BearerToken::parse(&spelling).is_err(), "{spelling:?}");
     }
-    for header in [format!("Bearer {token} junk"), format!("Bearer \t{token}"), format!("Bearer {token},{token}")] {
+    for header in [
+        format!("Bearer {token} junk"),
+        format!("Bearer \t{token}"),
+        format!("Bearer {token},{token}"),
+    ] {
         let answer = service.ask(&header).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{header:?}");
         assert!(answer.challenge.is_some_and(|challenge| challenge.contains("invalid_request")));

@@ -37,8 +37,10 @@ impl Scene {
         let client = cluster.admin_client().unwrap();
         let review = TokenReviewVerifier::new(client.clone()).clock(clock.clock());
         let jwks = JwksVerifier::in_cluster(client).clock(clock.clock()).build().unwrap();
-        let [review, jwks] = [Authenticator::builder(review), Authenticator::builder(jwks)]
-            .map(|builder| Service::new(&builder.audience("orders").clock(clock.clock()).build().unwrap()));
+        let [review, jwks] =
+            [Authenticator::builder(review), Authenticator::builder(jwks)].map(|builder| {
+                Service::new(&builder.audience("orders").clock(clock.clock()).build().unwrap())
+            });
         Self { clock, cluster, services: [("TokenReview", review), ("JWKS", jwks)] }
     }
 
@@ -55,7 +57,11 @@ impl Scene {
         for (name, service) in &self.services {
             let reached = service.reached();
             assert_eq!(service.get(token).await.status, status, "{name}: {when}");
-            assert_eq!(service.reached() - reached, usize::from(status == StatusCode::OK), "{name}: {when}");
+            assert_eq!(
+                service.reached() - reached,
+                usize::from(status == StatusCode::OK),
+                "{name}: {when}"
+            );
         }
     }
 }
@@ -68,14 +74,26 @@ async fn at_the_edges_of_the_leeway() {
     for (past_expiry, status) in [(-1, 200), (0, 200), (58, 200), (62, 401), (3600, 401)] {
         let expiry = HOUR.as_secs().checked_add_signed(past_expiry).unwrap();
         scene.clock.jump_forward(Duration::from_secs(expiry));
-        scene.all(&token, StatusCode::from_u16(status).unwrap(), &format!("{past_expiry} s after exp")).await;
+        scene
+            .all(
+                &token,
+                StatusCode::from_u16(status).unwrap(),
+                &format!("{past_expiry} s after exp"),
+            )
+            .await;
         scene.clock.jump_back(Duration::from_secs(expiry));
         scene.clock.advance(Duration::from_millis(1));
     }
     for (before_issue, status) in [(58, 200), (63, 401)] {
         let token = scene.token();
         scene.clock.jump_back(Duration::from_secs(before_issue));
-        scene.all(&token, StatusCode::from_u16(status).unwrap(), &format!("{before_issue} s before iat")).await;
+        scene
+            .all(
+                &token,
+                StatusCode::from_u16(status).unwrap(),
+                &format!("{before_issue} s before iat"),
+            )
+            .await;
         scene.clock.jump_forward(Duration::from_secs(before_issue));
     }
 }

@@ -79,12 +79,18 @@ fn matrix() -> [(Trouble, [Cell; 4]); 12] {
     ]
 }
 
-const COLUMNS: [&str; 5] =
-    ["TokenReview", "JWKS, first load", "JWKS, refresh", "TokenRequest", "TokenReview, past the TTL, serve_stale"];
+const COLUMNS: [&str; 5] = [
+    "TokenReview",
+    "JWKS, first load",
+    "JWKS, refresh",
+    "TokenRequest",
+    "TokenReview, past the TTL, serve_stale",
+];
 
 #[tokio::test]
 async fn the_fault_matrix() {
-    let mut table = format!("| trouble | {} |\n|---|{}", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len()));
+    let mut table =
+        format!("| trouble | {} |\n|---|{}", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len()));
     for (trouble, expected) in matrix() {
         let met = [
             token_review(trouble).await,
@@ -169,7 +175,9 @@ impl Scene {
 
     /// Distinct ones, though ECDSA alone would see to that.
     fn tokens(&self) -> Vec<String> {
-        (0..CALLERS).map(|_| self.cluster.token("shop", "checkout").audience("orders").issue().unwrap()).collect()
+        (0..CALLERS)
+            .map(|_| self.cluster.token("shop", "checkout").audience("orders").issue().unwrap())
+            .collect()
     }
 
     async fn begin(&self) {
@@ -189,7 +197,13 @@ impl Scene {
     }
 
     /// All of `tokens` at once; the handler is reached by those that are served, and by nobody else.
-    async fn ask(&self, service: &Service, tokens: &[String], limit: Duration, cached: Option<&str>) -> Met {
+    async fn ask(
+        &self,
+        service: &Service,
+        tokens: &[String],
+        limit: Duration,
+        cached: Option<&str>,
+    ) -> Met {
         let (calls, reached) = (self.cluster.calls(self.endpoint), service.reached());
         let asking = tokens.iter().cloned().map(|token| {
             let service = service.clone();
@@ -199,13 +213,23 @@ impl Scene {
         let mut through = 0;
         let meanwhile = async || {
             if let Some(token) = cached {
-                assert_eq!(service.get(token).await.status, StatusCode::OK, "{:?}: a cached caller", self.trouble);
+                assert_eq!(
+                    service.get(token).await.status,
+                    StatusCode::OK,
+                    "{:?}: a cached caller",
+                    self.trouble
+                );
                 through += 1;
             }
         };
         let (answers, took) = self.wait(limit, asking, meanwhile).await;
         let served = answers.iter().filter(|answer| answer.status == StatusCode::OK).count();
-        assert_eq!(service.reached() - reached, served + through, "{:?}: the handler was reached", self.trouble);
+        assert_eq!(
+            service.reached() - reached,
+            served + through,
+            "{:?}: the handler was reached",
+            self.trouble
+        );
         let outcomes = answers.iter().map(|answer| self.outcome(answer)).collect();
         Met { outcomes, took, calls: self.cluster.calls(self.endpoint) - calls }
     }
@@ -233,12 +257,18 @@ impl Scene {
 /// All callers have the same token, so that they share the calls.
 async fn token_review(trouble: Trouble) -> Met {
     let scene = Scene::new(trouble, Endpoint::TokenReview).await;
-    let service = scene.service(TokenReviewVerifier::new(scene.client()).clock(scene.clock.clock()));
+    let service =
+        scene.service(TokenReviewVerifier::new(scene.client()).clock(scene.clock.clock()));
     let tokens = scene.tokens();
     assert_eq!(service.get(&tokens[0]).await.status, StatusCode::OK);
     scene.begin().await;
-    let met = scene.ask(&service, &vec![tokens[1].clone(); CALLERS], CALL_LIMIT, Some(&tokens[0])).await;
-    assert_eq!(service.get(&tokens[0]).await.status, StatusCode::OK, "{trouble:?}: a cached caller");
+    let met =
+        scene.ask(&service, &vec![tokens[1].clone(); CALLERS], CALL_LIMIT, Some(&tokens[0])).await;
+    assert_eq!(
+        service.get(&tokens[0]).await.status,
+        StatusCode::OK,
+        "{trouble:?}: a cached caller"
+    );
     scene.clock.advance(LONGEST_TTL);
     let no_longer = scene.ask(&service, &tokens[..1], CALL_LIMIT, None).await;
     assert_eq!(no_longer.is_served(), met.is_served(), "{trouble:?}: a caller that was cached");
@@ -255,7 +285,11 @@ async fn first_load(trouble: Trouble) -> Met {
     let met = scene.ask(&service, &tokens, FETCH_LIMIT, None).await;
     let again = scene.ask(&service, &tokens, FETCH_LIMIT, None).await;
     let at_once = (again.outcomes[0].as_str(), again.took, again.calls);
-    assert_eq!(at_once, ("503 for 1 s", Duration::ZERO, 0), "{trouble:?}: the next fetch comes after a pause");
+    assert_eq!(
+        at_once,
+        ("503 for 1 s", Duration::ZERO, 0),
+        "{trouble:?}: the next fetch comes after a pause"
+    );
     scene.recovers(&service, &tokens[0], FETCH_PAUSE, FETCH_LIMIT).await;
     met
 }
@@ -271,7 +305,11 @@ async fn refresh(trouble: Trouble) -> Met {
     let tokens = scene.tokens();
     scene.begin().await;
     let met = scene.ask(&service, &tokens, FETCH_LIMIT, Some(&known[0])).await;
-    assert_eq!(service.get(&known[1]).await.status, StatusCode::OK, "{trouble:?}: a new caller with a known key");
+    assert_eq!(
+        service.get(&known[1]).await.status,
+        StatusCode::OK,
+        "{trouble:?}: a new caller with a known key"
+    );
     scene.recovers(&service, &tokens[0], COOLDOWN, FETCH_LIMIT).await;
     met
 }
@@ -288,7 +326,11 @@ async fn stale(trouble: Trouble) -> Met {
     scene.clock.advance(LONGEST_TTL);
     let met = scene.ask(&service, &vec![token.clone(); CALLERS], CALL_LIMIT, None).await;
     for _ in 0..5 {
-        assert_eq!(service.get(&token).await.status, StatusCode::OK, "{trouble:?}: at once, for it is known");
+        assert_eq!(
+            service.get(&token).await.status,
+            StatusCode::OK,
+            "{trouble:?}: at once, for it is known"
+        );
     }
     scene.clock.advance(GRACE / 2);
     let later = scene.ask(&service, std::slice::from_ref(&token), CALL_LIMIT, None).await;
@@ -303,7 +345,8 @@ async fn stale(trouble: Trouble) -> Met {
 async fn token_request(trouble: Trouble) -> Met {
     let scene = Scene::new(trouble, Endpoint::TokenRequest).await;
     scene.cluster.grant_token_request(Cluster::VERIFIER, "shop", &["checkout"]);
-    let builder = TokenRequestSource::builder(scene.client()).namespace("shop").service_account("checkout");
+    let builder =
+        TokenRequestSource::builder(scene.client()).namespace("shop").service_account("checkout");
     let source = builder.audience("orders").clock(scene.clock.clock()).build().unwrap();
     scene.begin().await;
     let met = scene.request(&source).await;

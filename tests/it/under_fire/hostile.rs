@@ -29,14 +29,25 @@ impl Scene {
     async fn new(algorithm: Algorithm) -> Self {
         crate::leaks::watch();
         let clock = ManualClock::new();
-        let cluster = Cluster::builder().clock(clock.clock()).signing_algorithm(algorithm).start().await.unwrap();
+        let cluster = Cluster::builder()
+            .clock(clock.clock())
+            .signing_algorithm(algorithm)
+            .start()
+            .await
+            .unwrap();
         cluster.create_service_account("shop", "checkout");
         let client = cluster.kube_client().unwrap();
         let review = TokenReviewVerifier::new(client.clone()).clock(clock.clock());
         // Without a cooldown a made-up key id is decided about at once.
-        let jwks = JwksVerifier::in_cluster(client).clock(clock.clock()).unknown_key_cooldown(Duration::ZERO);
+        let jwks = JwksVerifier::in_cluster(client)
+            .clock(clock.clock())
+            .unknown_key_cooldown(Duration::ZERO);
         let jwks = jwks.build().unwrap();
-        let both = review.clone().screened_by(jwks.clone()).or_when_unavailable(jwks.clone()).clock(clock.clock());
+        let both = review
+            .clone()
+            .screened_by(jwks.clone())
+            .or_when_unavailable(jwks.clone())
+            .clock(clock.clock());
         let services = vec![
             ("JWKS", service(jwks, &clock)),
             ("TokenReview", service(review, &clock)),
@@ -56,9 +67,12 @@ impl Scene {
                 panic!("{what}: cannot be sent at all");
             };
             for (name, service) in &self.services {
-                let request = Request::get("/").header("authorization", value.clone()).body(Body::empty());
+                let request =
+                    Request::get("/").header("authorization", value.clone()).body(Body::empty());
                 let answer = service.refused(request.unwrap()).await;
-                let challenge = answer.challenge().unwrap_or_else(|| panic!("{what}, {name}: {}", answer.status));
+                let challenge = answer
+                    .challenge()
+                    .unwrap_or_else(|| panic!("{what}, {name}: {}", answer.status));
                 match answer.status {
                     StatusCode::UNAUTHORIZED => {
                         assert!(challenge.contains("error=\"invalid_token\""), "{what}, {name}")
@@ -68,8 +82,13 @@ impl Scene {
                     }
                     other => panic!("{what}, {name}: {other}"),
                 }
-                assert_eq!(answer.status == StatusCode::BAD_REQUEST, !is_token68(&token), "{what}, {name}");
-                let body = ["the bearer token is not accepted", "the Authorization header is malformed"];
+                assert_eq!(
+                    answer.status == StatusCode::BAD_REQUEST,
+                    !is_token68(&token),
+                    "{what}, {name}"
+                );
+                let body =
+                    ["the bearer token is not accepted", "the Authorization header is malformed"];
                 assert!(body.contains(&&*answer.body), "{what}, {name}: {}", answer.body);
             }
         }
@@ -110,7 +129,10 @@ async fn unsigned_and_confused_algorithms() {
         let (key, claims) = (scene.cluster.signing_key(), scene.claims());
         scene.accept("good", &scene.cluster.mint(&claims)).await;
         let mut tokens = Vec::new();
-        for alg in ["none", "None", "NONE", "nOnE", "", "HS256", "RS256 ", "rs256", "ES512", "dir", "RSA-OAEP"] {
+        for alg in [
+            "none", "None", "NONE", "nOnE", "", "HS256", "RS256 ", "rs256", "ES512", "dir",
+            "RSA-OAEP",
+        ] {
             let header = BASE64URL.encode(json!({ "alg": alg, "kid": key.kid() }).to_string());
             let payload = BASE64URL.encode(claims.to_string());
             for signature in ["", "AA", parts(&scene.cluster.mint(&claims))[2]] {
@@ -118,7 +140,10 @@ async fn unsigned_and_confused_algorithms() {
             }
         }
         for alg in [json!(null), json!(["none"]), json!(0), json!({})] {
-            tokens.push((format!("alg {alg}"), key.sign(&json!({ "alg": alg, "kid": key.kid() }), &claims)));
+            tokens.push((
+                format!("alg {alg}"),
+                key.sign(&json!({ "alg": alg, "kid": key.kid() }), &claims),
+            ));
         }
         tokens.push(("no alg".into(), key.sign(&json!({ "kid": key.kid() }), &claims)));
         let jwk = key.jwk().to_string();
@@ -130,7 +155,10 @@ async fn unsigned_and_confused_algorithms() {
             ("nothing", b""),
         ] {
             for header in [json!({ "alg": "HS256", "kid": key.kid() }), json!({ "alg": "HS256" })] {
-                tokens.push((format!("HS256 with the public key as {what}"), sign_hs256(&header, &claims, secret)));
+                tokens.push((
+                    format!("HS256 with the public key as {what}"),
+                    sign_hs256(&header, &claims, secret),
+                ));
             }
         }
         scene.refuse(tokens).await;
@@ -141,8 +169,11 @@ async fn unsigned_and_confused_algorithms() {
 #[tokio::test]
 async fn keys_of_the_tokens_own_choice() {
     let scene = Scene::new(Algorithm::ES256).await;
-    let (key, attacker, claims) =
-        (scene.cluster.signing_key(), SigningKey::generate(Algorithm::ES256).unwrap(), scene.claims());
+    let (key, attacker, claims) = (
+        scene.cluster.signing_key(),
+        SigningKey::generate(Algorithm::ES256).unwrap(),
+        scene.claims(),
+    );
     let mut tokens = Vec::new();
     for (name, value) in [
         ("jwk", attacker.jwk()),
@@ -177,7 +208,10 @@ async fn keys_of_the_tokens_own_choice() {
         tokens.push((what.clone(), attacker.sign(&json!({ "alg": "ES256", "kid": kid }), &claims)));
     }
     for kid in [json!(1), json!(["a"]), json!({ "a": 1 }), json!(true)] {
-        tokens.push((format!("kid {kid}"), key.sign(&json!({ "alg": "ES256", "kid": kid }), &claims)));
+        tokens.push((
+            format!("kid {kid}"),
+            key.sign(&json!({ "alg": "ES256", "kid": kid }), &claims),
+        ));
     }
     tokens.push(("another's key under the right id".into(), attacker.sign(&key.header(), &claims)));
     scene.refuse(tokens).await;
@@ -195,7 +229,8 @@ async fn signatures_that_are_none() {
         let (r, s) = bytes.split_at(half);
         // The order of P-256, and one more: not in the range of 1 to n - 1.
         let order = BASE64URL.decode("_____wAAAAD__________7zm-q2nF56E87nKwvxjJVE").unwrap();
-        let (zero, ones, one) = (vec![0; half], vec![0xff; half], [vec![0; half - 1], vec![1]].concat());
+        let (zero, ones, one) =
+            (vec![0; half], vec![0xff; half], [vec![0; half - 1], vec![1]].concat());
         let mut forged = vec![
             ("empty", vec![]),
             ("a byte", vec![0]),
@@ -215,7 +250,10 @@ async fn signatures_that_are_none() {
             ("much of it", vec![0; 8 << 10]),
         ];
         if half == order.len() {
-            forged.extend([("r the order", [&order, s].concat()), ("s the order", [r, &order].concat())]);
+            forged.extend([
+                ("r the order", [&order, s].concat()),
+                ("s the order", [r, &order].concat()),
+            ]);
             // ASN.1, as X.509 has it, is not how JWS spells a signature.
             let der = [&[0x30, 0x44, 0x02, 0x20][..], r, &[0x02, 0x20], s].concat();
             forged.push(("in DER", der));

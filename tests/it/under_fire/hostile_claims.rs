@@ -78,7 +78,11 @@ impl Scene {
         let what = String::from_utf8_lossy(claims.as_ref()).into_owned();
         let token = self.sign(claims.as_ref());
         assert_eq!(Self::accepts(&self.jwks, &token, &what).await, jwks, "by JWKS: {what}");
-        assert_eq!(Self::accepts(&self.review, &token, &what).await, review, "by TokenReview: {what}");
+        assert_eq!(
+            Self::accepts(&self.review, &token, &what).await,
+            review,
+            "by TokenReview: {what}"
+        );
     }
 }
 
@@ -95,7 +99,9 @@ const ONLY_REVIEW: [bool; 2] = [false, true];
 #[tokio::test]
 async fn audiences_of_every_shape() {
     let scene = Scene::new().await;
-    for audience in [json!("orders"), json!(["orders"]), json!(["x", "orders"]), json!(["orders", "orders"])] {
+    for audience in
+        [json!("orders"), json!(["orders"]), json!(["x", "orders"]), json!(["orders", "orders"])]
+    {
         scene.check(scene.with("aud", audience), BOTH).await;
     }
     for audience in [
@@ -138,12 +144,21 @@ async fn times_of_every_shape() {
     ] {
         scene.check(scene.with(claim, time), BOTH).await;
     }
-    for time in [json!("4000000000"), json!([4e9]), json!({ "now": 1 }), json!(true), json!("soon")] {
+    for time in [json!("4000000000"), json!([4e9]), json!({ "now": 1 }), json!(true), json!("soon")]
+    {
         for claim in ["exp", "nbf", "iat"] {
             scene.check(scene.with(claim, time.clone()), NEITHER).await;
         }
     }
-    for time in [json!(0), json!(-1), json!(-1.5), json!(-1e300), json!(1e300), json!(u64::MAX), json!(now - 61.5)] {
+    for time in [
+        json!(0),
+        json!(-1),
+        json!(-1.5),
+        json!(-1e300),
+        json!(1e300),
+        json!(u64::MAX),
+        json!(now - 61.5),
+    ] {
         scene.check(scene.with("exp", time), NEITHER).await;
     }
     for claim in ["nbf", "iat"] {
@@ -152,8 +167,23 @@ async fn times_of_every_shape() {
     }
     let good = scene.claims().to_string();
     let expiry = scene.claims()["exp"].to_string();
-    for text in ["1e999", "-1e999", "NaN", "Infinity", "0x7fffffff", "1_000_000_000_000", "04000000000", "4e", ""] {
-        scene.check(good.replacen(&format!("\"exp\":{expiry}"), &format!("\"exp\":{text}"), 1), NEITHER).await;
+    for text in [
+        "1e999",
+        "-1e999",
+        "NaN",
+        "Infinity",
+        "0x7fffffff",
+        "1_000_000_000_000",
+        "04000000000",
+        "4e",
+        "",
+    ] {
+        scene
+            .check(
+                good.replacen(&format!("\"exp\":{expiry}"), &format!("\"exp\":{text}"), 1),
+                NEITHER,
+            )
+            .await;
     }
     // Kubernetes lets a token without an end pass.
     scene.check(scene.without("exp"), ONLY_REVIEW).await;
@@ -182,7 +212,9 @@ async fn issuers_and_accounts_of_every_shape() {
     scene.check(scene.without("iss"), NEITHER).await;
 
     // Kubernetes looks at the private claims only; offline both must say the same.
-    for value in [json!("system:serviceaccount:kube-system:admin"), json!("system:masters"), json!("")] {
+    for value in
+        [json!("system:serviceaccount:kube-system:admin"), json!("system:masters"), json!("")]
+    {
         scene.check(scene.with("sub", value), ONLY_REVIEW).await;
     }
     for value in [json!(1), json!(["system:serviceaccount:shop:checkout"])] {
@@ -227,8 +259,11 @@ async fn claims_given_twice_and_bytes_that_are_no_text() {
         ("jti", "\"x\""),
         ("kubernetes.io", "{}"),
     ] {
-        let spelled =
-            name.replacen(name.chars().next().unwrap(), &format!("\\u{:04x}", u32::from(name.as_bytes()[0])), 1);
+        let spelled = name.replacen(
+            name.chars().next().unwrap(),
+            &format!("\\u{:04x}", u32::from(name.as_bytes()[0])),
+            1,
+        );
         for name in [name, &spelled] {
             scene.check(good.replacen('{', &format!("{{\"{name}\":{value},"), 1), NEITHER).await;
             let last = format!("{},\"{name}\":{value}}}", &good[..good.len() - 1]);

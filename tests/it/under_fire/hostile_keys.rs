@@ -52,7 +52,8 @@ fn modulus(bits: usize) -> Value {
 
 /// With an exponent of 1 a signature is the padded digest itself (RFC 8017 §9.2), so that anybody can make it.
 fn signed_by_nobody(key: &SigningKey, claims: &Value) -> String {
-    const DIGEST_INFO: [u8; 19] = [0x30, 0x31, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 0x20];
+    const DIGEST_INFO: [u8; 19] =
+        [0x30, 0x31, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 0x20];
     let token = key.sign(&key.header(), claims);
     let (signed, _) = token.rsplit_once('.').unwrap();
     let digest = digest(&SHA256, signed.as_bytes());
@@ -63,38 +64,92 @@ fn signed_by_nobody(key: &SigningKey, claims: &Value) -> String {
 
 #[tokio::test]
 async fn a_flawed_key_is_left_out_with_a_warning_that_names_the_flaw() {
-    let [rsa, ec] = [Algorithm::RS256, Algorithm::ES256].map(|algorithm| SigningKey::generate(algorithm).unwrap());
+    let [rsa, ec] = [Algorithm::RS256, Algorithm::ES256]
+        .map(|algorithm| SigningKey::generate(algorithm).unwrap());
     let cases = [
         ("use enc", &ec, changed(&ec, "use", json!("enc")), "its use is not sig"),
         ("another use", &rsa, changed(&rsa, "use", json!("")), "its use is not sig"),
-        ("key_ops without verify", &ec, changed(&ec, "key_ops", json!(["sign"])), "its key_ops do not have verify"),
+        (
+            "key_ops without verify",
+            &ec,
+            changed(&ec, "key_ops", json!(["sign"])),
+            "its key_ops do not have verify",
+        ),
         ("no kty", &ec, without(&ec, "kty"), "its type is unknown"),
         ("an unknown kty", &ec, changed(&ec, "kty", json!("PQ")), "its type is unknown"),
         ("another kty", &ec, changed(&ec, "kty", json!("RSA")), "its type is unknown"),
-        ("an alg of another type", &rsa, changed(&rsa, "alg", json!("ES256")), "fits none of the allowed algorithms"),
-        ("an HMAC alg", &rsa, changed(&rsa, "alg", json!("HS256")), "fits none of the allowed algorithms"),
-        ("an alg for encryption", &rsa, changed(&rsa, "alg", json!("RSA-OAEP")), "fits none of the allowed algorithms"),
-        ("another curve", &ec, changed(&ec, "crv", json!("P-384")), "does not have the curve's length"),
-        ("a point off the curve", &ec, changed(&ec, "x", ec.jwk()["y"].clone()), "fits none of the allowed algorithms"),
+        (
+            "an alg of another type",
+            &rsa,
+            changed(&rsa, "alg", json!("ES256")),
+            "fits none of the allowed algorithms",
+        ),
+        (
+            "an HMAC alg",
+            &rsa,
+            changed(&rsa, "alg", json!("HS256")),
+            "fits none of the allowed algorithms",
+        ),
+        (
+            "an alg for encryption",
+            &rsa,
+            changed(&rsa, "alg", json!("RSA-OAEP")),
+            "fits none of the allowed algorithms",
+        ),
+        (
+            "another curve",
+            &ec,
+            changed(&ec, "crv", json!("P-384")),
+            "does not have the curve's length",
+        ),
+        (
+            "a point off the curve",
+            &ec,
+            changed(&ec, "x", ec.jwk()["y"].clone()),
+            "fits none of the allowed algorithms",
+        ),
         ("512 bits", &rsa, changed(&rsa, "n", modulus(512)), "not of 2048 to 8192 bits"),
         ("1024 bits", &rsa, changed(&rsa, "n", modulus(1024)), "not of 2048 to 8192 bits"),
         ("32768 bits", &rsa, changed(&rsa, "n", modulus(32_768)), "not of 2048 to 8192 bits"),
-        ("an exponent of 1", &rsa, changed(&rsa, "e", json!("AQ")), "exponent is even, 1, or too large"),
-        ("an even exponent", &rsa, changed(&rsa, "e", json!("Ag")), "exponent is even, 1, or too large"),
-        ("an exponent of 0", &rsa, changed(&rsa, "e", json!("AA")), "exponent is even, 1, or too large"),
-        ("a secret key", &rsa, json!({ "kty": "oct", "k": "c2VjcmV0", "kid": rsa.kid() }), "it is a secret key"),
+        (
+            "an exponent of 1",
+            &rsa,
+            changed(&rsa, "e", json!("AQ")),
+            "exponent is even, 1, or too large",
+        ),
+        (
+            "an even exponent",
+            &rsa,
+            changed(&rsa, "e", json!("Ag")),
+            "exponent is even, 1, or too large",
+        ),
+        (
+            "an exponent of 0",
+            &rsa,
+            changed(&rsa, "e", json!("AA")),
+            "exponent is even, 1, or too large",
+        ),
+        (
+            "a secret key",
+            &rsa,
+            json!({ "kty": "oct", "k": "c2VjcmV0", "kid": rsa.kid() }),
+            "it is a secret key",
+        ),
         ("no object", &rsa, json!(null), "it is not a JWK"),
     ];
     let cluster = Cluster::builder().signing_algorithm(Algorithm::ES256).start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     let claims = cluster.token("shop", "checkout").audience("orders").claims().unwrap();
     for (what, key, jwk, flaw) in cases {
-        cluster.publish_jwks(Some(json!({ "keys": [jwk, cluster.signing_key().jwk()] }).to_string()));
-        let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).unknown_key_cooldown(Duration::ZERO);
+        cluster
+            .publish_jwks(Some(json!({ "keys": [jwk, cluster.signing_key().jwk()] }).to_string()));
+        let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap())
+            .unknown_key_cooldown(Duration::ZERO);
         let verifier = verifier.build().unwrap();
         let log = Log::default();
         let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let logging = tracing::subscriber::set_default(subscriber);
         verifier.refresh().await.unwrap();
         drop(logging);
@@ -102,12 +157,17 @@ async fn a_flawed_key_is_left_out_with_a_warning_that_names_the_flaw() {
         let warning = log.lines().find(|line| line.contains("WARN") && line.contains("position=0"));
         assert!(warning.is_some_and(|warning| warning.contains(flaw)), "{what}: {log}");
 
-        let service = Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+        let service =
+            Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
         for token in [key.sign(&key.header(), &claims), signed_by_nobody(&rsa, &claims)] {
             let answer = service.refused(bearer(&token)).await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{what}");
             assert!(answer.challenge().unwrap().contains("error=\"invalid_token\""), "{what}");
         }
-        assert_eq!(service.get(&cluster.mint(&claims)).await.status, StatusCode::OK, "{what}: the other key");
+        assert_eq!(
+            service.get(&cluster.mint(&claims)).await.status,
+            StatusCode::OK,
+            "{what}: the other key"
+        );
     }
 }

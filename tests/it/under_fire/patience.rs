@@ -20,7 +20,9 @@ pub async fn wait<T>(
     let began = clock.monotonic();
     let mut work = pin!(work);
     loop {
-        if let Poll::Ready(output) = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        if let Poll::Ready(output) =
+            std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await
+        {
             return (output, clock.monotonic() - began);
         }
         let left = limit.saturating_sub(clock.monotonic() - began);

@@ -59,10 +59,12 @@ impl Scene {
         let cluster = builder.issuer(ISSUERS[0]).issuer(ISSUERS[1]).start().await.unwrap();
         cluster.create_service_account("shop", "checkout");
         // A credential of our own that no rotation ends: kubelet would see to that.
-        let builder = JwksVerifier::in_cluster(cluster.admin_client().unwrap()).clock(clock.clock());
+        let builder =
+            JwksVerifier::in_cluster(cluster.admin_client().unwrap()).clock(clock.clock());
         let verifier = builder.issuer(ISSUERS[0]).issuer(ISSUERS[1]).build().unwrap();
         let service = |ttl| {
-            let builder = Authenticator::builder(verifier.clone()).audience("orders").clock(clock.clock());
+            let builder =
+                Authenticator::builder(verifier.clone()).audience("orders").clock(clock.clock());
             Service::new(&builder.cache_ttl(ttl).build().unwrap())
         };
         let services = [service(Duration::from_secs(60)), service(Duration::ZERO)];
@@ -123,7 +125,10 @@ impl Scene {
 
     /// Both services' answers to one token.
     async fn statuses(&self, token: &str) -> [u16; 2] {
-        [self.services[0].get(token).await.status.as_u16(), self.services[1].get(token).await.status.as_u16()]
+        [
+            self.services[0].get(token).await.status.as_u16(),
+            self.services[1].get(token).await.status.as_u16(),
+        ]
     }
 
     /// Lets the time of the next refresh come, and returns when it has begun.
@@ -155,7 +160,11 @@ async fn a_rotation_as_kubernetes_does_it_refuses_no_good_token_and_delays_none(
 
     scene.cluster.sign_with_newest();
     let new = scene.tokens(200);
-    assert_eq!(scene.seconds(2, &both(&old, &new)).await, Tally::all_served(2), "the new key signs");
+    assert_eq!(
+        scene.seconds(2, &both(&old, &new)).await,
+        Tally::all_served(2),
+        "the new key signs"
+    );
 
     scene.cluster.remove_old_keys();
     assert_eq!(scene.seconds(2, &new).await, Tally::all_served(2), "the old key is removed");
@@ -229,7 +238,8 @@ async fn an_empty_key_set_accepts_nobody_is_logged_and_is_got_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_keys_serve_a_thousand_requests_a_second() {
     let scene = Scene::new().await;
-    let strangers: Vec<_> = (0..999).map(|_| SigningKey::generate(Algorithm::ES256).unwrap()).collect();
+    let strangers: Vec<_> =
+        (0..999).map(|_| SigningKey::generate(Algorithm::ES256).unwrap()).collect();
     let mut keys: Vec<_> = strangers.iter().map(SigningKey::jwk).collect();
     keys.insert(500, scene.cluster.signing_key().jwk());
     scene.cluster.publish_jwks(Some(serde_json::json!({ "keys": keys }).to_string()));
@@ -253,7 +263,8 @@ async fn a_thousand_keys_serve_a_thousand_requests_a_second() {
     scene.cluster.publish_jwks(Some(serde_json::json!({ "keys": keys }).to_string()));
     assert!(scene.cluster.jwks_json().len() > 1024 * 1024);
     let limit = Duration::from_secs(5);
-    let (refreshed, _) = wait(&scene.clock, limit, || false, scene.verifier.refresh(), async || ()).await;
+    let (refreshed, _) =
+        wait(&scene.clock, limit, || false, scene.verifier.refresh(), async || ()).await;
     assert_eq!(refreshed.unwrap_err().kind(), VerifyErrorKind::Unavailable);
     assert_eq!(scene.second(&tokens).await, Tally::all_served(1));
 }
@@ -262,7 +273,9 @@ async fn a_thousand_keys_serve_a_thousand_requests_a_second() {
 async fn of_two_issuers_both_are_accepted_and_a_third_is_not() {
     let scene = Scene::new().await;
     let mut claims = scene.cluster.token("shop", "checkout").audience("orders").claims().unwrap();
-    for (issuer, status) in [(ISSUERS[0], 200), (ISSUERS[1], 200), ("https://third.example", 401), ("", 401)] {
+    for (issuer, status) in
+        [(ISSUERS[0], 200), (ISSUERS[1], 200), ("https://third.example", 401), ("", 401)]
+    {
         claims["iss"] = issuer.into();
         assert_eq!(scene.statuses(&scene.cluster.mint(&claims)).await, [status; 2], "{issuer:?}");
     }

@@ -32,7 +32,8 @@ const FACTS: [RejectReason; 8] = [
     RejectReason::Unauthenticated,
     RejectReason::Denied,
 ];
-const OPINIONS: [RejectReason; 3] = [RejectReason::UnknownKey, RejectReason::Issuer, RejectReason::Algorithm];
+const OPINIONS: [RejectReason; 3] =
+    [RejectReason::UnknownKey, RejectReason::Issuer, RejectReason::Algorithm];
 
 struct Setup {
     clock: ManualClock,
@@ -68,7 +69,9 @@ impl Setup {
 
     fn spawn(&self) -> tokio::task::JoinHandle<Brief> {
         let both = self.both.clone();
-        tokio::spawn(async move { both.verify(token(), &audiences()).await.map_err(|error| error.kind()) })
+        tokio::spawn(async move {
+            both.verify(token(), &audiences()).await.map_err(|error| error.kind())
+        })
     }
 
     fn asked(&self) -> (usize, usize) {
@@ -89,9 +92,11 @@ async fn settle() {
 
 #[tokio::test]
 async fn while_the_verifier_works_the_fallback_is_not_asked_and_nothing_is_marked() {
-    for verdict in
-        [accept("sa"), Verdict::Reject(RejectReason::Unauthenticated), Verdict::Reject(RejectReason::UnknownKey)]
-    {
+    for verdict in [
+        accept("sa"),
+        Verdict::Reject(RejectReason::Unauthenticated),
+        Verdict::Reject(RejectReason::UnknownKey),
+    ] {
         let setup = set_up(Scripted::new(Ok(verdict.clone())), Scripted::accepting("other"));
         assert_eq!(setup.verify().await, Ok(verdict));
         assert_eq!(setup.asked(), (1, 0));
@@ -109,7 +114,10 @@ async fn an_outage_lets_the_fallback_decide_and_marks_what_it_accepts() {
 #[tokio::test]
 async fn other_trouble_stays_an_error_and_the_fallback_is_not_asked() {
     for kind in OTHER_TROUBLE {
-        let setup = set_up(Scripted::failing(kind), Scripted::accepting("sa").computing(Some(accept("sa"))));
+        let setup = set_up(
+            Scripted::failing(kind),
+            Scripted::accepting("sa").computing(Some(accept("sa"))),
+        );
         for _ in 0..3 {
             assert_eq!(setup.verify_now(), None);
             assert_eq!(setup.verify().await, Err(kind));
@@ -130,7 +138,11 @@ async fn a_fact_about_the_token_is_a_refusal_and_an_unknown_key_issuer_or_algori
         let setup = set_up(Scripted::failing(DOWN), Scripted::rejecting(reason));
         assert_eq!(setup.verify().await, Err(DOWN));
         assert_eq!(setup.verify().await, Err(DOWN));
-        assert_eq!(setup.asked(), (2, 2), "what the fallback does not know the verifier is asked, in the pause too");
+        assert_eq!(
+            setup.asked(),
+            (2, 2),
+            "what the fallback does not know the verifier is asked, in the pause too"
+        );
     }
 }
 
@@ -162,7 +174,8 @@ async fn in_the_pause_only_the_fallback_is_asked_and_after_it_a_success_ends_the
 #[tokio::test]
 async fn the_pause_is_as_long_as_the_error_asks_between_a_second_and_half_a_minute() {
     for (asked, seconds) in [(None, 1), (Some(0), 1), (Some(7), 7), (Some(3600), 30)] {
-        let trouble = asked.map_or(error(DOWN), |asked| error(DOWN).with_retry_after(asked * SECOND));
+        let trouble =
+            asked.map_or(error(DOWN), |asked| error(DOWN).with_retry_after(asked * SECOND));
         let setup = set_up(Scripted::new(Err(trouble)), Scripted::accepting("sa"));
         setup.verify().await.unwrap();
         setup.clock.advance(seconds * SECOND - Duration::from_millis(1));
@@ -328,7 +341,9 @@ async fn failures_in_the_pause_do_not_lengthen_it() {
 #[tokio::test]
 async fn by_computing_the_fallback_decides_in_the_pause_and_the_verifier_refuses_at_other_times() {
     let refusal = || Verdict::Reject(RejectReason::Signature);
-    for (verifier, expected) in [(None, None), (Some(accept("sa")), None), (Some(refusal()), Some(refusal()))] {
+    for (verifier, expected) in
+        [(None, None), (Some(accept("sa")), None), (Some(refusal()), Some(refusal()))]
+    {
         let verifier = Scripted::failing(DOWN).computing(verifier);
         let setup = set_up(verifier, Scripted::accepting("sa").computing(Some(accept("sa"))));
         assert_eq!(setup.verify_now(), expected, "before the outage");
@@ -346,7 +361,8 @@ async fn by_computing_the_fallback_decides_in_the_pause_and_the_verifier_refuses
 
 #[tokio::test]
 async fn what_is_computed_in_the_pause_is_what_verification_says() {
-    let verdicts = FACTS.iter().chain(&OPINIONS).map(|reason| Verdict::Reject(*reason)).chain([accept("sa")]);
+    let verdicts =
+        FACTS.iter().chain(&OPINIONS).map(|reason| Verdict::Reject(*reason)).chain([accept("sa")]);
     for verdict in verdicts {
         let fallback = Scripted::new(Ok(verdict.clone())).computing(Some(verdict.clone()));
         let setup = set_up(Scripted::failing(DOWN), fallback);

@@ -15,7 +15,8 @@ fn at_once<T>(outcome: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the_others_get_the_error_at_once() {
+async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the_others_get_the_error_at_once()
+ {
     let setup = in_an_outage().await;
     setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     let gate = setup.verifier.close();
@@ -49,7 +50,10 @@ async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the
 
 #[tokio::test]
 async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_pause() {
-    let setup = set_up(Scripted::new(Err(error(DOWN).with_retry_after(7 * SECOND))), Scripted::accepting("sa"));
+    let setup = set_up(
+        Scripted::new(Err(error(DOWN).with_retry_after(7 * SECOND))),
+        Scripted::accepting("sa"),
+    );
     setup.verify().await.unwrap();
     setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     let no_place = || {

@@ -58,7 +58,10 @@ impl Cooldown {
     /// Whether the last fetch was for this key id and did not bring it, a moment ago.
     pub(super) fn is_known_missing(&self, key_id: &str, now: Instant) -> bool {
         self.left(now).is_some()
-            && self.last.as_ref().is_some_and(|(_, missing)| missing.iter().any(|known| **known == *key_id))
+            && self
+                .last
+                .as_ref()
+                .is_some_and(|(_, missing)| missing.iter().any(|known| **known == *key_id))
     }
 }
 
@@ -82,7 +85,10 @@ mod tests {
         cooldown.join(7, "late");
         assert!(!cooldown.is_known_missing("first", now), "it is still being looked for");
         cooldown.end(now, Some(|key_id: &str| key_id == "brought"));
-        let lacking = |at| ["first", "brought", "early", "late"].map(|key_id| cooldown.is_known_missing(key_id, at));
+        let lacking = |at| {
+            ["first", "brought", "early", "late"]
+                .map(|key_id| cooldown.is_known_missing(key_id, at))
+        };
         assert_eq!(lacking(now), [true, false, true, false]);
         assert_eq!(cooldown.left(now), Some(LENGTH));
         assert_eq!((lacking(now + LENGTH), cooldown.left(now + LENGTH)), ([false; 4], None));
@@ -93,7 +99,10 @@ mod tests {
         let (mut cooldown, now) = (Cooldown::new(LENGTH), Clock::system().monotonic());
         cooldown.begin(1, "a");
         cooldown.end(now, None::<fn(&str) -> bool>);
-        assert_eq!((cooldown.is_known_missing("a", now), cooldown.left(now)), (false, Some(LENGTH)));
+        assert_eq!(
+            (cooldown.is_known_missing("a", now), cooldown.left(now)),
+            (false, Some(LENGTH))
+        );
     }
 
     #[test]

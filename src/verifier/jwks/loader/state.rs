@@ -49,7 +49,12 @@ pub(super) enum FetchTrigger<'a> {
 }
 
 impl State {
-    pub(super) fn new(source: Source, algorithms: Arc<[Algorithm]>, freshness: Freshness, clock: Clock) -> Self {
+    pub(super) fn new(
+        source: Source,
+        algorithms: Arc<[Algorithm]>,
+        freshness: Freshness,
+        clock: Clock,
+    ) -> Self {
         let fetching = Fetching {
             begun: 0,
             under_way: None,
@@ -58,7 +63,15 @@ impl State {
             cooldown: Cooldown::new(freshness.cooldown),
         };
         let (current, counters) = (ArcSwapOption::empty(), Counters::default());
-        Self { source, algorithms, freshness, clock, current, counters, fetching: Mutex::new(fetching) }
+        Self {
+            source,
+            algorithms,
+            freshness,
+            clock,
+            current,
+            counters,
+            fetching: Mutex::new(fetching),
+        }
     }
 
     /// How many fetches have begun by now. Only a later one can say that the issuer does not know a key.
@@ -82,7 +95,10 @@ impl State {
             return Ok(outcome);
         }
         let runtime = Handle::try_current().map_err(|_| {
-            VerifyError::new(VerifyErrorKind::Aborted, "fetching the issuer's keys needs a Tokio runtime")
+            VerifyError::new(
+                VerifyErrorKind::Aborted,
+                "fetching the issuer's keys needs a Tokio runtime",
+            )
         })?;
         let number = fetching.begun.saturating_add(1);
         if let FetchTrigger::Token { key_id, .. } = trigger {
@@ -106,7 +122,8 @@ impl State {
     /// For a key id that is unknown, but may not be in a moment.
     pub(super) fn undecided(&self, left: Duration) -> VerifyError {
         self.counters.within_cooldown.increment();
-        let message = "the token's key id is unknown, and the issuer's keys were fetched a moment ago";
+        let message =
+            "the token's key id is unknown, and the issuer's keys were fetched a moment ago";
         VerifyError::new(VerifyErrorKind::Inconclusive, message).with_retry_after(left)
     }
 
@@ -116,7 +133,9 @@ impl State {
 
     pub(super) fn recent_failure(&self) -> Option<(Duration, VerifyError)> {
         match &self.fetching().last {
-            Some((at, Err(error))) => Some((left(*at, PAUSE_AFTER_FAILURE, self.clock.monotonic())?, error.clone())),
+            Some((at, Err(error))) => {
+                Some((left(*at, PAUSE_AFTER_FAILURE, self.clock.monotonic())?, error.clone()))
+            }
             _ => None,
         }
     }
@@ -129,10 +148,13 @@ impl State {
 
     async fn fetch(&self, number: u64) -> Outcome {
         let limit = self.freshness.fetch_timeout;
-        let fetched = self.clock.timeout(limit, self.source.fetch(&self.algorithms)).await.unwrap_or_else(|| {
-            let message = format!("{}: no answer within {limit:?}", self.source);
-            Err(VerifyError::new(VerifyErrorKind::Timeout, message))
-        });
+        let fetched =
+            self.clock.timeout(limit, self.source.fetch(&self.algorithms)).await.unwrap_or_else(
+                || {
+                    let message = format!("{}: no answer within {limit:?}", self.source);
+                    Err(VerifyError::new(VerifyErrorKind::Timeout, message))
+                },
+            );
         match fetched {
             Ok(loaded) => {
                 if loaded.keys.len() == 0 {
@@ -178,7 +200,9 @@ impl Flight {
         let brought = keys.filter(|_| outcome.is_ok());
         let mut fetching = self.state.fetching();
         fetching.under_way = None;
-        fetching.cooldown.end(now, brought.map(|keys| move |key_id: &str| keys.loaded.keys.contains(key_id)));
+        fetching
+            .cooldown
+            .end(now, brought.map(|keys| move |key_id: &str| keys.loaded.keys.contains(key_id)));
         fetching.last = Some((now, outcome.clone()));
         if outcome.is_ok() {
             fetching.last_success = Some(now);
@@ -210,5 +234,8 @@ pub(super) async fn waited(mut outcome: watch::Receiver<Option<Outcome>>) -> Out
 }
 
 fn aborted() -> VerifyError {
-    VerifyError::new(VerifyErrorKind::Aborted, "fetching the issuer's keys was ended before it was done")
+    VerifyError::new(
+        VerifyErrorKind::Aborted,
+        "fetching the issuer's keys was ended before it was done",
+    )
 }

@@ -26,18 +26,25 @@ impl IssuerSource {
         roots: &[Vec<u8>],
         limit: Duration,
     ) -> Result<Self, JwksBuildError> {
-        check_https(&issuer).map_err(|why| JwksBuildError::Issuer { issuer: issuer.clone(), why })?;
+        check_https(&issuer)
+            .map_err(|why| JwksBuildError::Issuer { issuer: issuer.clone(), why })?;
         // A redirect would let the issuer's host be replaced by another one.
-        let mut builder = Client::builder().redirect(redirect::Policy::none()).https_only(true).timeout(limit);
+        let mut builder =
+            Client::builder().redirect(redirect::Policy::none()).https_only(true).timeout(limit);
         if !roots.is_empty() {
-            let certificates: Result<Vec<_>, _> = roots.iter().map(|pem| Certificate::from_pem_bundle(pem)).collect();
-            let certificates = certificates.map_err(|error| JwksBuildError::RootCertificate(error.to_string()))?;
+            let certificates: Result<Vec<_>, _> =
+                roots.iter().map(|pem| Certificate::from_pem_bundle(pem)).collect();
+            let certificates =
+                certificates.map_err(|error| JwksBuildError::RootCertificate(error.to_string()))?;
             if certificates.iter().all(Vec::is_empty) {
-                return Err(JwksBuildError::RootCertificate("there is no CERTIFICATE block".into()));
+                return Err(JwksBuildError::RootCertificate(
+                    "there is no CERTIFICATE block".into(),
+                ));
             }
             builder = builder.tls_certs_only(certificates.into_iter().flatten());
         }
-        let client = builder.build().map_err(|error| JwksBuildError::RootCertificate(error.to_string()))?;
+        let client =
+            builder.build().map_err(|error| JwksBuildError::RootCertificate(error.to_string()))?;
         Ok(Self { issuer, client })
     }
 
@@ -51,7 +58,10 @@ impl IssuerSource {
         let document = read_discovery(&self.get(&url).await?)?;
         if *document.issuer != *self.issuer {
             // §4.3: MUST be identical, or one host could speak for another's tokens.
-            let message = format!("the discovery document of {} is for the issuer {}", self.issuer, document.issuer);
+            let message = format!(
+                "the discovery document of {} is for the issuer {}",
+                self.issuer, document.issuer
+            );
             return Err(VerifyError::new(VerifyErrorKind::InvalidResponse, message));
         }
         check_https(&document.jwks_uri).map_err(|why| {
@@ -83,7 +93,8 @@ impl IssuerSource {
 }
 
 fn unreachable(url: &str, error: reqwest::Error) -> VerifyError {
-    let kind = if error.is_timeout() { VerifyErrorKind::Timeout } else { VerifyErrorKind::Unavailable };
+    let kind =
+        if error.is_timeout() { VerifyErrorKind::Timeout } else { VerifyErrorKind::Unavailable };
     VerifyError::new(kind, format!("{url} cannot be fetched")).with_source(error)
 }
 
@@ -92,7 +103,11 @@ fn check_https(url: &str) -> Result<(), &'static str> {
     if url.scheme() != "https" {
         return Err("is not an https URL");
     }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+    if url.query().is_some()
+        || url.fragment().is_some()
+        || !url.username().is_empty()
+        || url.password().is_some()
+    {
         return Err("has a query, a fragment or a user");
     }
     Ok(())

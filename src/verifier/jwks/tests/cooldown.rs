@@ -5,7 +5,10 @@ use super::{rotation::settle, *};
 const COOLDOWN: Duration = Duration::from_secs(10);
 const UNKNOWN: Verdict = Verdict::Reject(RejectReason::UnknownKey);
 
-fn verify_in_a_task(setup: &Arc<Setup>, token: String) -> tokio::task::JoinHandle<Result<Verdict, VerifyError>> {
+fn verify_in_a_task(
+    setup: &Arc<Setup>,
+    token: String,
+) -> tokio::task::JoinHandle<Result<Verdict, VerifyError>> {
     let setup = setup.clone();
     tokio::spawn(async move { setup.verify(&token).await })
 }
@@ -19,7 +22,10 @@ impl Setup {
 
     async fn is_undecided(&self, token: &str, left: Duration) {
         let error = self.verify(token).await.unwrap_err();
-        assert_eq!((error.kind(), error.retry_after()), (VerifyErrorKind::Inconclusive, Some(left)));
+        assert_eq!(
+            (error.kind(), error.retry_after()),
+            (VerifyErrorKind::Inconclusive, Some(left))
+        );
     }
 }
 
@@ -99,7 +105,8 @@ async fn the_first_load_that_began_after_the_token_came_can_say_that_its_key_is_
 }
 
 #[tokio::test]
-async fn a_fetch_for_a_token_that_began_before_another_came_cannot_say_that_the_others_key_is_unknown() {
+async fn a_fetch_for_a_token_that_began_before_another_came_cannot_say_that_the_others_key_is_unknown()
+ {
     let setup = Arc::new(set_up());
     setup.verifier.refresh().await.unwrap();
     let gate = setup.source.close();
@@ -138,7 +145,11 @@ async fn tokens_that_waited_for_a_refresh_of_ours_in_vain_cause_one_fetch_for_th
     }
     assert_eq!(setup.source.fetches(), 3);
     for key_id in ["a", "b"] {
-        assert_eq!(setup.verify_now(&setup.sign_as(key_id)), Some(UNKNOWN), "and they are remembered");
+        assert_eq!(
+            setup.verify_now(&setup.sign_as(key_id)),
+            Some(UNKNOWN),
+            "and they are remembered"
+        );
     }
 }
 
@@ -151,12 +162,16 @@ async fn what_happens_is_counted() {
         assert!(setup.accepts(&setup.sign(&setup.claims())).await);
         assert!(setup.verify_now(&setup.sign(&setup.claims())).is_some());
     }
-    assert_eq!(setup.verifier.metrics(), JwksMetrics { fetches: 1, keys: 1, ..JwksMetrics::default() });
+    assert_eq!(
+        setup.verifier.metrics(),
+        JwksMetrics { fetches: 1, keys: 1, ..JwksMetrics::default() }
+    );
     assert_eq!(setup.verify(&setup.sign_as("a")).await.unwrap(), UNKNOWN);
     assert_eq!(setup.verify_now(&setup.sign_as("a")), Some(UNKNOWN));
     setup.is_undecided(&setup.sign_as("b"), COOLDOWN).await;
     setup.source.fail();
     setup.verifier.refresh().await.unwrap_err();
-    let expected = JwksMetrics { fetches: 3, failed_fetches: 1, unknown_keys: 3, within_cooldown: 1, keys: 1 };
+    let expected =
+        JwksMetrics { fetches: 3, failed_fetches: 1, unknown_keys: 3, within_cooldown: 1, keys: 1 };
     assert_eq!(setup.verifier.metrics(), expected);
 }

@@ -7,7 +7,8 @@ use crate::verifier::jwks::key_set::KeySet;
 
 fn usable(jwk: &Value) -> bool {
     let json = json!({ "keys": [jwk] }).to_string();
-    let all = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
+    let all =
+        [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
     KeySet::from_json(json.as_bytes(), &all).unwrap().len() == 1
 }
 
@@ -46,7 +47,9 @@ fn a_key_for_something_else_is_left_out() {
     let mut without_type = key.jwk();
     without_type.as_object_mut().unwrap().remove("kty");
     assert!(!usable(&without_type));
-    assert!(!usable(&json!({ "kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "alg": "HS256" })));
+    assert!(!usable(
+        &json!({ "kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "alg": "HS256" })
+    ));
 }
 
 #[test]
@@ -61,15 +64,22 @@ fn weak_rsa_keys_are_left_out() {
     let padded = [vec![0; 128], vec![0xff; 128]].concat();
     assert!(!usable(&changed(&key, "n", json!(URL_SAFE_NO_PAD.encode(padded)))));
     for exponent in [&[][..], &[0], &[1], &[2], &[1, 0, 0], &[0xff; 9]] {
-        assert!(!usable(&changed(&key, "e", json!(URL_SAFE_NO_PAD.encode(exponent)))), "{exponent:?}");
+        assert!(
+            !usable(&changed(&key, "e", json!(URL_SAFE_NO_PAD.encode(exponent)))),
+            "{exponent:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn one_broken_key_does_not_spoil_the_others() {
     let key = key(testing::Algorithm::ES256);
-    let keys = json!([{ "kty": "EC" }, 1, null, [], { "kty": "RSA", "n": "AA", "e": "AQAB" }, key.jwk()]);
-    let verifier = JwksVerifier::from_jwks(json!({ "keys": keys }).to_string()).issuer(ISSUER).build().unwrap();
+    let keys =
+        json!([{ "kty": "EC" }, 1, null, [], { "kty": "RSA", "n": "AA", "e": "AQAB" }, key.jwk()]);
+    let verifier = JwksVerifier::from_jwks(json!({ "keys": keys }).to_string())
+        .issuer(ISSUER)
+        .build()
+        .unwrap();
     let setup = Setup { verifier, key, ..set_up() };
     assert!(setup.accepts(&setup.sign(&setup.claims())).await);
 }
@@ -78,7 +88,10 @@ async fn one_broken_key_does_not_spoil_the_others() {
 async fn with_a_key_id_only_keys_of_that_id_are_tried_and_without_one_all() {
     let (first, second) = (key(testing::Algorithm::ES256), key(testing::Algorithm::ES256));
     let json = json!({ "keys": [first.jwk(), second.jwk()] }).to_string();
-    let setup = Setup { verifier: JwksVerifier::from_jwks(json).issuer(ISSUER).build().unwrap(), ..set_up() };
+    let setup = Setup {
+        verifier: JwksVerifier::from_jwks(json).issuer(ISSUER).build().unwrap(),
+        ..set_up()
+    };
     let claims = setup.claims();
     for key in [&first, &second] {
         assert!(setup.accepts(&key.sign(&json!({ "alg": "ES256" }), &claims)).await);
@@ -94,9 +107,14 @@ async fn with_a_key_id_only_keys_of_that_id_are_tried_and_without_one_all() {
 async fn two_keys_of_one_id_are_both_tried() {
     let (first, second) = (key(testing::Algorithm::ES256), key(testing::Algorithm::ES256));
     let json = json!({ "keys": [changed(&first, "kid", json!("k")), changed(&second, "kid", json!("k"))] }).to_string();
-    let setup = Setup { verifier: JwksVerifier::from_jwks(json).issuer(ISSUER).build().unwrap(), ..set_up() };
+    let setup = Setup {
+        verifier: JwksVerifier::from_jwks(json).issuer(ISSUER).build().unwrap(),
+        ..set_up()
+    };
     for key in [&first, &second] {
-        assert!(setup.accepts(&key.sign(&json!({ "alg": "ES256", "kid": "k" }), &setup.claims())).await);
+        assert!(
+            setup.accepts(&key.sign(&json!({ "alg": "ES256", "kid": "k" }), &setup.claims())).await
+        );
     }
 }
 
@@ -104,9 +122,14 @@ async fn two_keys_of_one_id_are_both_tried() {
 async fn pem_keys_have_the_ids_that_kubernetes_gives_them() {
     let keys = [key(testing::Algorithm::RS256), key(testing::Algorithm::ES256)];
     let pem = keys.each_ref().map(SigningKey::public_key_pem).join("\n");
-    let setup = Setup { verifier: JwksVerifier::from_pem(pem).issuer(ISSUER).build().unwrap(), ..set_up() };
+    let setup =
+        Setup { verifier: JwksVerifier::from_pem(pem).issuer(ISSUER).build().unwrap(), ..set_up() };
     for key in &keys {
-        assert!(setup.accepts(&key.sign(&key.header(), &setup.claims())).await, "{:?}", key.algorithm());
+        assert!(
+            setup.accepts(&key.sign(&key.header(), &setup.claims())).await,
+            "{:?}",
+            key.algorithm()
+        );
     }
 }
 
@@ -138,10 +161,20 @@ fn every_bad_configuration_says_what_to_do() {
         (JwksVerifier::from_jwks(set()).issuer(ISSUER).algorithms([Algorithm::RS256]), "no key"),
         (JwksVerifier::from_jwks(set()).issuer(ISSUER).algorithms([]), "at least one"),
         (JwksVerifier::from_jwks(set()).issuer(ISSUER).leeway(Duration::from_secs(301)), "limit"),
-        (JwksVerifier::from_jwks(set()).issuer(ISSUER).refresh_interval(Duration::ZERO), "refresh_interval"),
-        (JwksVerifier::from_jwks(set()).issuer(ISSUER).fetch_timeout(Duration::ZERO), "fetch_timeout"),
+        (
+            JwksVerifier::from_jwks(set()).issuer(ISSUER).refresh_interval(Duration::ZERO),
+            "refresh_interval",
+        ),
+        (
+            JwksVerifier::from_jwks(set()).issuer(ISSUER).fetch_timeout(Duration::ZERO),
+            "fetch_timeout",
+        ),
         (JwksVerifier::from_pem("").issuer(ISSUER), "PUBLIC KEY"),
-        (JwksVerifier::from_pem("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----").issuer(ISSUER), "key 1"),
+        (
+            JwksVerifier::from_pem("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----")
+                .issuer(ISSUER),
+            "key 1",
+        ),
         (JwksVerifier::discover("http://issuer.example"), "https"),
         (JwksVerifier::discover("issuer"), "not a URL"),
         (JwksVerifier::discover("https://user:secret@issuer.example"), "user"),
@@ -155,8 +188,11 @@ fn every_bad_configuration_says_what_to_do() {
 
 #[tokio::test]
 async fn a_set_of_a_thousand_keys_and_one_of_none() {
-    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.unknown_key_cooldown(Duration::ZERO));
-    let many: Vec<_> = (0..1000).map(|number| changed(&setup.key, "kid", json!(format!("k{number}")))).collect();
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| {
+        builder.unknown_key_cooldown(Duration::ZERO)
+    });
+    let many: Vec<_> =
+        (0..1000).map(|number| changed(&setup.key, "kid", json!(format!("k{number}")))).collect();
     *setup.source.0.answer.lock().unwrap() = Some(json!({ "keys": many }).to_string());
     setup.verifier.refresh().await.unwrap();
     let token = setup.key.sign(&json!({ "alg": "ES256", "kid": "k999" }), &setup.claims());

@@ -77,9 +77,11 @@ impl ScriptedSource {
         self.0.panics.store(panics.saturating_sub(1), Ordering::SeqCst);
         assert!(panics == 0, "on purpose");
         let answer = self.0.answer.lock().unwrap().clone();
-        let json = answer.ok_or_else(|| VerifyError::new(VerifyErrorKind::Unavailable, "the issuer is down"))?;
-        let keys = key_set::KeySet::from_json(json.as_bytes(), algorithms)
-            .map_err(|error| VerifyError::new(VerifyErrorKind::InvalidResponse, error.to_string()))?;
+        let json = answer
+            .ok_or_else(|| VerifyError::new(VerifyErrorKind::Unavailable, "the issuer is down"))?;
+        let keys = key_set::KeySet::from_json(json.as_bytes(), algorithms).map_err(|error| {
+            VerifyError::new(VerifyErrorKind::InvalidResponse, error.to_string())
+        })?;
         Ok(Loaded { keys, issuer: Some(ISSUER.into()) })
     }
 }
@@ -100,7 +102,10 @@ fn set_up() -> Setup {
     set_up_with(testing::Algorithm::ES256, |builder| builder)
 }
 
-fn set_up_with(algorithm: testing::Algorithm, tune: impl FnOnce(JwksBuilder) -> JwksBuilder) -> Setup {
+fn set_up_with(
+    algorithm: testing::Algorithm,
+    tune: impl FnOnce(JwksBuilder) -> JwksBuilder,
+) -> Setup {
     let (clock, key) = (ManualClock::new(), key(algorithm));
     let source = ScriptedSource::publishing(&[&key]);
     let builder = tune(JwksBuilder::scripted(source.clone()).clock(clock.clock()));
@@ -163,7 +168,8 @@ impl Setup {
     }
 
     fn verify_now(&self, token: &str) -> Option<Verdict> {
-        self.verifier.verify_now(BearerToken::parse(token).unwrap(), &Audiences::new(["api"]).unwrap())
+        self.verifier
+            .verify_now(BearerToken::parse(token).unwrap(), &Audiences::new(["api"]).unwrap())
     }
 
     async fn accepts(&self, token: &str) -> bool {
@@ -200,7 +206,8 @@ async fn a_known_key_takes_one_poll_and_no_fetch() {
     setup.verifier.refresh().await.unwrap();
     let token = setup.sign(&setup.claims());
     let audiences = Audiences::new(["api"]).unwrap();
-    let mut verification = std::pin::pin!(setup.verifier.verify(BearerToken::parse(&token).unwrap(), &audiences));
+    let mut verification =
+        std::pin::pin!(setup.verifier.verify(BearerToken::parse(&token).unwrap(), &audiences));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(verification.as_mut().poll(&mut cx).is_ready(), "pure computation");
     assert_eq!(setup.source.fetches(), 1);
@@ -209,7 +216,10 @@ async fn a_known_key_takes_one_poll_and_no_fetch() {
 #[tokio::test]
 async fn every_algorithm_that_is_allowed_verifies() {
     for (signing, header) in [
-        (testing::Algorithm::RS256, ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"].as_slice()),
+        (
+            testing::Algorithm::RS256,
+            ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"].as_slice(),
+        ),
         (testing::Algorithm::ES256, &["ES256"]),
         (testing::Algorithm::ES384, &["ES384"]),
         (testing::Algorithm::EdDsa, &["EdDSA"]),
@@ -220,7 +230,11 @@ async fn every_algorithm_that_is_allowed_verifies() {
             let mut jwk = key.jwk();
             jwk["alg"] = json!(name);
             let json = json!({ "keys": [jwk] }).to_string();
-            let verifier = JwksVerifier::from_jwks(json).issuer(ISSUER).algorithms([algorithm]).build().unwrap();
+            let verifier = JwksVerifier::from_jwks(json)
+                .issuer(ISSUER)
+                .algorithms([algorithm])
+                .build()
+                .unwrap();
             let setup = Setup { verifier, ..set_up() };
             let token = key.sign(&json!({ "alg": name, "kid": key.kid() }), &setup.claims());
             assert!(setup.accepts(&token).await, "{name}");

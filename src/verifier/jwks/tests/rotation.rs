@@ -169,7 +169,8 @@ fn a_runtime_that_is_shut_down_ends_the_fetch_and_not_the_thread() {
     std::thread::spawn(move || {
         let _entered = handle.enter();
         let audiences = Audiences::new(["api"]).unwrap();
-        let mut verification = std::pin::pin!(setup.verifier.verify(BearerToken::parse(&token).unwrap(), &audiences));
+        let mut verification =
+            std::pin::pin!(setup.verifier.verify(BearerToken::parse(&token).unwrap(), &audiences));
         // The shutdown goes on meanwhile: the task is refused at once, or taken and then dropped.
         let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut cx = std::task::Context::from_waker(&waker);
@@ -235,7 +236,9 @@ fn keys_that_have_aged_while_no_runtime_ran_are_refreshed_when_they_are_due() {
 async fn never_is_a_refresh_interval() {
     // Half of them have a jitter that lengthens.
     for _ in 0..20 {
-        let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.refresh_interval(Duration::MAX));
+        let setup = set_up_with(testing::Algorithm::ES256, |builder| {
+            builder.refresh_interval(Duration::MAX)
+        });
         setup.verifier.refresh().await.unwrap();
         settle().await;
         assert!(!setup.verifier.shared.loader.background_has_ended());
@@ -253,7 +256,10 @@ async fn a_token_that_its_claims_refuse_costs_no_fetch_whatever_its_key_id() {
         (setup.with("iss", json!("https://other")), RejectReason::Issuer),
         (setup.with("exp", json!(1)), RejectReason::Expired),
     ] {
-        assert_eq!(setup.verify(&setup.key.sign(&header, &claims)).await.unwrap(), Verdict::Reject(reason));
+        assert_eq!(
+            setup.verify(&setup.key.sign(&header, &claims)).await.unwrap(),
+            Verdict::Reject(reason)
+        );
     }
     assert_eq!(setup.source.fetches(), 1);
 }
@@ -264,16 +270,23 @@ async fn made_up_key_ids_that_wait_for_a_slow_issuer_keep_no_known_key_waiting()
     setup.verifier.refresh().await.unwrap();
     setup.clock.advance(COOLDOWN);
     let _never_opened = setup.source.close();
-    let builder = crate::Authenticator::builder(setup.verifier.clone()).audience("api").max_in_flight(64);
+    let builder =
+        crate::Authenticator::builder(setup.verifier.clone()).audience("api").max_in_flight(64);
     let authenticator = builder.clock(setup.clock.clock()).build().unwrap();
     for number in 0..200 {
-        let token = setup.key.sign(&json!({ "alg": "ES256", "kid": format!("made-up-{number}") }), &setup.claims());
+        let token = setup
+            .key
+            .sign(&json!({ "alg": "ES256", "kid": format!("made-up-{number}") }), &setup.claims());
         let authenticator = authenticator.clone();
-        tokio::spawn(async move { authenticator.authenticate(BearerToken::parse(&token).unwrap()).await });
+        tokio::spawn(async move {
+            authenticator.authenticate(BearerToken::parse(&token).unwrap()).await
+        });
     }
     settle().await;
     let good = setup.sign(&setup.claims());
-    let waiting = tokio::spawn(async move { authenticator.authenticate(BearerToken::parse(&good).unwrap()).await });
+    let waiting = tokio::spawn(async move {
+        authenticator.authenticate(BearerToken::parse(&good).unwrap()).await
+    });
     settle().await;
     setup.clock.advance(Duration::from_secs(1));
     let outcome = waiting.await.unwrap();

@@ -4,28 +4,47 @@ use super::*;
 
 #[tokio::test]
 async fn the_issuer_is_one_of_the_configured_set() {
-    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.issuer("https://old").issuer("https://new"));
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| {
+        builder.issuer("https://old").issuer("https://new")
+    });
     for issuer in ["https://old", "https://new"] {
-        assert!(matches!(setup.verify_claims(&setup.with("iss", json!(issuer))).await, Verdict::Accept(_)));
+        assert!(matches!(
+            setup.verify_claims(&setup.with("iss", json!(issuer))).await,
+            Verdict::Accept(_)
+        ));
     }
     for issuer in [ISSUER, "https://new/", "HTTPS://new", "https://ne", ""] {
-        assert_eq!(setup.reason(&setup.with("iss", json!(issuer))).await, RejectReason::Issuer, "{issuer:?}");
+        assert_eq!(
+            setup.reason(&setup.with("iss", json!(issuer))).await,
+            RejectReason::Issuer,
+            "{issuer:?}"
+        );
     }
-    assert_eq!(setup.reason(&setup.with("iss", json!(["https://new"]))).await, RejectReason::Malformed);
+    assert_eq!(
+        setup.reason(&setup.with("iss", json!(["https://new"]))).await,
+        RejectReason::Malformed
+    );
     assert_eq!(setup.reason(&setup.without("iss")).await, RejectReason::Malformed);
 }
 
 #[tokio::test]
 async fn one_audience_of_ours_is_needed() {
     let setup = set_up();
-    for audience in [json!("api"), json!(["api"]), json!(["x", "other-api"]), json!(["api", "other-api"])] {
-        assert!(matches!(setup.verify_claims(&setup.with("aud", audience)).await, Verdict::Accept(_)));
+    for audience in
+        [json!("api"), json!(["api"]), json!(["x", "other-api"]), json!(["api", "other-api"])]
+    {
+        assert!(matches!(
+            setup.verify_claims(&setup.with("aud", audience)).await,
+            Verdict::Accept(_)
+        ));
     }
     for audience in [json!("x"), json!([]), json!([""]), json!("API"), json!(["api "]), json!("")] {
         assert_eq!(setup.reason(&setup.with("aud", audience)).await, RejectReason::Audience);
     }
     assert_eq!(setup.reason(&setup.without("aud")).await, RejectReason::Audience);
-    for audience in [json!(1), json!({ "api": true }), json!(["api", 1]), json!([["api"]]), json!(true)] {
+    for audience in
+        [json!(1), json!({ "api": true }), json!(["api", 1]), json!([["api"]]), json!(true)]
+    {
         assert_eq!(setup.reason(&setup.with("aud", audience)).await, RejectReason::Malformed);
     }
     assert_eq!(setup.reason(&setup.with("aud", Value::Null)).await, RejectReason::Audience);
@@ -37,15 +56,27 @@ async fn exp_is_required_and_holds_within_the_leeway() {
     assert_eq!(setup.reason(&setup.without("exp")).await, RejectReason::Expired);
     assert_eq!(setup.reason(&setup.with("exp", Value::Null)).await, RejectReason::Expired);
     let now = setup.now();
-    for (expiry, accepted) in [(now + 1.0, true), (now - 59.0, true), (now - 60.5, false), (now - 3600.0, false)] {
+    for (expiry, accepted) in
+        [(now + 1.0, true), (now - 59.0, true), (now - 60.5, false), (now - 3600.0, false)]
+    {
         let verdict = setup.verify_claims(&setup.with("exp", json!(expiry))).await;
         assert_eq!(matches!(verdict, Verdict::Accept(_)), accepted, "{}", expiry - now);
     }
     assert_eq!(setup.reason(&setup.with("exp", json!(0))).await, RejectReason::Expired);
-    for odd in [json!(-1), json!(1e300), json!("4000000000"), json!([4e9]), json!(true), json!(u64::MAX)] {
-        assert_eq!(setup.reason(&setup.with("exp", odd.clone())).await, RejectReason::Malformed, "{odd}");
+    for odd in
+        [json!(-1), json!(1e300), json!("4000000000"), json!([4e9]), json!(true), json!(u64::MAX)]
+    {
+        assert_eq!(
+            setup.reason(&setup.with("exp", odd.clone())).await,
+            RejectReason::Malformed,
+            "{odd}"
+        );
     }
-    let token = setup.key.sign_bytes("ES256", setup.key.header().to_string().as_bytes(), br#"{"exp":1e999}"#);
+    let token = setup.key.sign_bytes(
+        "ES256",
+        setup.key.header().to_string().as_bytes(),
+        br#"{"exp":1e999}"#,
+    );
     assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::Malformed));
 }
 
@@ -67,10 +98,20 @@ async fn nbf_and_iat_must_not_lie_in_the_future_but_may_be_missing() {
     let now = setup.now();
     for claim in ["nbf", "iat"] {
         assert!(matches!(setup.verify_claims(&setup.without(claim)).await, Verdict::Accept(_)));
-        assert!(matches!(setup.verify_claims(&setup.with(claim, json!(now + 59.0))).await, Verdict::Accept(_)));
-        assert_eq!(setup.reason(&setup.with(claim, json!(now + 61.0))).await, RejectReason::NotYetValid);
+        assert!(matches!(
+            setup.verify_claims(&setup.with(claim, json!(now + 59.0))).await,
+            Verdict::Accept(_)
+        ));
+        assert_eq!(
+            setup.reason(&setup.with(claim, json!(now + 61.0))).await,
+            RejectReason::NotYetValid
+        );
         for odd in [json!("now"), json!(-1), json!(1e300), json!({})] {
-            assert_eq!(setup.reason(&setup.with(claim, odd.clone())).await, RejectReason::Malformed, "{claim} {odd}");
+            assert_eq!(
+                setup.reason(&setup.with(claim, odd.clone())).await,
+                RejectReason::Malformed,
+                "{claim} {odd}"
+            );
         }
     }
 }
@@ -78,14 +119,26 @@ async fn nbf_and_iat_must_not_lie_in_the_future_but_may_be_missing() {
 #[tokio::test]
 async fn the_leeway_is_an_option() {
     let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.leeway(Duration::ZERO));
-    assert_eq!(setup.reason(&setup.with("exp", json!(setup.now() - 1.0))).await, RejectReason::Expired);
-    assert_eq!(setup.reason(&setup.with("nbf", json!(setup.now() + 1.0))).await, RejectReason::NotYetValid);
+    assert_eq!(
+        setup.reason(&setup.with("exp", json!(setup.now() - 1.0))).await,
+        RejectReason::Expired
+    );
+    assert_eq!(
+        setup.reason(&setup.with("nbf", json!(setup.now() + 1.0))).await,
+        RejectReason::NotYetValid
+    );
 }
 
 #[tokio::test]
 async fn sub_must_say_the_same_as_the_private_claims() {
     let setup = set_up();
-    for subject in ["system:serviceaccount:ns:other", "system:serviceaccount:other:sa", "system:admin", "", "sa"] {
+    for subject in [
+        "system:serviceaccount:ns:other",
+        "system:serviceaccount:other:sa",
+        "system:admin",
+        "",
+        "sa",
+    ] {
         assert_eq!(
             setup.reason(&setup.with("sub", json!(subject))).await,
             RejectReason::NotAServiceAccount,
@@ -99,7 +152,10 @@ async fn sub_must_say_the_same_as_the_private_claims() {
 #[tokio::test]
 async fn the_private_claims_must_name_a_service_account() {
     let setup = set_up();
-    assert_eq!(setup.reason(&setup.without("kubernetes.io")).await, RejectReason::NotAServiceAccount);
+    assert_eq!(
+        setup.reason(&setup.without("kubernetes.io")).await,
+        RejectReason::NotAServiceAccount
+    );
     let account = json!({ "name": "sa", "uid": "u" });
     for private in [
         json!({ "namespace": "Ns", "serviceaccount": account }),
@@ -111,7 +167,10 @@ async fn the_private_claims_must_name_a_service_account() {
     ] {
         let mut claims = setup.with("kubernetes.io", private.clone());
         let name = private["serviceaccount"]["name"].as_str().unwrap();
-        claims["sub"] = json!(format!("system:serviceaccount:{}:{name}", private["namespace"].as_str().unwrap()));
+        claims["sub"] = json!(format!(
+            "system:serviceaccount:{}:{name}",
+            private["namespace"].as_str().unwrap()
+        ));
         assert_eq!(setup.reason(&claims).await, RejectReason::NotAServiceAccount, "{private}");
     }
     for private in [
@@ -135,8 +194,12 @@ async fn the_private_claims_must_name_a_service_account() {
 #[tokio::test]
 async fn a_jti_that_is_missing_or_no_string_is_just_not_there() {
     let setup = set_up();
-    for claims in [setup.without("jti"), setup.with("jti", json!(7)), setup.with("jti", json!({ "a": [1] }))] {
-        let Verdict::Accept(acceptance) = setup.verify_claims(&claims).await else { panic!("{claims}") };
+    for claims in
+        [setup.without("jti"), setup.with("jti", json!(7)), setup.with("jti", json!({ "a": [1] }))]
+    {
+        let Verdict::Accept(acceptance) = setup.verify_claims(&claims).await else {
+            panic!("{claims}")
+        };
         assert_eq!(acceptance.identity().credential_id(), None);
     }
 }
@@ -156,7 +219,11 @@ async fn legacy_tokens_only_where_that_is_asked_for() {
     let setup = set_up_with(testing::Algorithm::ES256, JwksBuilder::dangerous_accept_legacy_tokens);
     let Verdict::Accept(acceptance) = setup.verify_claims(&legacy).await else { panic!("refused") };
     assert_eq!((acceptance.identity().uid(), acceptance.identity().expires_at()), ("sa-uid", None));
-    assert_eq!(setup.reason(&setup.without("exp")).await, RejectReason::Expired, "a bound token still needs its exp");
+    assert_eq!(
+        setup.reason(&setup.without("exp")).await,
+        RejectReason::Expired,
+        "a bound token still needs its exp"
+    );
     assert_eq!(setup.reason(&setup.without("aud")).await, RejectReason::Audience);
     let mut other = legacy.clone();
     other["sub"] = json!("system:serviceaccount:ns:other");
@@ -179,7 +246,11 @@ async fn claims_given_twice_are_refused() {
     ] {
         let header = setup.key.header().to_string();
         let token = setup.key.sign_bytes("ES256", header.as_bytes(), twice.as_bytes());
-        assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::Malformed), "{twice}");
+        assert_eq!(
+            setup.verify(&token).await.unwrap(),
+            Verdict::Reject(RejectReason::Malformed),
+            "{twice}"
+        );
     }
 }
 
@@ -192,13 +263,23 @@ async fn the_legacy_issuer_among_the_configured_ones_relaxes_nothing() {
         "kubernetes.io/serviceaccount/service-account.name": "sa",
         "kubernetes.io/serviceaccount/service-account.uid": "sa-uid",
     });
-    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.issuer("kubernetes/serviceaccount"));
-    assert_eq!(setup.reason(&legacy).await, RejectReason::Expired, "only dangerous_accept_legacy_tokens does");
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| {
+        builder.issuer("kubernetes/serviceaccount")
+    });
+    assert_eq!(
+        setup.reason(&legacy).await,
+        RejectReason::Expired,
+        "only dangerous_accept_legacy_tokens does"
+    );
     let mut with_expiry = legacy.clone();
     with_expiry["exp"] = json!(setup.now() + 3600.0);
     assert_eq!(setup.reason(&with_expiry).await, RejectReason::Audience);
     with_expiry["aud"] = json!(["api"]);
-    assert_eq!(setup.reason(&with_expiry).await, RejectReason::NotAServiceAccount, "flat claims are not read");
+    assert_eq!(
+        setup.reason(&with_expiry).await,
+        RejectReason::NotAServiceAccount,
+        "flat claims are not read"
+    );
     let bound = setup.with("iss", json!("kubernetes/serviceaccount"));
     assert!(matches!(setup.verify_claims(&bound).await, Verdict::Accept(_)));
 }

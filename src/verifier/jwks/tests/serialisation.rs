@@ -16,7 +16,10 @@ async fn outcome(setup: &Setup, token: &str) -> Verdict {
 async fn none_and_hmac_are_refused_whatever_the_key() {
     let setup = set_up_with(testing::Algorithm::RS256, |builder| builder);
     let claims = setup.claims();
-    for name in ["none", "None", "NONE", "", "HS256", "HS384", "HS512", "rs256", "RS256 ", "ES512", "RSA-OAEP", "dir"] {
+    for name in [
+        "none", "None", "NONE", "", "HS256", "HS384", "HS512", "rs256", "RS256 ", "ES512",
+        "RSA-OAEP", "dir",
+    ] {
         let header = json!({ "alg": name, "kid": setup.key.kid() }).to_string();
         for signature in ["", "AA"] {
             let token = format!(
@@ -24,11 +27,19 @@ async fn none_and_hmac_are_refused_whatever_the_key() {
                 URL_SAFE_NO_PAD.encode(&header),
                 URL_SAFE_NO_PAD.encode(claims.to_string())
             );
-            assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Algorithm), "{name}");
+            assert_eq!(
+                outcome(&setup, &token).await,
+                Verdict::Reject(RejectReason::Algorithm),
+                "{name}"
+            );
         }
     }
     for secret in [setup.key.public_key_pem().into_bytes(), setup.key.public_key_der().to_vec()] {
-        let token = testing::sign_hs256(&json!({ "alg": "HS256", "kid": setup.key.kid() }), &claims, &secret);
+        let token = testing::sign_hs256(
+            &json!({ "alg": "HS256", "kid": setup.key.kid() }),
+            &claims,
+            &secret,
+        );
         assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Algorithm));
     }
 }
@@ -37,24 +48,43 @@ async fn none_and_hmac_are_refused_whatever_the_key() {
 async fn an_algorithm_outside_of_the_allow_list_is_refused_though_the_signature_fits() {
     let setup = set_up_with(testing::Algorithm::RS256, |builder| builder);
     for name in ["RS384", "RS512", "PS256", "PS384", "PS512"] {
-        let token = setup.key.sign(&json!({ "alg": name, "kid": setup.key.kid() }), &setup.claims());
-        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Algorithm), "{name}");
+        let token =
+            setup.key.sign(&json!({ "alg": name, "kid": setup.key.kid() }), &setup.claims());
+        assert_eq!(
+            outcome(&setup, &token).await,
+            Verdict::Reject(RejectReason::Algorithm),
+            "{name}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_key_is_bound_to_its_own_type_and_alg() {
     let (rsa, ec) = (key(testing::Algorithm::RS256), key(testing::Algorithm::ES256));
-    let all =
-        [Algorithm::RS256, Algorithm::RS384, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
+    let all = [
+        Algorithm::RS256,
+        Algorithm::RS384,
+        Algorithm::PS256,
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::EdDSA,
+    ];
     let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.algorithms(all));
     setup.source.publish(&[&rsa, &ec]);
     // The embedded cluster publishes `alg`: RS256 for the RSA key.
-    for (name, kid) in
-        [("RS384", rsa.kid()), ("PS256", rsa.kid()), ("ES256", rsa.kid()), ("RS256", ec.kid()), ("ES384", ec.kid())]
-    {
+    for (name, kid) in [
+        ("RS384", rsa.kid()),
+        ("PS256", rsa.kid()),
+        ("ES256", rsa.kid()),
+        ("RS256", ec.kid()),
+        ("ES384", ec.kid()),
+    ] {
         let token = rsa.sign(&json!({ "alg": name, "kid": kid }), &setup.claims());
-        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Algorithm), "{name}");
+        assert_eq!(
+            outcome(&setup, &token).await,
+            Verdict::Reject(RejectReason::Algorithm),
+            "{name}"
+        );
     }
     let token = rsa.sign(&json!({ "alg": "RS256", "kid": rsa.kid() }), &setup.claims());
     assert!(setup.accepts(&token).await);
@@ -73,8 +103,15 @@ async fn the_token_has_no_say_in_which_key_verifies_it() {
         let mut header = json!({ "alg": "ES256", "kid": setup.key.kid() });
         header[name] = value;
         let forged = attacker.sign(&header, &setup.claims());
-        assert_eq!(outcome(&setup, &forged).await, Verdict::Reject(RejectReason::Signature), "{name}");
-        assert!(setup.accepts(&setup.key.sign(&header, &setup.claims())).await, "{name} is ignored");
+        assert_eq!(
+            outcome(&setup, &forged).await,
+            Verdict::Reject(RejectReason::Signature),
+            "{name}"
+        );
+        assert!(
+            setup.accepts(&setup.key.sign(&header, &setup.claims())).await,
+            "{name} is ignored"
+        );
         header.as_object_mut().unwrap().remove("kid");
         assert_eq!(
             outcome(&setup, &attacker.sign(&header, &setup.claims())).await,
@@ -86,8 +123,17 @@ async fn the_token_has_no_say_in_which_key_verifies_it() {
 
 #[tokio::test]
 async fn a_key_id_is_only_ever_looked_up() {
-    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.unknown_key_cooldown(Duration::ZERO));
-    for kid in ["../../etc/passwd", "https://attacker.example", "' OR 1=1 --", "", "\u{0}", &"k".repeat(1 << 13)] {
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| {
+        builder.unknown_key_cooldown(Duration::ZERO)
+    });
+    for kid in [
+        "../../etc/passwd",
+        "https://attacker.example",
+        "' OR 1=1 --",
+        "",
+        "\u{0}",
+        &"k".repeat(1 << 13),
+    ] {
         let token = setup.key.sign(&json!({ "alg": "ES256", "kid": kid }), &setup.claims());
         let audiences = Audiences::new(["api"]).unwrap();
         let verdict = setup.verifier.verify(BearerToken::parse(&token).unwrap(), &audiences);
@@ -116,7 +162,11 @@ async fn critical_extensions_and_other_kinds_are_refused() {
         let mut header = setup.key.header();
         header[name] = value.clone();
         let token = setup.key.sign(&header, &setup.claims());
-        assert_eq!(outcome(&setup, &token).await, Verdict::Reject(RejectReason::Malformed), "{name}: {value}");
+        assert_eq!(
+            outcome(&setup, &token).await,
+            Verdict::Reject(RejectReason::Malformed),
+            "{name}: {value}"
+        );
     }
     for kind in ["JWT", "jwt"] {
         let mut header = setup.key.header();
@@ -152,16 +202,27 @@ async fn what_is_not_a_compact_jws_with_json_objects_is_malformed() {
         format!("{}.{claims}.{signature}", encode(deep.as_bytes())),
         // JWE: five parts. JSON serialisation is not even token68.
         format!("{header}.{claims}.{signature}.{signature}.{signature}"),
-        format!("{{\"protected\":\"{header}\",\"payload\":\"{claims}\",\"signature\":\"{signature}\"}}"),
+        format!(
+            "{{\"protected\":\"{header}\",\"payload\":\"{claims}\",\"signature\":\"{signature}\"}}"
+        ),
     ];
-    for claims in [&b"[]"[..], b"null", b"\"x\"", b"", b"{\"iss\":\"\xff\"}", b"{} {}", deep.as_bytes()] {
-        tokens.push(setup.key.sign_bytes("ES256", setup.key.header().to_string().as_bytes(), claims));
+    for claims in
+        [&b"[]"[..], b"null", b"\"x\"", b"", b"{\"iss\":\"\xff\"}", b"{} {}", deep.as_bytes()]
+    {
+        tokens.push(setup.key.sign_bytes(
+            "ES256",
+            setup.key.header().to_string().as_bytes(),
+            claims,
+        ));
     }
     for token in tokens {
         let verdict = outcome(&setup, &token).await;
         // A plus is in token68's alphabet but not in base64url's: unless the signature has neither '-' nor '_'.
         let unchanged = token == good;
-        assert!(unchanged || verdict == Verdict::Reject(RejectReason::Malformed), "{verdict:?} for {token:.60}");
+        assert!(
+            unchanged || verdict == Verdict::Reject(RejectReason::Malformed),
+            "{verdict:?} for {token:.60}"
+        );
     }
 }
 
@@ -173,8 +234,13 @@ async fn every_other_signature_is_refused() {
         assert!(setup.accepts(&good).await);
         let (message, signature) = good.rsplit_once('.').unwrap();
         let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
-        let mut forged =
-            vec![vec![], vec![0], vec![0; bytes.len()], vec![0xff; bytes.len()], [&bytes[..], &[0]].concat()];
+        let mut forged = vec![
+            vec![],
+            vec![0],
+            vec![0; bytes.len()],
+            vec![0xff; bytes.len()],
+            [&bytes[..], &[0]].concat(),
+        ];
         forged.push(bytes[..bytes.len() - 1].to_vec());
         for position in [0, bytes.len() / 2, bytes.len() - 1] {
             let mut other = bytes.clone();
