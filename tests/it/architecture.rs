@@ -1,26 +1,28 @@
-//! The walls: which room may import which, and where an outside crate may appear.
+//! The layers of the crate: which module may import which, and where an outside crate may appear.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The rows of ARCHITECTURE.md, from the top: a room imports rooms of rows above its own only.
-const ROWS: [&[&str]; 7] = [
+/// The layers of ARCHITECTURE.md, from the top: a module imports from layers above its own only.
+const LAYERS: [&[&str]; 7] = [
     &[
         "clock",
         "token",
         "audience",
         "identity",
+        "jws",
         "inspect",
         "error",
         "json",
         "counters",
-        "sync_point",
+        "backoff",
         "catch_panic",
+        "sync_point",
     ],
     &["verdict", "api_types"],
-    &["api_server"],
+    &["api_server", "single_flight", "refresher"],
     &["verifier", "cache", "client"],
     &["authenticator"],
     &["server"],
@@ -46,22 +48,21 @@ const CRATES: [(&str, &[&str]); 14] = [
 ];
 
 #[test]
-fn rooms_import_only_from_rows_above_their_own() {
+fn modules_import_only_from_layers_above_their_own() {
     for (path, text) in sources() {
-        let Some(row) = row_of(&path) else { continue };
-        let own = room_of(&path);
+        let Some(layer) = layer_of(&path) else { continue };
+        let own = module_of(&path);
         for import in imports(&text, "crate") {
-            if import == own || ROWS.iter().take(row).any(|above| above.contains(&import.as_str()))
-            {
+            let is_above = LAYERS.iter().take(layer).any(|above| above.contains(&import.as_str()));
+            if import == own || is_above {
                 continue;
             }
-            // The tests beside the code may use the help for tests.
+            // Unit tests may use the embedded cluster.
             let is_test = text.contains("#[cfg(test)]")
                 || path.iter().any(|part| part == "tests" || part == "tests.rs");
-            let is_test_help = import == "testing" && is_test;
             assert!(
-                is_test_help,
-                "{} imports crate::{import}, which is not in a row above it",
+                import == "testing" && is_test,
+                "{} imports crate::{import}, which is in no layer above its own",
                 path.display()
             );
         }
@@ -85,19 +86,13 @@ fn outside_crates_appear_only_where_they_may() {
 }
 
 #[test]
-fn every_room_has_a_row_and_no_room_is_a_drawer() {
+fn every_module_has_a_layer_and_a_name_that_says_what_it_holds() {
     for (path, _) in sources() {
-        assert!(
-            path == Path::new("lib.rs") || row_of(&path).is_some(),
-            "{} is in no row",
-            path.display()
-        );
+        let is_placed = path == Path::new("lib.rs") || layer_of(&path).is_some();
+        assert!(is_placed, "{} is in no layer", path.display());
         let name = path.file_stem().unwrap().to_str().unwrap();
-        assert!(
-            !["util", "utils", "types", "common", "helpers", "misc"].contains(&name),
-            "{}",
-            path.display()
-        );
+        let is_vague = ["util", "utils", "types", "common", "helpers", "misc"].contains(&name);
+        assert!(!is_vague, "{}", path.display());
     }
 }
 
@@ -147,14 +142,14 @@ fn imports(text: &str, root: &str) -> Vec<String> {
         .collect()
 }
 
-fn room_of(path: &Path) -> String {
+fn module_of(path: &Path) -> String {
     let first = path.components().next().unwrap().as_os_str().to_str().unwrap();
     first.trim_end_matches(".rs").to_owned()
 }
 
-fn row_of(path: &Path) -> Option<usize> {
-    let room = room_of(path);
-    ROWS.iter().position(|row| row.contains(&room.as_str()))
+fn layer_of(path: &Path) -> Option<usize> {
+    let module = module_of(path);
+    LAYERS.iter().position(|layer| layer.contains(&module.as_str()))
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
