@@ -1,4 +1,4 @@
-//! The audiences that a service answers to.
+//! The audiences that a service accepts.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -7,10 +7,15 @@ use serde::{
     de::{SeqAccess, Visitor},
 };
 
-/// The audiences of which a token must name at least one ([RFC 7519 §4.1.3]; `spec.audiences` of a TokenReview).
+/// Upper bound for the audiences of one token where any audience is accepted. They are chosen by the
+/// token's bearer, and no configured set limits how many the identity keeps.
+const MAX_ANY_AUDIENCES: usize = 64;
+
+/// The audiences of which a token must name at least one ([RFC 7519 §4.1.3]; `spec.audiences` of a
+/// TokenReview).
 ///
-/// The set cannot be empty: without an audience a token that its bearer sent to *any* other service would be accepted
-/// here. [`Audiences::dangerous_any`] is the only, and visible, way round.
+/// The set cannot be empty: without an audience, a token that its bearer sent to *any* other service
+/// would be accepted. Only [`Audiences::dangerous_any`] turns the check off.
 ///
 /// ```
 /// use tower_kube_auth::audience::Audiences;
@@ -32,11 +37,11 @@ enum Accepted {
 }
 
 impl Audiences {
-    /// The set of `audiences`, duplicates dropped.
+    /// Returns the set of `audiences`, without duplicates.
     ///
     /// # Errors
     ///
-    /// [`InvalidAudiences`] if there is none, or one is empty or has white space at an end.
+    /// [`InvalidAudiences`] if there is none, or one is empty or has leading or trailing white space.
     pub fn new<I>(audiences: I) -> Result<Self, InvalidAudiences>
     where
         I: IntoIterator,
@@ -62,16 +67,16 @@ impl Audiences {
         }
     }
 
-    /// Accepts tokens for whatever audience.
+    /// Accepts tokens issued for any audience; of a token that names more than 64, none.
     ///
-    /// Every service that ever receives a token of one of your callers can then act as that caller here. There is
-    /// hardly a reason to want this outside of debugging.
+    /// Every service that receives a caller's token can then act as that caller here. Meant for
+    /// debugging only.
     #[must_use]
     pub fn dangerous_any() -> Self {
         Self(Accepted::All)
     }
 
-    /// The configured audiences; `None` if any will do.
+    /// Returns the configured audiences; `None` if any audience is accepted.
     #[must_use]
     pub fn required(&self) -> Option<&[Arc<str>]> {
         match &self.0 {
@@ -80,23 +85,24 @@ impl Audiences {
         }
     }
 
-    /// Those of `claimed` that are accepted. An empty result is a refusal, also where any audience will do.
+    /// Returns the accepted ones of `claimed`, without duplicates. The token must be rejected if there
+    /// are none, even where any audience is accepted.
     #[must_use]
     pub fn intersection<'a, I>(&self, claimed: I) -> Vec<Arc<str>>
     where
         I: IntoIterator<Item = &'a str>,
     {
         let mut common: Vec<Arc<str>> = Vec::new();
-        for audience in claimed {
-            if common.iter().any(|known| **known == *audience) {
-                continue;
-            }
-            match &self.0 {
-                Accepted::AnyOf(set) => {
-                    common.extend(set.iter().find(|known| ***known == *audience).cloned())
-                }
-                Accepted::All => common.push(audience.into()),
-            }
+        for (position, audience) in claimed.into_iter().enumerate() {
+            let accepted = match &self.0 {
+                // Nothing is left to find. Keeps the work linear in what the token claims.
+                Accepted::AnyOf(set) if common.len() == set.len() => break,
+                Accepted::AnyOf(set) => set.iter().find(|known| ***known == *audience).cloned(),
+                // Rejected rather than cut: no part of the list speaks for the token.
+                Accepted::All if position == MAX_ANY_AUDIENCES => return Vec::new(),
+                Accepted::All => Some(audience.into()),
+            };
+            common.extend(accepted.filter(|accepted| !common.contains(accepted)));
         }
         common
     }
@@ -159,7 +165,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for ClaimedAudiences<'a> {
     }
 }
 
-/// Why a list of audiences is not usable.
+/// Why a list of audiences is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidAudiences {
@@ -167,7 +173,7 @@ pub enum InvalidAudiences {
     None,
     /// An audience is the empty string.
     Empty,
-    /// An audience begins or ends with white space.
+    /// An audience has leading or trailing white space.
     Padded(String),
 }
 
@@ -175,12 +181,17 @@ impl fmt::Display for InvalidAudiences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str(
-                "no audience is configured: call .audience(\"…\") with the name that callers request their token for",
+                "no audience is configured: call .audience(\"…\") with the name that callers request \
+                 their token for",
             ),
-            Self::Empty => f.write_str("an audience is the empty string: is an environment variable unset?"),
-            Self::Padded(audience) => {
-                write!(f, "the audience {audience:?} begins or ends with white space: no token can match it; trim it")
+            Self::Empty => {
+                f.write_str("an audience is the empty string: is an environment variable unset?")
             }
+            Self::Padded(audience) => write!(
+                f,
+                "the audience {audience:?} has leading or trailing white space, so no token can \
+                 match it: trim it"
+            ),
         }
     }
 }
@@ -192,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_intersection_keeps_the_order_of_the_token_and_drops_duplicates() {
+    fn the_intersection_keeps_the_tokens_order_without_duplicates() {
         let audiences = Audiences::new(["a", "b", "a"]).unwrap();
         let common = audiences.intersection(["x", "b", "a", "b"]);
         assert_eq!(common.iter().map(|audience| &**audience).collect::<Vec<_>>(), ["b", "a"]);
@@ -200,13 +211,32 @@ mod tests {
     }
 
     #[test]
-    fn any_audience_still_needs_one() {
+    fn any_audience_still_requires_one() {
         assert!(Audiences::dangerous_any().intersection([]).is_empty());
-        assert_eq!(Audiences::dangerous_any().intersection(["x"]).len(), 1);
+        assert_eq!(Audiences::dangerous_any().intersection(["x", "y", "x"]).len(), 2);
     }
 
     #[test]
-    fn unusable_lists_are_refused() {
+    fn the_work_is_bounded_whatever_a_token_claims() {
+        let claimed: Vec<_> = (0..10_000).map(|number| number.to_string()).collect();
+        let looked_at = std::cell::Cell::new(0);
+        let claims = |count| {
+            looked_at.set(0);
+            let counted = |_: &&String| looked_at.set(looked_at.get() + 1);
+            claimed.iter().take(count).inspect(counted).map(String::as_str)
+        };
+        let any = Audiences::dangerous_any();
+        assert_eq!(any.intersection(claims(64)).len(), 64);
+        assert!(any.intersection(claims(65)).is_empty());
+        assert!(any.intersection(claims(10_000)).is_empty());
+        assert_eq!(looked_at.get(), 65, "each one is compared with all before it");
+        let two = Audiences::new(["1", "3"]).unwrap();
+        assert_eq!(two.intersection(claims(10_000)).len(), 2);
+        assert_eq!(looked_at.get(), 5, "there are no others to find");
+    }
+
+    #[test]
+    fn invalid_lists_are_build_errors() {
         assert_eq!(Audiences::new(Vec::<String>::new()), Err(InvalidAudiences::None));
         assert_eq!(Audiences::new(["a", ""]), Err(InvalidAudiences::Empty));
         assert_eq!(Audiences::new([" a"]), Err(InvalidAudiences::Padded(" a".into())));
