@@ -23,6 +23,7 @@
 //! - [`client`]: the caller's side, tokens for outgoing requests.
 //! - `testing::Cluster`: an embedded cluster for tests.
 //! - [`inspect`]: looks into a token without verifying it.
+//! - [`guide`]: how to do a whole task, such as the first request on a cluster.
 //!
 //! # Features
 //!
@@ -51,6 +52,8 @@ pub mod client;
 pub mod clock;
 mod counters;
 pub mod error;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod identity;
 pub mod inspect;
 mod json;

@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 7] = [
     &["verifier", "cache", "client"],
     &["authenticator"],
     &["server"],
-    &["testing"],
+    &["testing", "guide"],
 ];
 
 /// An outside crate, and the files or folders of `src` where it may be named.

@@ -1,0 +1,16 @@
+//! Guides: how to do a whole task.
+
+#[doc = include_str!("../docs/on-your-cluster.md")]
+pub mod on_your_cluster {}
+
+#[doc = include_str!("../docs/choose-a-verifier.md")]
+pub mod choose_a_verifier {}
+
+#[doc = include_str!("../docs/call-another-service.md")]
+pub mod call_another_service {}
+
+#[doc = include_str!("../docs/test-your-service.md")]
+pub mod test_your_service {}
+
+#[doc = include_str!("../docs/troubleshooting.md")]
+pub mod troubleshooting {}
