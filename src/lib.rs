@@ -38,6 +38,7 @@
 //! | `latest` | no | forwards to `k8s-openapi/latest` |
 //! | `full` | no | all but `latest` |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(feature = "token-review")]
