@@ -7,15 +7,15 @@ use serde::{
     de::{SeqAccess, Visitor},
 };
 
-/// Upper bound for the audiences of one token where any audience is accepted. They are chosen by the
-/// token's bearer, and no configured set limits how many the identity keeps.
+/// Upper bound for the audiences of one token where any audience is accepted. They are chosen by
+/// the token's bearer, and no configured set limits how many the identity keeps.
 const MAX_ANY_AUDIENCES: usize = 64;
 
 /// The audiences of which a token must name at least one ([RFC 7519 §4.1.3]; `spec.audiences` of a
 /// TokenReview).
 ///
-/// The set cannot be empty: without an audience, a token that its bearer sent to *any* other service
-/// would be accepted. Only [`Audiences::dangerous_any`] turns the check off.
+/// The set cannot be empty: without an audience, a token that its bearer sent to *any* other
+/// service would be accepted. Only [`Audiences::dangerous_any`] turns the check off.
 ///
 /// ```
 /// use tower_kube_auth::audience::Audiences;
@@ -41,7 +41,8 @@ impl Audiences {
     ///
     /// # Errors
     ///
-    /// [`InvalidAudiences`] if there is none, or one is empty or has leading or trailing white space.
+    /// [`InvalidAudiences`] if there is none, or one is empty or has leading or trailing white
+    /// space.
     pub fn new<I>(audiences: I) -> Result<Self, InvalidAudiences>
     where
         I: IntoIterator,
@@ -85,8 +86,8 @@ impl Audiences {
         }
     }
 
-    /// Returns the accepted ones of `claimed`, without duplicates. The token must be rejected if there
-    /// are none, even where any audience is accepted.
+    /// Returns the accepted ones of `claimed`, without duplicates. The token must be rejected if
+    /// there are none, even where any audience is accepted.
     #[must_use]
     pub fn intersection<'a, I>(&self, claimed: I) -> Vec<Arc<str>>
     where
@@ -181,8 +182,8 @@ impl fmt::Display for InvalidAudiences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str(
-                "no audience is configured: call .audience(\"…\") with the name that callers request \
-                 their token for",
+                "no audience is configured: call .audience(\"…\") with the name that callers \
+                 request their token for",
             ),
             Self::Empty => {
                 f.write_str("an audience is the empty string: is an environment variable unset?")

@@ -1,4 +1,4 @@
-//! A panic in somebody else's code becomes a value, so that it ends nothing but itself.
+//! Converts panics in user-supplied code into values.
 
 use std::{
     future::Future,
@@ -7,16 +7,16 @@ use std::{
     task::{Context, Poll},
 };
 
-/// It panicked; a future must not be polled again. The panic hook has printed where.
+/// The code panicked. The panic hook has printed where.
 #[derive(Debug)]
 pub(crate) struct Panicked;
 
-/// Calls `function`, and catches its panic.
+/// Calls `function` and catches a panic.
 pub(crate) fn call_caught<T>(function: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(function)).map_err(|_| Panicked)
 }
 
-/// Polls `future`, and catches its panic.
+/// Polls `future` and catches a panic, after which it must not be polled again.
 pub(crate) fn poll_caught<F>(
     future: Pin<&mut F>,
     cx: &mut Context<'_>,

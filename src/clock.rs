@@ -1,11 +1,12 @@
-//! Time, injected: the only room that reads the operating system's clocks.
+//! The injected clock.
 //!
-//! Two clocks matter to authentication. Token lifetimes (`exp`, `nbf`, `iat`) are wall-clock times set by the issuer;
-//! cache lifetimes and back-off are durations and must not change when somebody sets the wall clock. A [`Clock`]
-//! gives both, so that a test can move each of them on its own.
+//! Token lifetimes (`exp`, `nbf`, `iat`) are wall-clock times set by the issuer. Cache lifetimes and
+//! back-off are durations, which must not change when the wall clock is set. A [`Clock`] provides both
+//! times, so that tests can move each of them alone.
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod manual;
+mod system;
 
 use std::{
     fmt,
@@ -17,9 +18,9 @@ use std::{
 
 use tokio::task::unconstrained;
 
-/// The source of wall-clock and monotonic time. Defaults to the system's clocks.
+/// A source of wall-clock and monotonic time. Defaults to the system's clocks.
 ///
-/// With the `testing` feature, `testing::ManualClock` makes one that moves only when it is told to.
+/// With the `testing` feature, `testing::ManualClock` provides one that only tests move.
 #[derive(Clone, Default)]
 pub struct Clock(Source);
 
@@ -32,37 +33,35 @@ enum Source {
 }
 
 impl Clock {
-    /// The system's clocks.
+    /// Returns the system's clock.
     #[must_use]
     pub fn system() -> Self {
         Self(Source::System)
     }
 
-    /// The wall-clock time: what `exp`, `nbf` and `iat` are compared with.
+    /// Returns the wall-clock time, to compare with `exp`, `nbf` and `iat`.
     #[must_use]
     #[inline]
     pub fn wall(&self) -> SystemTime {
         match &self.0 {
-            #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
-            Source::System => SystemTime::now(),
+            Source::System => system::wall(),
             #[cfg(any(test, feature = "testing"))]
             Source::Manual(clock) => clock.wall(),
         }
     }
 
-    /// The monotonic time: what cache lifetimes and back-off are measured with.
+    /// Returns the monotonic time, to measure cache lifetimes and back-off.
     #[must_use]
     #[inline]
     pub fn monotonic(&self) -> Instant {
         match &self.0 {
-            #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
-            Source::System => Instant::now(),
+            Source::System => system::monotonic(),
             #[cfg(any(test, feature = "testing"))]
             Source::Manual(clock) => clock.monotonic(),
         }
     }
 
-    /// Returns once `duration` has passed on the monotonic clock.
+    /// Waits until `duration` has passed on the monotonic clock.
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {
             Source::System => tokio::time::sleep(duration).await,
@@ -71,15 +70,25 @@ impl Clock {
         }
     }
 
-    /// Waits for `future`, but no longer than `limit`: `None` if that has passed first.
+    /// Waits for `future` for at most `limit`; returns `None` if that passes first.
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        // A future that is never idle uses up the task's budget, and tokio's timers would not fire without any.
+        // Unconstrained: a future that is always ready uses up the task's budget, without which tokio's
+        // timers do not fire.
         let (mut future, mut sleep) = (pin!(future), pin!(unconstrained(self.sleep(limit))));
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
         })
         .await
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl manual::ManualClock {
+    /// Returns the [`Clock`] to pass to the code under test.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock(Source::Manual(self.clone()))
     }
 }
 
@@ -112,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sleeper_wakes_when_the_clock_has_been_moved_far_enough() {
+    async fn a_sleeper_wakes_when_the_clock_reaches_its_deadline() {
         let manual = ManualClock::new();
         let clock = manual.clock();
         let sleeper = tokio::spawn(async move { clock.sleep(Duration::from_secs(10)).await });
@@ -125,21 +134,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_of_the_sleepers_is_known_until_it_wakes_or_gives_up() {
+    async fn next_wake_is_the_first_sleepers_until_it_wakes_or_is_dropped() {
         let manual = ManualClock::new();
         assert_eq!(manual.next_wake(), None);
         let asleep = |seconds| {
             let clock = manual.clock();
             tokio::spawn(async move { clock.sleep(Duration::from_secs(seconds)).await })
         };
-        let (gives_up, also_first, last) = (asleep(5), asleep(5), asleep(9));
+        let (aborted, also_first, last) = (asleep(5), asleep(5), asleep(9));
         tokio::task::yield_now().await;
         assert_eq!(manual.next_wake(), Some(Duration::from_secs(5)));
-        gives_up.abort();
-        let _ = gives_up.await;
-        assert_eq!(manual.next_wake(), Some(Duration::from_secs(5)), "there is another one");
+        aborted.abort();
+        let _ = aborted.await;
+        assert_eq!(manual.next_wake(), Some(Duration::from_secs(5)), "the other one");
         manual.advance(Duration::from_secs(6));
-        assert_eq!(manual.next_wake(), Some(Duration::ZERO), "due, but not awake yet");
+        assert_eq!(manual.next_wake(), Some(Duration::ZERO), "due, but not polled yet");
         also_first.await.unwrap();
         assert_eq!(manual.next_wake(), Some(Duration::from_secs(3)));
         last.abort();
@@ -147,9 +156,8 @@ mod tests {
         assert_eq!(manual.next_wake(), None);
     }
 
-    /// What is always ready uses up the budget that tokio gives a task; the time limit must not starve with it.
     #[tokio::test]
-    async fn a_time_limit_ends_what_is_never_idle() {
+    async fn a_timeout_ends_a_future_that_is_never_idle() {
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
         sender.send(()).unwrap();
         let busy = async {

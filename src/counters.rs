@@ -1,8 +1,8 @@
-//! Counters of what happens off the hit path.
+//! Counters, for events off the cache-hit path.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts up; wraps after 2^64.
+/// A monotonic counter; wraps after 2^64.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 

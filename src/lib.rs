@@ -67,9 +67,12 @@ pub mod verifier;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use audience::Audiences;
 pub use authenticator::Authenticator;
+pub use error::VerifyError;
 pub use identity::ServiceAccountIdentity;
 pub use token::{BearerToken, MalformedToken};
+pub use verdict::Verdict;
 pub use verifier::Verifier;
 #[cfg(feature = "jwks")]
 pub use verifier::jwks::JwksVerifier;

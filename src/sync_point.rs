@@ -1,6 +1,6 @@
-//! Points between two steps that other threads may come between, so that a test can try every order of them.
+//! Scheduling points for shuttle tests; no-ops otherwise.
 
-/// Lets another thread go on first, in a test that tries all schedules; otherwise nothing.
+/// Yields to another thread in a test that explores schedules; otherwise does nothing.
 #[inline]
 pub(crate) fn sync_point() {
     #[cfg(test)]
@@ -24,16 +24,16 @@ pub(crate) mod exploring {
         }
     }
 
-    /// Runs `test` once for every order in which its threads can pass their points. A thread that is never woken fails it as a
-    /// deadlock.
-    #[expect(clippy::print_stdout, reason = "how many there were is to be seen with --nocapture")]
+    /// Runs `test` once for every order in which its threads can pass their scheduling points. A thread
+    /// that is never woken fails it as a deadlock.
+    #[expect(clippy::print_stdout, reason = "--nocapture shows the number of schedules")]
     pub(crate) fn every_schedule(test: impl Fn() + Send + Sync + 'static) {
         let schedules = explore(DfsScheduler::new(None, false), test);
         println!("{}: {schedules} schedules", std::thread::current().name().unwrap_or_default());
-        assert!(schedules > 100, "the threads do not meet at any point");
+        assert!(schedules > 100, "the threads share no scheduling point");
     }
 
-    /// The same for some thousand orders, where there are too many.
+    /// Runs `test` for 2 000 random orders, where there are too many to run all.
     pub(crate) fn some_schedules(test: impl Fn() + Send + Sync + 'static) {
         explore(RandomScheduler::new(2_000), test);
     }

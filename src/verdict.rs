@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use crate::{
     audience::Audiences,
+    error::VerifyError,
     identity::{ServiceAccountIdentity, UserInfo},
 };
 
@@ -16,6 +17,9 @@ pub enum Verdict {
     /// The token is not good here.
     Reject(RejectReason),
 }
+
+/// What a verification ends with: a decision, or the failure that prevented one.
+pub(crate) type Outcome = Result<Verdict, VerifyError>;
 
 /// An accepted token: who bears it, and until when that may be believed.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,5 @@
-//! The verifier behind its limits: what a task of a verification needs, and what outlives no handle but the task's own.
+//! The verifier with its limits. Tasks hold this instead of an `Authenticator`, so they do not keep
+//! it alive.
 
 use std::{
     future::{Future, poll_fn},
@@ -7,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-use super::{limit::Limit, lookup::Outcome, metrics::Counters};
+use super::{limit::Limit, metrics::Counters};
 use crate::{
     audience::Audiences,
     catch_panic::{Panicked, call_caught, poll_caught},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     token::{BearerToken, OwnedBearerToken},
+    verdict::Outcome,
     verifier::SharedVerifier,
 };
 
@@ -29,32 +31,33 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// What the verifier can say without waiting. It takes no place in the limit: a thread that computes is done before it can
-    /// begin another.
-    pub(super) fn compute(&self, token: BearerToken<'_>) -> Option<Outcome> {
+    /// Verifies synchronously if no I/O is needed. Takes no permit: a thread computes one
+    /// verification at a time.
+    pub(super) fn verify_now(&self, token: BearerToken<'_>) -> Option<Outcome> {
         match call_caught(|| self.verifier.verify_now(token, &self.audiences)) {
             Ok(verdict) => verdict.map(Ok),
             Err(panicked) => Some(Err(aborted(&panicked))),
         }
     }
 
-    /// What the verifier says, once it is this one's turn.
+    /// Waits for a permit and verifies.
     pub(super) async fn verify(&self, token: &OwnedBearerToken, is_known: bool) -> Outcome {
         let _permit = self
             .limit
             .acquire(is_known)
             .await
             .inspect_err(|_| self.counters.saturated.increment())?;
-        self.verify_in_turn(token).await
+        self.verify_with_permit(token).await
     }
 
-    pub(super) async fn verify_in_turn(&self, token: &OwnedBearerToken) -> Outcome {
+    /// Verifies; the caller holds a permit.
+    pub(super) async fn verify_with_permit(&self, token: &OwnedBearerToken) -> Outcome {
         self.verifier.verify(token.borrow(), &self.audiences).await
     }
 
-    /// The outcome of `verification` within the time limit.
-    pub(super) async fn within_limit(&self, mut verification: Verification) -> Outcome {
-        let verified = poll_fn(|cx| poll_without_panic(&mut verification, cx));
+    /// Drives `verification` to its outcome, within the time limit.
+    pub(super) async fn within_timeout(&self, mut verification: Verification) -> Outcome {
+        let verified = poll_fn(|cx| poll_verification(&mut verification, cx));
         self.clock.timeout(self.timeout, verified).await.unwrap_or_else(|| {
             let message = format!("the verification did not end within {:?}", self.timeout);
             Err(VerifyError::new(VerifyErrorKind::Timeout, message))
@@ -62,8 +65,8 @@ impl Backend {
     }
 }
 
-/// Polls; a panic becomes an error, after which the future must not be polled again.
-pub(super) fn poll_without_panic(
+/// Polls once. A panic becomes an error, after which the future must not be polled again.
+pub(super) fn poll_verification(
     verification: &mut Verification,
     cx: &mut Context<'_>,
 ) -> Poll<Outcome> {

@@ -1,4 +1,4 @@
-//! A limit on what is under way, with a bounded queue in front of it.
+//! The limit on concurrent verifications, with a bounded queue in front of it.
 
 use std::{
     sync::{
@@ -15,9 +15,10 @@ use crate::{
     error::{VerifyError, VerifyErrorKind},
 };
 
-/// How many may wait for each one that may be under way.
+/// Queue places per permit.
 const QUEUE_FACTOR: usize = 16;
-/// One in so many is kept for tokens that were accepted before: a flood of strangers must not end those who are known.
+/// One permit in this many is reserved for tokens that were accepted before, so that a flood of
+/// unknown tokens does not displace known callers.
 const RESERVED_SHARE: usize = 4;
 
 pub(super) struct Limit {
@@ -46,7 +47,7 @@ impl Limit {
         }
     }
 
-    /// A permit, at once if there is one. Those who are known have a queue of their own.
+    /// Returns a permit, waiting for at most `max_wait`. Known tokens have a queue of their own.
     pub(super) async fn acquire(&self, is_known: bool) -> Result<SemaphorePermit<'_>, VerifyError> {
         let pool = if is_known && self.reserved.queue > 0 { &self.reserved } else { &self.shared };
         for pool in [&self.shared, pool] {
@@ -61,8 +62,8 @@ impl Limit {
         }
     }
 
-    /// A permit for what nobody waits for, which is about a token that is known: one that is kept for these, or of the others while
-    /// half of all are free, so that it keeps nobody else waiting.
+    /// Returns a permit for a background verification of a known token: a reserved one, or a shared
+    /// one while more than half of all permits are free, so that it delays no request.
     pub(super) fn try_acquire_background(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.reserved.permits).try_acquire_owned() {
             return Some(permit);
@@ -91,14 +92,14 @@ impl Pool {
     }
 }
 
-/// A place in the queue, given back however the wait ends.
+/// A place in the queue, released on drop.
 struct QueueSlot<'a>(&'a AtomicUsize);
 
 impl<'a> QueueSlot<'a> {
     fn take(pool: &'a Pool) -> Result<Self, VerifyError> {
-        let place = Self(&pool.waiting);
+        let slot = Self(&pool.waiting);
         if pool.waiting.fetch_add(1, Ordering::Relaxed) < pool.queue {
-            Ok(place)
+            Ok(slot)
         } else {
             Err(saturated())
         }
@@ -114,7 +115,7 @@ impl Drop for QueueSlot<'_> {
 fn saturated() -> VerifyError {
     VerifyError::new(
         VerifyErrorKind::Saturated,
-        "too many verifications are under way; see max_in_flight",
+        "too many verifications are in flight; see max_in_flight",
     )
 }
 
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_the_next_permit_and_who_waits_too_long_gets_none() {
+    async fn a_waiter_gets_the_next_permit_or_an_error_after_max_wait() {
         let clock = ManualClock::new();
         let limit = Limit::new(1, SECOND, clock.clock());
         let permit = limit.acquire(false).await.unwrap();
@@ -151,14 +152,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_quarter_is_kept_for_those_who_are_known() {
+    async fn a_quarter_is_reserved_for_known_tokens() {
         let limit = limit(8);
-        let mut strangers = Vec::new();
+        let mut unknown = Vec::new();
         for _ in 0..6 {
-            strangers.push(limit.acquire(false).await.unwrap());
+            unknown.push(limit.acquire(false).await.unwrap());
         }
         limit.shared.waiting.store(6 * QUEUE_FACTOR, Ordering::Relaxed);
-        assert!(limit.acquire(false).await.is_err(), "the queue of strangers is full");
+        assert!(limit.acquire(false).await.is_err(), "the queue of unknown tokens is full");
         let known = [limit.acquire(true).await.unwrap(), limit.acquire(true).await.unwrap()];
         assert_eq!(limit.in_flight(), 8);
         assert!(limit.try_acquire_background().is_none());
@@ -169,11 +170,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_takes_no_more_than_half() {
+    async fn background_verifications_take_at_most_half() {
         for max_in_flight in [2, 4, 8, 64] {
             let limit = limit(max_in_flight);
-            let spare: Vec<_> = std::iter::from_fn(|| limit.try_acquire_background()).collect();
-            assert_eq!((spare.len(), limit.in_flight()), (max_in_flight / 2, max_in_flight / 2));
+            let background: Vec<_> =
+                std::iter::from_fn(|| limit.try_acquire_background()).collect();
+            assert_eq!(
+                (background.len(), limit.in_flight()),
+                (max_in_flight / 2, max_in_flight / 2)
+            );
         }
         assert!(limit(1).try_acquire_background().is_some());
     }

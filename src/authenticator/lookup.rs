@@ -1,4 +1,5 @@
-//! A token that is not in the cache, or not for long: one verification, however many wait for it, whoever goes away.
+//! Cache misses: coalesces concurrent lookups of one token into one verification that survives
+//! cancellation.
 
 use std::{
     future::Future,
@@ -12,101 +13,80 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use super::{
-    Authenticator, Shared,
-    backend::{Backend, Verification, poll_without_panic},
+    backend::{Backend, Verification, poll_verification},
+    shared::Shared,
 };
 use crate::{
     cache::{Digest, Follower, Joined, Leader, VerificationStart},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
-    identity::ServiceAccountIdentity,
     sync_point::sync_point,
     token::{BearerToken, PresentedToken},
-    verdict::{Acceptance, Verdict},
+    verdict::{Acceptance, Outcome, Verdict},
 };
 
-/// A decision, or what kept us from it.
-pub(crate) type Outcome = Result<Verdict, VerifyError>;
-
-/// Resolves when the lookup, which runs on its own, has come to its end.
-pub(crate) type Waiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
-
-/// How long those who wait for a verification wait beyond its own time limit.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How much longer than a verification's own time limit its followers wait.
+const WAIT_MARGIN: Duration = Duration::from_secs(1);
 
 pub(crate) enum Lookup {
     Decided(Outcome),
     Waiting(Waiting),
 }
 
-/// A verification that must be ended by its outcome.
+/// Resolves with the outcome of a verification that runs in a task.
+pub(crate) type Waiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// A verification in flight.
 struct Flight {
     leader: Leader<Outcome>,
     digest: Digest,
     began: VerificationStart,
 }
 
-impl Authenticator {
-    /// The identity that was accepted for the token before, if it is still in the cache. One that will not be for long is
-    /// verified anew in the background, so that those who call regularly never wait.
-    #[inline]
-    pub(crate) fn cached(
-        &self,
-        token: PresentedToken<'_>,
-        digest: &Digest,
-    ) -> Option<ServiceAccountIdentity> {
-        let hit = self.shared.cache.accepted(digest)?;
-        if hit.is_due {
-            self.shared.refresh_ahead(token, *digest);
-        }
-        Some(hit.identity)
-    }
-
-    /// Decides about a token that is not [`cached`](Self::cached): at once where that takes no waiting, which is from the
-    /// cache, by looking, or by computing. Whatever must wait goes on in a task of its own.
-    pub(crate) fn lookup(&self, token: BearerToken<'_>, digest: Digest) -> Lookup {
-        let shared = &self.shared;
-        let counters = &shared.backend.counters;
-        if let Some(reason) = shared.cache.rejected(&digest) {
+impl Shared {
+    /// Decides about a token that has no fresh acceptance in the cache: at once if a cached
+    /// decision, the pre-check or a synchronous verification is enough. Anything that waits runs in
+    /// a task.
+    pub(super) fn lookup(self: &Arc<Self>, token: BearerToken<'_>, digest: Digest) -> Lookup {
+        let counters = &self.backend.counters;
+        if let Some(reason) = self.cache.rejected(&digest) {
             counters.rejected_from_cache.increment();
             return Lookup::Decided(Ok(Verdict::Reject(reason)));
         }
-        if let Some(identity) = shared.cache.stale(&digest) {
+        if let Some(identity) = self.cache.stale(&digest) {
             counters.served_stale.increment();
-            shared.refresh_ahead(token.into(), digest);
+            self.refresh_ahead(token.into(), digest);
             return Lookup::Decided(Ok(Verdict::Accept(Acceptance::new(identity))));
         }
-        let began = shared.cache.now();
-        if let Some(outcome) = shared.compute(token) {
-            return Lookup::Decided(shared.cache_outcome(digest, outcome, |verdict| {
-                shared.cache.insert(digest, verdict, began)
+        let began = self.cache.now();
+        if let Some(outcome) = self.verify_now(token) {
+            return Lookup::Decided(self.cache_outcome(digest, outcome, |verdict| {
+                self.cache.insert(digest, verdict, began)
             }));
         }
-        if let Err(reason) = shared.precheck.check(token, shared.backend.clock.wall()) {
-            counters.refused_unverified.increment();
+        if let Err(reason) = self.precheck.check(token, self.backend.clock.wall()) {
+            counters.rejected_by_precheck.increment();
             return Lookup::Decided(Ok(Verdict::Reject(reason)));
         }
         sync_point();
-        match shared.flights.join(digest) {
+        match self.flights.join(digest) {
             Joined::Follower(follower) => {
-                counters.followed.increment();
-                Lookup::Waiting(shared.wait_for_flight(follower))
+                counters.coalesced.increment();
+                Lookup::Waiting(self.wait_for_flight(follower))
             }
-            Joined::Leader(leader) => shared.lead(leader, digest, token),
+            Joined::Leader(leader) => self.lead(leader, digest, token),
         }
     }
-}
 
-impl Shared {
-    /// There is no flight of what is computed: nothing is to be saved for anybody else.
-    fn compute(&self, token: BearerToken<'_>) -> Option<Outcome> {
-        // Such a verifier looks at the claims by itself, but it does not know of the issuers that are configured here.
+    /// Synchronous verification is not coalesced: there is no I/O to share.
+    fn verify_now(&self, token: BearerToken<'_>) -> Option<Outcome> {
+        // The verifier checks the claims itself, but does not know the issuers configured here.
         if self.precheck.has_issuers()
             && self.precheck.check(token, self.backend.clock.wall()).is_err()
         {
             return None;
         }
-        self.backend.compute(token)
+        self.backend.verify_now(token)
     }
 
     fn lead(
@@ -117,7 +97,7 @@ impl Shared {
     ) -> Lookup {
         sync_point();
         let began = self.cache.now();
-        // Another flight may have landed between our look into the cache and our becoming the leader.
+        // Another flight may have completed between the cache lookup and becoming the leader.
         if let Some(verdict) = self.cache.get(&digest) {
             leader.complete(Ok(verdict.clone()));
             return Lookup::Decided(Ok(verdict));
@@ -128,9 +108,9 @@ impl Shared {
         let mut verification: Verification =
             Box::pin(async move { backend.verify(&token, is_known).await });
         let flight = Flight { leader, digest, began };
-        // Whoever wakes this waker wakes nobody, which is harmless: the task polls again before it waits.
+        // Losing this wake-up is safe: the task polls again before it suspends.
         if let Poll::Ready(outcome) =
-            poll_without_panic(&mut verification, &mut Context::from_waker(Waker::noop()))
+            poll_verification(&mut verification, &mut Context::from_waker(Waker::noop()))
         {
             return Lookup::Decided(self.complete(flight, outcome));
         }
@@ -146,9 +126,10 @@ impl Shared {
         Lookup::Waiting(self.wait_for_flight(follower))
     }
 
-    /// Verifies an accepted token anew, unless somebody does already or too much else is under way: nobody waits for it.
+    /// Verifies a cached token anew in the background, unless a verification of it is in flight or
+    /// no permit is free.
     #[cold]
-    fn refresh_ahead(self: &Arc<Self>, token: PresentedToken<'_>, digest: Digest) {
+    pub(super) fn refresh_ahead(self: &Arc<Self>, token: PresentedToken<'_>, digest: Digest) {
         if !self.cache.claim_refresh(&digest) {
             return;
         }
@@ -160,21 +141,22 @@ impl Shared {
         let (backend, token) = (Arc::clone(&self.backend), token.to_owned());
         let verification = Box::pin(async move {
             let _permit = permit;
-            match backend.compute(token.borrow()) {
+            match backend.verify_now(token.borrow()) {
                 Some(outcome) => outcome,
-                None => backend.verify_in_turn(&token).await,
+                None => backend.verify_with_permit(&token).await,
             }
         });
         self.spawn(&runtime, verification, flight);
     }
 
-    /// The task keeps no handle alive: it ends with the last one.
+    /// The task holds only a weak reference, so it ends with the last handle.
     fn spawn(self: &Arc<Self>, runtime: &Handle, verification: Verification, flight: Flight) {
         let (shared, backend) = (Arc::downgrade(self), Arc::clone(&self.backend));
-        self.tasks.spawn(runtime, finish(shared, backend, verification, flight).in_current_span());
+        self.tasks.spawn(runtime, run(shared, backend, verification, flight).in_current_span());
     }
 
-    /// Into the cache first, then to the followers: nobody can find neither the entry nor the flight.
+    /// Caches the outcome and completes the flight. Inserts before notifying followers, so that
+    /// every request sees the entry or the flight.
     fn complete(&self, flight: Flight, outcome: Outcome) -> Outcome {
         let Flight { leader, digest, began } = flight;
         let outcome = self.cache_outcome(digest, outcome, |verdict| {
@@ -185,17 +167,18 @@ impl Shared {
         outcome
     }
 
-    /// Keeps a decision. Where there is none, what was decided before may stand in for it.
+    /// Counts the outcome and caches a decision by `insert`. On a failure, an earlier acceptance
+    /// within its grace period takes the place of the error.
     fn cache_outcome(
         &self,
         digest: Digest,
         outcome: Outcome,
-        keep: impl FnOnce(&Verdict),
+        insert: impl FnOnce(&Verdict),
     ) -> Outcome {
         self.backend.counters.count(&outcome);
         let error = match outcome {
             Ok(verdict) => {
-                keep(&verdict);
+                insert(&verdict);
                 return Ok(verdict);
             }
             Err(error) => error,
@@ -211,20 +194,20 @@ impl Shared {
 
     fn wait_for_flight(&self, follower: Follower<Outcome>) -> Waiting {
         let (clock, limit) =
-            (self.backend.clock.clone(), self.backend.timeout.saturating_add(PATIENCE));
+            (self.backend.clock.clone(), self.backend.timeout.saturating_add(WAIT_MARGIN));
         Box::pin(wait_for_flight(follower, clock, limit))
     }
 }
 
-async fn finish(
+async fn run(
     shared: Weak<Shared>,
     backend: Arc<Backend>,
     verification: Verification,
     flight: Flight,
 ) {
-    let outcome = backend.within_limit(verification).await;
+    let outcome = backend.within_timeout(verification).await;
     if let Some(shared) = shared.upgrade() {
-        // The leader's own request waits like the others.
+        // The request that leads waits as a follower too.
         drop(shared.complete(flight, outcome));
     }
 }
@@ -242,7 +225,7 @@ async fn wait_for_flight(
         None => {
             follower.give_up();
             let message =
-                "the verification came to no end; is the runtime that it began on still driven?";
+                "the verification did not end; is the runtime that it started on still driven?";
             Err(VerifyError::new(VerifyErrorKind::Timeout, message))
         }
     }
@@ -251,29 +234,32 @@ async fn wait_for_flight(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{audience::Audiences, verdict::RejectReason, verifier::Verifier};
+    use crate::{
+        audience::Audiences, authenticator::Authenticator, verdict::RejectReason,
+        verifier::Verifier,
+    };
 
-    struct NotToBeAsked;
+    struct NeverCalled;
 
-    impl Verifier for NotToBeAsked {
+    impl Verifier for NeverCalled {
         async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Outcome {
-            Err(VerifyError::new(VerifyErrorKind::Unavailable, "it was asked"))
+            Err(VerifyError::new(VerifyErrorKind::Unavailable, "it was called"))
         }
     }
 
     #[test]
-    fn what_has_landed_between_the_look_and_the_lead_is_not_verified_again() {
-        let authenticator = Authenticator::builder(NotToBeAsked).audience("api").build().unwrap();
+    fn a_verdict_cached_before_the_leader_looks_is_not_verified_again() {
+        let authenticator = Authenticator::builder(NeverCalled).audience("api").build().unwrap();
         let shared = &authenticator.shared;
         let token = BearerToken::parse("e30.e30.AA").unwrap();
         let digest = shared.cache.digest(token.expose_secret().as_bytes());
         let Joined::Leader(leader) = shared.flights.join(digest) else {
-            panic!("nobody else leads")
+            panic!("there is another leader")
         };
         let verdict = Verdict::Reject(RejectReason::Signature);
         shared.cache.insert(digest, &verdict, shared.cache.now());
         let Lookup::Decided(outcome) = shared.lead(leader, digest, token) else {
-            panic!("the cache knows")
+            panic!("the verdict is cached")
         };
         assert_eq!(outcome.unwrap(), verdict);
         assert!(matches!(shared.flights.join(digest), Joined::Leader(_)), "the key is free");

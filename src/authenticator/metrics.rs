@@ -1,13 +1,15 @@
-//! What an authenticator has done so far, in numbers.
+//! Counters and gauges of an authenticator.
 
-use super::{Authenticator, Outcome};
-use crate::{counters::Counter, verdict::Verdict};
+use crate::{
+    counters::Counter,
+    verdict::{Outcome, Verdict},
+};
 
-/// A snapshot of an [`Authenticator`]'s counters, for whatever system you collect metrics with. All of them begin at zero and
-/// only grow, but for the last four, which are gauges.
+/// A snapshot of an [`Authenticator`](super::Authenticator)'s counters and gauges, for any metrics
+/// system. The last four fields are gauges; the others start at zero and only grow.
 ///
-/// Hits are not among them: a counter that all threads write to costs more than the rest of a hit. They are what the requests that
-/// you count already exceed these by.
+/// Cache hits are not counted: a counter that all threads write to costs more than the rest of a
+/// hit. Subtract these from the service's own request count instead.
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,7 +19,8 @@ use crate::{counters::Counter, verdict::Verdict};
 /// cluster.create_service_account("shop", "checkout");
 /// let token = cluster.token("shop", "checkout").audience("orders").issue()?;
 ///
-/// let auth = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client()?)).audience("orders").build()?;
+/// let verifier = TokenReviewVerifier::new(cluster.kube_client()?);
+/// let auth = Authenticator::builder(verifier).audience("orders").build()?;
 /// for _ in 0..3 {
 ///     auth.authenticate(BearerToken::parse(&token)?).await?;
 /// }
@@ -29,32 +32,34 @@ use crate::{counters::Counter, verdict::Verdict};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuthenticatorMetrics {
-    /// Verifications that accepted a token, those ahead of time included.
+    /// Verifications that accepted a token, including background ones.
     pub accepted: u64,
-    /// Verifications that refused one.
+    /// Verifications that rejected a token.
     pub rejected: u64,
-    /// Verifications that came to no decision.
+    /// Verifications that reached no decision.
     pub undecided: u64,
-    /// Of the undecided ones, those that found `max_in_flight` others under way, and no place to wait or none in time.
+    /// Undecided verifications that got no permit of `max_in_flight` in time, or no place in its
+    /// queue.
     pub saturated: u64,
-    /// Tokens that were refused by looking, without a verification: no JWT, another issuer or audience, long expired.
-    pub refused_unverified: u64,
-    /// Refusals that were served from the cache.
+    /// Tokens that the pre-check rejected without a verification: not a JWT, of another issuer or
+    /// audience, or expired for long.
+    pub rejected_by_precheck: u64,
+    /// Rejections served from the cache.
     pub rejected_from_cache: u64,
-    /// Requests that waited for a verification which another one had begun.
-    pub followed: u64,
-    /// Verifications that were begun ahead of time, in the background.
+    /// Requests that joined a verification already in flight.
+    pub coalesced: u64,
+    /// Background verifications of tokens whose cache entry ends soon.
     pub refreshed_ahead: u64,
-    /// Decisions to serve an accepted token past its time, because the verifier failed; see
+    /// Accepted tokens served past their TTL because the verifier failed; see
     /// [`serve_stale`](super::AuthenticatorBuilder::serve_stale).
     pub served_stale: u64,
-    /// Verifications under way now.
+    /// Verifications in flight.
     pub in_flight: u64,
-    /// Verifications that wait for their turn now.
+    /// Verifications waiting for a permit.
     pub waiting: u64,
-    /// Accepted tokens in the cache now, those included whose time is over but whose room is not needed yet.
+    /// Accepted tokens in the cache, including expired ones that are not evicted yet.
     pub accepted_entries: u64,
-    /// Refused tokens in the cache now, about.
+    /// Rejected tokens in the cache, approximately.
     pub rejected_entries: u64,
 }
 
@@ -64,9 +69,9 @@ pub(super) struct Counters {
     rejected: Counter,
     undecided: Counter,
     pub(super) saturated: Counter,
-    pub(super) refused_unverified: Counter,
+    pub(super) rejected_by_precheck: Counter,
     pub(super) rejected_from_cache: Counter,
-    pub(super) followed: Counter,
+    pub(super) coalesced: Counter,
     pub(super) refreshed_ahead: Counter,
     pub(super) served_stale: Counter,
 }
@@ -79,29 +84,19 @@ impl Counters {
             Err(_) => self.undecided.increment(),
         }
     }
-}
-
-impl Authenticator {
-    /// What it has done so far, and what is under way.
-    #[must_use]
-    pub fn metrics(&self) -> AuthenticatorMetrics {
-        let backend = &self.shared.backend;
-        let counters = &backend.counters;
-        let (accepted_entries, rejected_entries) = self.shared.cache.len();
+    /// Returns the counters; the gauges are left at zero.
+    pub(super) fn snapshot(&self) -> AuthenticatorMetrics {
         AuthenticatorMetrics {
-            accepted: counters.accepted.get(),
-            rejected: counters.rejected.get(),
-            undecided: counters.undecided.get(),
-            saturated: counters.saturated.get(),
-            refused_unverified: counters.refused_unverified.get(),
-            rejected_from_cache: counters.rejected_from_cache.get(),
-            followed: counters.followed.get(),
-            refreshed_ahead: counters.refreshed_ahead.get(),
-            served_stale: counters.served_stale.get(),
-            in_flight: backend.limit.in_flight() as u64,
-            waiting: backend.limit.waiting() as u64,
-            accepted_entries,
-            rejected_entries,
+            accepted: self.accepted.get(),
+            rejected: self.rejected.get(),
+            undecided: self.undecided.get(),
+            saturated: self.saturated.get(),
+            rejected_by_precheck: self.rejected_by_precheck.get(),
+            rejected_from_cache: self.rejected_from_cache.get(),
+            coalesced: self.coalesced.get(),
+            refreshed_ahead: self.refreshed_ahead.get(),
+            served_stale: self.served_stale.get(),
+            ..AuthenticatorMetrics::default()
         }
     }
 }

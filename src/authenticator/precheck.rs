@@ -17,7 +17,8 @@ use crate::{
     verdict::RejectReason,
 };
 
-/// The largest leeway that a verifier of this crate can be given: nothing that one could accept may be refused here.
+/// The largest leeway that a verifier of this crate can be given: nothing that one could accept may
+/// be refused here.
 const LEEWAY: Duration = Duration::from_secs(300);
 
 pub(super) struct Precheck {
@@ -43,8 +44,8 @@ impl Precheck {
         !self.issuers.is_empty()
     }
 
-    /// Refuses what no verifier could accept: other than a JWT, of another issuer, for other audiences, or expired. A
-    /// claim that is missing is left to the verifier.
+    /// Refuses what no verifier could accept: other than a JWT, of another issuer, for other
+    /// audiences, or expired. A claim that is missing is left to the verifier.
     pub(super) fn check(
         &self,
         token: BearerToken<'_>,
@@ -77,11 +78,11 @@ fn is_before(seconds: f64, time: SystemTime) -> bool {
     seconds < since_epoch.as_secs_f64()
 }
 
-/// The JSON of the claims; `None` unless the token has three parts, none of them empty, and each in the one spelling that
-/// base64 knows for its bytes.
+/// The JSON of the claims; `None` unless the token has three parts, none of them empty, and each in
+/// the one spelling that base64 knows for its bytes.
 ///
-/// The API server reads base64 leniently: it takes any of the spellings that differ in a part's unused last bits. Each would be
-/// another token to the cache, and cost a call of its own.
+/// The API server reads base64 leniently: it takes any of the spellings that differ in a part's
+/// unused last bits. Each would be another token to the cache, and cost a call of its own.
 fn claims_json(token: &str) -> Option<Vec<u8>> {
     let mut parts = token.split('.');
     let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,4 +1,4 @@
-//! The tasks of an authenticator, which end with its last handle.
+//! The tasks of an authenticator, aborted when its last handle is dropped.
 
 use std::{
     future::Future,
@@ -12,10 +12,11 @@ pub(super) struct Tasks(Mutex<Vec<AbortHandle>>);
 
 impl Tasks {
     pub(super) fn spawn(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
-        // Not under the lock: a runtime that is being shut down drops the task here and now, with all that it holds.
+        // Not under the lock: a runtime that is shutting down drops the task in place, with all
+        // that it holds.
         let task = runtime.spawn(task).abort_handle();
         let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whenever it would have to grow, so that it costs as little as growing.
+        // Amortised: finished tasks are removed only when the list would grow.
         if tasks.len() == tasks.capacity() {
             tasks.retain(|task| !task.is_finished());
         }

@@ -1,4 +1,5 @@
-//! Every order in which requests for one token, and what may come between them, can take their steps.
+//! Schedule exploration: every interleaving of concurrent requests for one token, invalidations and
+//! runtime shutdown.
 
 use std::sync::{
     Arc,
@@ -7,7 +8,7 @@ use std::sync::{
 
 use shuttle::{future::block_on, thread};
 
-use super::{Authenticator, Outcome};
+use super::Authenticator;
 use crate::{
     audience::Audiences,
     clock::manual::ManualClock,
@@ -18,7 +19,7 @@ use crate::{
     },
     testing::IdentityBuilder,
     token::BearerToken,
-    verdict::{Acceptance, RejectReason, Verdict},
+    verdict::{Acceptance, Outcome, RejectReason, Verdict},
     verifier::Verifier,
 };
 
@@ -30,29 +31,29 @@ enum Ending {
     Reject,
     Error,
     Panic,
-    /// It waits for something that never comes, and ends with its runtime.
+    /// Never resolves; ends with its runtime.
     Never,
 }
 
-/// Takes its time, and counts who else does.
-struct Stepping {
+/// Yields once in each call, and counts concurrent calls.
+struct YieldingVerifier {
     calls: AtomicUsize,
-    under_way: AtomicUsize,
-    most_under_way: AtomicUsize,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
     ending: Ending,
 }
 
-impl Verifier for Stepping {
+impl Verifier for YieldingVerifier {
     async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Outcome {
         self.calls.fetch_add(1, SeqCst);
-        self.most_under_way.fetch_max(self.under_way.fetch_add(1, SeqCst) + 1, SeqCst);
+        self.max_in_flight.fetch_max(self.in_flight.fetch_add(1, SeqCst) + 1, SeqCst);
         sync_point();
-        self.under_way.fetch_sub(1, SeqCst);
+        self.in_flight.fetch_sub(1, SeqCst);
         match self.ending {
             Ending::Accept => Ok(accepted()),
             Ending::Reject => Ok(Verdict::Reject(RejectReason::Signature)),
             Ending::Error => Err(VerifyError::new(VerifyErrorKind::Unavailable, "down")),
-            // No hook prints it: it happens in a thousand schedules.
+            // Skips the panic hook, which would print in each of a thousand schedules.
             Ending::Panic => std::panic::resume_unwind(Box::new("panic")),
             Ending::Never => std::future::pending().await,
         }
@@ -63,11 +64,11 @@ fn accepted() -> Verdict {
     Verdict::Accept(Acceptance::new(IdentityBuilder::new("ns", "sa").build()))
 }
 
-fn authenticator(ending: Ending) -> (Authenticator, Arc<Stepping>) {
-    let verifier = Arc::new(Stepping {
+fn authenticator(ending: Ending) -> (Authenticator, Arc<YieldingVerifier>) {
+    let verifier = Arc::new(YieldingVerifier {
         calls: AtomicUsize::new(0),
-        under_way: AtomicUsize::new(0),
-        most_under_way: AtomicUsize::new(0),
+        in_flight: AtomicUsize::new(0),
+        max_in_flight: AtomicUsize::new(0),
         ending,
     });
     let clock = ManualClock::new().clock();
@@ -77,7 +78,7 @@ fn authenticator(ending: Ending) -> (Authenticator, Arc<Stepping>) {
     )
 }
 
-fn ask(authenticator: &Authenticator) -> thread::JoinHandle<Outcome> {
+fn spawn_request(authenticator: &Authenticator) -> thread::JoinHandle<Outcome> {
     let authenticator = authenticator.clone();
     thread::spawn(move || block_on(authenticator.authenticate(BearerToken::parse(TOKEN).unwrap())))
 }
@@ -86,24 +87,25 @@ fn kind(outcome: &Outcome) -> Option<VerifyErrorKind> {
     outcome.as_ref().err().map(VerifyError::kind)
 }
 
-/// `requests` at once, and what they have come to; afterwards nobody leads, so that the next one would not wait in vain.
-fn together(requests: usize, ending: Ending) -> (Vec<Outcome>, usize) {
+/// Runs concurrent `requests` and returns their outcomes and the number of verifier calls. Asserts
+/// that no flight is left behind.
+fn run_concurrently(requests: usize, ending: Ending) -> (Vec<Outcome>, usize) {
     let (authenticator, verifier) = authenticator(ending);
-    let asking: Vec<_> = (0..requests).map(|_| ask(&authenticator)).collect();
-    let outcomes = asking.into_iter().map(|request| request.join().unwrap()).collect();
+    let running: Vec<_> = (0..requests).map(|_| spawn_request(&authenticator)).collect();
+    let outcomes = running.into_iter().map(|request| request.join().unwrap()).collect();
     let digest = authenticator.digest(BearerToken::parse(TOKEN).unwrap().into());
     assert!(authenticator.shared.flights.is_free(&digest), "the key is not free");
-    assert_eq!(verifier.most_under_way.load(SeqCst), 1, "one token, two verifications at once");
+    assert_eq!(verifier.max_in_flight.load(SeqCst), 1, "two concurrent verifications of one token");
     (outcomes, verifier.calls.load(SeqCst))
 }
 
 #[test]
-fn requests_at_once_get_one_verdict_of_one_call() {
+fn concurrent_requests_share_the_verdict_of_one_call() {
     for (ending, verdict) in
         [(Ending::Accept, accepted()), (Ending::Reject, Verdict::Reject(RejectReason::Signature))]
     {
         let check = move |requests| {
-            let (outcomes, calls) = together(requests, ending);
+            let (outcomes, calls) = run_concurrently(requests, ending);
             assert_eq!(calls, 1);
             assert!(outcomes.into_iter().all(|outcome| outcome.unwrap() == verdict));
         };
@@ -116,12 +118,12 @@ fn requests_at_once_get_one_verdict_of_one_call() {
 }
 
 #[test]
-fn an_error_or_a_panic_reaches_those_who_wait_and_frees_the_key() {
+fn an_error_or_a_panic_reaches_all_followers_and_frees_the_key() {
     for (ending, error) in
         [(Ending::Error, VerifyErrorKind::Unavailable), (Ending::Panic, VerifyErrorKind::Aborted)]
     {
         every_schedule(move || {
-            let (outcomes, calls) = together(2, ending);
+            let (outcomes, calls) = run_concurrently(2, ending);
             assert!((1..=2).contains(&calls));
             assert!(outcomes.iter().all(|outcome| kind(outcome) == Some(error)));
         });
@@ -129,13 +131,13 @@ fn an_error_or_a_panic_reaches_those_who_wait_and_frees_the_key() {
 }
 
 #[test]
-fn a_runtime_that_ends_at_any_moment_frees_the_key_and_those_who_wait() {
+fn a_runtime_that_ends_frees_the_key_and_fails_the_followers() {
     every_schedule(|| {
         let (authenticator, _) = authenticator(Ending::Never);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let within = runtime.handle().clone();
         let _entered = within.enter();
-        let (first, second) = (ask(&authenticator), ask(&authenticator));
+        let (first, second) = (spawn_request(&authenticator), spawn_request(&authenticator));
         sync_point();
         drop(runtime);
         assert_eq!(kind(&first.join().unwrap()), Some(VerifyErrorKind::Aborted));
@@ -145,17 +147,19 @@ fn a_runtime_that_ends_at_any_moment_frees_the_key_and_those_who_wait() {
     });
 }
 
-/// Whatever an invalidation comes between, what began to be verified before it is not served after it.
 #[test]
-fn nothing_from_before_an_invalidation_is_served_after_it() {
+fn a_verification_begun_before_an_invalidation_is_not_served_after() {
     every_schedule(|| {
         let (authenticator, verifier) = authenticator(Ending::Accept);
-        let before = ask(&authenticator);
+        let before = spawn_request(&authenticator);
         sync_point();
         let begun = verifier.calls.load(SeqCst);
         authenticator.invalidate_all();
-        ask(&authenticator).join().unwrap().unwrap();
-        assert!(verifier.calls.load(SeqCst) > begun, "served from before");
+        spawn_request(&authenticator).join().unwrap().unwrap();
+        assert!(
+            verifier.calls.load(SeqCst) > begun,
+            "a verdict from before the invalidation was served"
+        );
         before.join().unwrap().unwrap();
     });
 }

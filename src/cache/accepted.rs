@@ -1,7 +1,7 @@
-//! The accepted tokens: read from a lock-free map, and bounded in number and time by moka.
+//! Cached acceptances: read from a lock-free map, bounded in size and time by moka.
 //!
-//! moka's own reads cost more than all the rest of a hit together, because each is written to a log. So moka keeps only a
-//! stamp for each entry and decides which stays; the entries themselves lie in a map beside it, where a hit finds them.
+//! A read of moka costs more than the rest of a hit, because it is recorded in a log. So moka holds
+//! only a stamp per entry and decides what to evict; hits read the entries from a map beside it.
 
 use std::{
     sync::{
@@ -21,14 +21,15 @@ use super::{
 };
 use crate::{clock::Clock, identity::ServiceAccountIdentity};
 
-/// Every entry has its stamp in moka, or is about to get it there, or has just lost it: the map is never the larger one.
-/// That holds whatever threads do at once, because
+/// Invariant: every entry of the map has its stamp in moka, except while an insertion or an
+/// eviction is under way, so the map is bounded by moka's capacity. It holds under concurrency,
+/// because
 ///
-/// - an entry is in the map before its stamp is in moka, so the stamp cannot go before the entry has come;
-/// - whoever loses a stamp (evicted, refused, expired, replaced) removes the entry of *that* stamp only, so that the end of an
-///   old one does not take its successor with it.
+/// - an entry enters the map before its stamp enters moka, so no eviction precedes its entry;
+/// - an eviction (by size, time, removal or replacement) removes only the entry with *that* stamp,
+///   so it cannot remove a successor.
 ///
-/// The other way round, a stamp without an entry, costs a verification and ends with the next one.
+/// A stamp without an entry costs one verification and is replaced by the next insertion.
 pub(super) struct AcceptedCache {
     entries: Arc<HashMap<Digest, Entry, DigestHasher>>,
     stamps: Cache<Digest, Stamp, DigestHasher>,
@@ -38,19 +39,20 @@ pub(super) struct AcceptedCache {
 impl AcceptedCache {
     pub(super) fn new(capacity: u64, longest_lifetime: Duration) -> Self {
         let entries = Arc::new(HashMap::with_hasher(DigestHasher::default()));
-        let losing = Arc::clone(&entries);
+        let evicting = Arc::clone(&entries);
         let stamps = Cache::builder()
             .max_capacity(capacity)
             .time_to_live(longest_lifetime)
-            .eviction_listener(move |digest: Arc<Digest>, lost, _| {
-                // An error says that the entry has another stamp by now.
-                let _ = losing.pin().remove_if(&*digest, |_, entry: &Entry| entry.stamp == lost);
+            .eviction_listener(move |digest: Arc<Digest>, evicted, _| {
+                // An error means that the entry has a newer stamp.
+                let _ =
+                    evicting.pin().remove_if(&*digest, |_, entry: &Entry| entry.stamp == evicted);
             })
             .build_with_hasher(DigestHasher::default());
         Self { entries, stamps, next_stamp: AtomicU64::new(0) }
     }
 
-    /// The entry, unless its time is over by either clock.
+    /// Returns the entry while it is fresh by both clocks.
     #[inline]
     pub(super) fn get(&self, digest: &Digest, clock: &Clock) -> Option<Hit> {
         let (hit, is_touch_due) = self.entries.pin().get(digest)?.hit(clock)?;
@@ -60,13 +62,13 @@ impl AcceptedCache {
         Some(hit)
     }
 
-    /// What `look` makes of the entry, fresh or not.
-    pub(super) fn peek<T>(&self, digest: &Digest, look: impl FnOnce(&Entry) -> T) -> Option<T> {
-        self.entries.pin().get(digest).map(look)
+    /// Applies `read` to the entry, fresh or not.
+    pub(super) fn peek<T>(&self, digest: &Digest, read: impl FnOnce(&Entry) -> T) -> Option<T> {
+        self.entries.pin().get(digest).map(read)
     }
 
-    /// Lets moka know that the entry is in use. What is used every second counts more than what is used now and then; that is
-    /// all that its choice of whom to evict needs.
+    /// Records a use in moka, at most once a second per entry: precise enough for its eviction
+    /// policy.
     #[cold]
     fn touch(&self, digest: &Digest) {
         let _ = self.stamps.get(digest);
@@ -80,32 +82,32 @@ impl AcceptedCache {
         lifetime: Lifetime,
     ) {
         let stamp = self.next_stamp.fetch_add(1, Ordering::Relaxed);
-        // moka admits a newcomer to a full cache by how often it was asked for, and only its reads count.
+        // moka admits an entry to a full cache by its read frequency.
         self.touch(&digest);
         self.entries.pin().insert(digest, Entry::new(identity, stamp, began, lifetime));
         self.stamps.insert(digest, stamp);
     }
 
-    /// Removes an entry from the map at once; its stamp follows.
+    /// Removes an entry from the map, then its stamp.
     pub(super) fn remove(&self, digest: &Digest) {
         if self.entries.pin().remove(digest).is_some() {
             self.stamps.invalidate(digest);
         }
     }
 
-    /// The same, for all that are meant.
-    pub(super) fn remove_those(
+    /// Removes all entries that match.
+    pub(super) fn remove_matching(
         &self,
-        are_meant: impl Fn(&Digest, &ServiceAccountIdentity) -> bool,
+        matches: impl Fn(&Digest, &ServiceAccountIdentity) -> bool,
     ) {
         for (digest, entry) in &self.entries.pin() {
-            if are_meant(digest, &entry.identity) {
+            if matches(digest, &entry.identity) {
                 self.remove(digest);
             }
         }
     }
 
-    /// How many entries there are, those included whose time is over but whose room is not needed yet.
+    /// Returns the number of entries, including expired ones that are not evicted yet.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -113,8 +115,8 @@ impl AcceptedCache {
 
 #[cfg(test)]
 impl AcceptedCache {
-    /// How many entries the map has, once moka has done what it had put off.
-    pub(super) fn settled_len(&self) -> usize {
+    /// Returns the number of entries after moka's pending maintenance.
+    pub(super) fn len_after_maintenance(&self) -> usize {
         self.stamps.run_pending_tasks();
         self.len()
     }
@@ -166,7 +168,7 @@ mod tests {
             self.cache.get(&self.digest(name), &self.clock.clock()).is_some()
         }
 
-        fn agree(&self) -> bool {
+        fn is_consistent(&self) -> bool {
             let stamps: Vec<_> =
                 self.cache.stamps.iter().map(|(digest, stamp)| (*digest, stamp)).collect();
             let entries = self.cache.entries.pin();
@@ -177,18 +179,18 @@ mod tests {
     }
 
     #[test]
-    fn what_moka_lets_go_leaves_the_map() {
+    fn what_moka_evicts_leaves_the_map() {
         let fixture = Fixture::with_capacity(100);
         for number in 0..10_000 {
             fixture.insert(&number.to_string());
         }
-        assert_eq!(fixture.cache.settled_len(), 100);
+        assert_eq!(fixture.cache.len_after_maintenance(), 100);
         assert_eq!(fixture.cache.stamps.entry_count(), 100);
-        assert!(fixture.agree());
+        assert!(fixture.is_consistent());
     }
 
     #[test]
-    fn the_map_is_bounded_while_moka_has_not_got_to_it_yet() {
+    fn the_map_is_bounded_before_mokas_maintenance() {
         let fixture = Fixture::with_capacity(100);
         for number in 0..10_000 {
             fixture.insert(&number.to_string());
@@ -197,63 +199,63 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_outlives_the_entry_that_it_replaces() {
+    fn an_entry_outlives_the_eviction_of_the_one_it_replaced() {
         let fixture = Fixture::with_capacity(100);
         for _ in 0..10 {
             fixture.insert("a");
             assert!(fixture.has("a"));
         }
-        assert_eq!(fixture.cache.settled_len(), 1);
+        assert_eq!(fixture.cache.len_after_maintenance(), 1);
     }
 
     #[test]
-    fn an_entry_of_which_moka_knows_nothing_is_not_there_for_long() {
+    fn an_entry_whose_stamp_is_lost_leaves_the_map() {
         let fixture = Fixture::with_capacity(100);
         fixture.insert("a");
         fixture.cache.stamps.invalidate(&fixture.digest("a"));
         assert!(!fixture.has("a"));
-        assert_eq!(fixture.cache.settled_len(), 0);
+        assert_eq!(fixture.cache.len_after_maintenance(), 0);
     }
 
     #[test]
-    fn what_is_removed_is_gone_from_both_and_can_come_again() {
+    fn a_removed_entry_leaves_map_and_moka_and_can_be_inserted_again() {
         let fixture = Fixture::with_capacity(100);
         ["a", "b", "c"].iter().for_each(|name| fixture.insert(name));
         fixture.cache.remove(&fixture.digest("a"));
         assert!(!fixture.has("a") && fixture.has("b"));
-        assert_eq!(fixture.cache.settled_len(), 2);
+        assert_eq!(fixture.cache.len_after_maintenance(), 2);
         fixture.insert("a");
-        fixture.cache.remove_those(|_, identity| identity.name() == "other");
-        assert_eq!(fixture.cache.settled_len(), 3);
-        fixture.cache.remove_those(|_, identity| identity.name() == "sa");
-        assert_eq!(fixture.cache.settled_len(), 0);
+        fixture.cache.remove_matching(|_, identity| identity.name() == "other");
+        assert_eq!(fixture.cache.len_after_maintenance(), 3);
+        fixture.cache.remove_matching(|_, identity| identity.name() == "sa");
+        assert_eq!(fixture.cache.len_after_maintenance(), 0);
         assert_eq!(fixture.cache.stamps.entry_count(), 0);
     }
 
     #[test]
-    fn callers_in_use_stay_when_strangers_come() {
+    fn entries_in_use_survive_a_flood_of_new_ones() {
         let fixture = Fixture::with_capacity(100);
-        let regulars: Vec<_> = (0..60).map(|number| format!("regular {number}")).collect();
-        regulars.iter().for_each(|regular| fixture.insert(regular));
+        let useds: Vec<_> = (0..60).map(|number| format!("used {number}")).collect();
+        useds.iter().for_each(|used| fixture.insert(used));
         let mut lost = 0;
         for second in 0..20 {
-            for regular in regulars.iter().filter(|regular| !fixture.has(regular)) {
-                fixture.insert(regular);
+            for used in useds.iter().filter(|used| !fixture.has(used)) {
+                fixture.insert(used);
                 lost += 1;
             }
             fixture.cache.stamps.run_pending_tasks();
             if second >= 5 {
-                (0..100).for_each(|number| fixture.insert(&format!("stranger {second} {number}")));
+                (0..100).for_each(|number| fixture.insert(&format!("new {second} {number}")));
             }
             fixture.clock.advance(Duration::from_secs(1));
         }
-        // moka's counts of use are estimates: under some keys two tokens share them.
-        assert!(lost <= 12, "{lost} of 900 looks");
-        assert!(fixture.cache.settled_len() <= 100);
+        // moka's frequencies are estimates: under some digest keys two tokens share one.
+        assert!(lost <= 12, "{lost} of 900 lookups");
+        assert!(fixture.cache.len_after_maintenance() <= 100);
     }
 
     #[test]
-    fn map_and_moka_agree_after_threads_have_replaced_evicted_removed_and_read_the_same_tokens() {
+    fn map_and_moka_are_consistent_after_concurrent_use_of_the_same_tokens() {
         let fixture = Fixture::with_capacity(50);
         thread::scope(|scope| {
             for thread in 0..4 {
@@ -270,8 +272,8 @@ mod tests {
                 });
             }
         });
-        assert!(fixture.cache.settled_len() <= 50);
-        assert!(fixture.agree());
+        assert!(fixture.cache.len_after_maintenance() <= 50);
+        assert!(fixture.is_consistent());
         assert!(fixture.cache.entries.len() as u64 <= fixture.cache.stamps.entry_count());
     }
 }

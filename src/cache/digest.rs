@@ -1,4 +1,5 @@
-//! The cache key: a keyed digest of the token, so that no token, and nothing to test a guess against, lies in the cache.
+//! The cache key: a keyed digest of the token. The cache holds no token, and nothing to test a
+//! guess against.
 
 use std::{
     fmt,
@@ -7,24 +8,24 @@ use std::{
 
 use highway::{HighwayHash, HighwayHasher, Key};
 
-/// 256 bits of HighwayHash under a random key of this process: a pseudo-random function to whoever does not know the key,
-/// and nobody is ever shown its output. ARCHITECTURE.md argues the choice.
+/// HighwayHash-256 under a random key of this process: a pseudo-random function without the key,
+/// and its output never leaves the process. ARCHITECTURE.md gives the reasons for the choice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest([u64; 4]);
 
 impl Hash for Digest {
-    /// The digest is uniformly distributed already: a part of it is as good a hash as any.
+    /// The digest is uniformly distributed, so one word of it is a good hash.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [first, ..] = self.0;
         state.write_u64(first);
     }
 }
 
-/// The process's random key.
+/// The random key of this process.
 pub(crate) struct DigestKey(Key);
 
 impl DigestKey {
-    /// `None` if the operating system has no random bytes to give.
+    /// Returns a new key; `None` if the operating system has no random bytes.
     pub(crate) fn random() -> Option<Self> {
         let mut words = [0; 4];
         for word in &mut words {
@@ -51,7 +52,7 @@ impl fmt::Debug for DigestKey {
 
 pub(crate) type DigestHasher = BuildHasherDefault<FirstWord>;
 
-/// Takes the word that [`Digest`] offers as the hash.
+/// Uses the word that [`Digest`] writes as the hash.
 #[derive(Default)]
 pub(crate) struct FirstWord(u64);
 
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bit_of_a_token_counts_and_so_does_its_length() {
+    fn the_digest_depends_on_every_byte_and_on_the_length() {
         let key = DigestKey::random().unwrap();
         let token = [b'a'; 1165];
         let digest = key.digest(&token);

@@ -1,4 +1,4 @@
-//! An accepted token in the cache: whose it is, and what its time allows.
+//! A cached acceptance: its identity and its lifetime.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -10,31 +10,31 @@ use crate::{clock::Clock, identity::ServiceAccountIdentity};
 
 pub(super) type Stamp = u64;
 
-/// Trouble that was met so many seconds ago still counts: longer than the time limit of a verification, so that where one attempt
-/// after the other runs into it, those who come meanwhile need not wait.
-const LATELY: u32 = 20;
+/// How long a failure counts as recent, in seconds. Longer than a verification's time limit, so
+/// that no request waits while successive attempts time out.
+const RECENT: u32 = 20;
 
-/// What a hit finds.
+/// A fresh acceptance.
 pub(crate) struct Hit {
     pub(crate) identity: ServiceAccountIdentity,
-    /// Most of its time is over: somebody should see to a new one.
+    /// Most of the lifetime has passed: a background verification is due.
     pub(crate) is_due: bool,
 }
 
-/// Times are on the monotonic clock, but for `expires_at`.
+/// All times are monotonic, except `expires_at`.
 pub(super) struct Entry {
     pub(super) identity: ServiceAccountIdentity,
     pub(super) stamp: Stamp,
     fresh_until: Instant,
     refresh_from: Instant,
     grace: Duration,
-    /// The identity's own, at hand without a second look into memory.
+    /// A copy of the identity's, to save a hit one indirection.
     expires_at: Option<SystemTime>,
-    /// The last second, counted down to `fresh_until`, in which moka was told of a use.
+    /// When moka was last told of a use, in seconds before `fresh_until`.
     last_touch: AtomicU32,
-    /// From which second after `refresh_from` on it may be verified anew in the background.
+    /// Earliest time of the next background verification, in seconds after `refresh_from`.
     next_attempt: AtomicU32,
-    /// One more than the second after `refresh_from` in which that failed last; 0 if it never did.
+    /// Time of the last failed one, in seconds after `refresh_from`, plus one; 0 if none failed.
     failed: AtomicU32,
 }
 
@@ -58,9 +58,11 @@ impl Entry {
         }
     }
 
-    /// A hit, unless its time is over by either clock, and whether moka is to be told of it.
+    /// Returns a hit while the entry is fresh by both clocks, and whether moka must be told of the
+    /// use.
     ///
-    /// No lock, no allocation and no write but the reference count, save for one word once a second.
+    /// Takes no lock, allocates nothing, and writes only the reference count, and one word per
+    /// second.
     #[inline]
     pub(super) fn hit(&self, clock: &Clock) -> Option<(Hit, bool)> {
         let now = clock.monotonic();
@@ -79,15 +81,16 @@ impl Entry {
         ))
     }
 
-    /// The identity, if it is fresh or within its grace; never past its `exp`.
+    /// Returns the identity while the entry is fresh or within its grace period, but not past
+    /// `exp`.
     pub(super) fn within_grace(&self, clock: &Clock) -> Option<ServiceAccountIdentity> {
-        let is_kept =
+        let is_within_grace =
             self.fresh_until.checked_add(self.grace).is_some_and(|end| clock.monotonic() < end);
-        (is_kept && !self.has_expired(clock)).then(|| self.identity.clone())
+        (is_within_grace && !self.has_expired(clock)).then(|| self.identity.clone())
     }
 
-    /// Whether the caller is the one to verify it anew in the background: one in a second at most, and none before a pause is
-    /// over that a failure asked for.
+    /// Claims a background verification: true for at most one caller a second, and for none during
+    /// the pause after a failure.
     pub(super) fn claim_attempt(&self, now: Instant) -> bool {
         let (second, next) = (self.second(now), self.next_attempt.load(Ordering::Relaxed));
         let claimed = Ordering::Relaxed;
@@ -105,10 +108,10 @@ impl Entry {
         self.failed.store(second.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// Whether the last attempt to verify it anew failed, and a short while ago.
-    pub(super) fn has_failed_lately(&self, now: Instant) -> bool {
+    /// Whether the last background verification failed, at most [`RECENT`] seconds ago.
+    pub(super) fn has_failed_recently(&self, now: Instant) -> bool {
         let failed = self.failed.load(Ordering::Relaxed);
-        failed != 0 && self.second(now).saturating_add(1).saturating_sub(failed) <= LATELY
+        failed != 0 && self.second(now).saturating_add(1).saturating_sub(failed) <= RECENT
     }
 
     fn has_expired(&self, clock: &Clock) -> bool {

@@ -1,4 +1,5 @@
-//! What was invalidated lately: a verification that began before must not bring it back.
+//! The log of recent invalidations. A verification that began before one must not be cached after
+//! it.
 
 use std::{
     collections::VecDeque,
@@ -9,10 +10,10 @@ use std::{
 use super::digest::Digest;
 use crate::identity::ServiceAccountIdentity;
 
-/// So many are remembered. A verification that more than these have overtaken is not kept.
-const REMEMBERED: usize = 1024;
+/// Capacity of the log. Verifications older than its oldest entry are not cached.
+const CAPACITY: usize = 1024;
 
-/// What to forget.
+/// Which decisions to drop.
 #[derive(Clone)]
 pub(crate) enum Invalidation {
     Token(Digest),
@@ -21,18 +22,19 @@ pub(crate) enum Invalidation {
     All,
 }
 
-/// When a verification began: on the clock, and between which invalidations.
+/// When a verification began: the time, and the number of invalidations before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VerificationStart {
     pub(super) at: Instant,
     invalidations: u64,
 }
 
-/// For so long an API server answers from a cache of its own about tokens that it has verified (10 s), and a second more: what
-/// it is asked so soon after an invalidation it may answer from before.
+/// How long an API server may answer a TokenReview by its state from before an invalidation: 10 s,
+/// the TTL of kube-apiserver's token cache, and a second of margin.
 const API_SERVER_TTL: Duration = Duration::from_secs(11);
 
-/// What an invalidation can be about. The ServiceAccount and the Pod are known of accepted tokens.
+/// What invalidations are matched against. ServiceAccount and Pod are known for accepted tokens
+/// only.
 pub(super) struct InvalidationSubject<'a> {
     digest: &'a Digest,
     account: Option<&'a str>,
@@ -59,27 +61,27 @@ impl<'a> InvalidationSubject<'a> {
 }
 
 impl Invalidation {
-    pub(super) fn is_of(&self, about: &InvalidationSubject<'_>) -> bool {
+    pub(super) fn applies_to(&self, subject: &InvalidationSubject<'_>) -> bool {
         match self {
-            Self::Token(token) => token == about.digest,
-            Self::ServiceAccount(uid) => about.account == Some(uid),
-            Self::Pod(uid) => about.pod == Some(uid),
+            Self::Token(token) => token == subject.digest,
+            Self::ServiceAccount(uid) => subject.account == Some(uid),
+            Self::Pod(uid) => subject.pod == Some(uid),
             Self::All => true,
         }
     }
 }
 
 impl Invalidations {
-    /// The log as it stands. It stands still until this is dropped, and with it every invalidation: what is kept meanwhile is there
-    /// to be found by the next one.
-    pub(super) fn so_far(&self) -> RwLockReadGuard<'_, Log> {
-        // Nothing that can panic writes to it.
+    /// Locks the log for reading, which holds up invalidations until the guard is dropped: a
+    /// verdict cached meanwhile is found and dropped by the next invalidation.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Log> {
+        // No write can panic halfway.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn push(&self, at: Instant, invalidation: Invalidation) {
         let mut log = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if log.latest.len() == REMEMBERED {
+        if log.latest.len() == CAPACITY {
             log.latest.pop_front();
         }
         log.latest.push_back((at, invalidation));
@@ -88,39 +90,40 @@ impl Invalidations {
 }
 
 impl Log {
-    /// What begins at `at` begins now.
-    pub(super) fn moment(&self, at: Instant) -> VerificationStart {
+    /// Marks the start of a verification that begins now, at `at`.
+    pub(super) fn start(&self, at: Instant) -> VerificationStart {
         VerificationStart { at, invalidations: self.count }
     }
 
-    /// Whether a token was invalidated after `since`. One that is no longer remembered counts as about everybody.
+    /// Whether the subject was invalidated after `since`. Entries that have left the log count as
+    /// applying to every subject.
     pub(super) fn any_since(
         &self,
         since: VerificationStart,
-        about: &InvalidationSubject<'_>,
+        subject: &InvalidationSubject<'_>,
     ) -> bool {
         let newer = usize::try_from(self.count - since.invalidations).unwrap_or(usize::MAX);
         newer > self.latest.len()
-            || self.latest.iter().rev().take(newer).any(|(_, one)| one.is_of(about))
+            || self.latest.iter().rev().take(newer).any(|(_, one)| one.applies_to(subject))
     }
 
-    /// Until when the API server's own cache may know of a token only what was before its last invalidation, if a verification that
-    /// began then met with that.
+    /// Returns until when the API server's cache may hold the subject's state from before its last
+    /// invalidation; `None` if the verification began after that time.
     pub(super) fn unsettled_until(
         &self,
         began: VerificationStart,
-        about: &InvalidationSubject<'_>,
+        subject: &InvalidationSubject<'_>,
     ) -> Option<Instant> {
         let ends = |at: Instant| Some(at + API_SERVER_TTL).filter(|end| *end > began.at);
         let mut oldest = None;
         for (at, one) in self.latest.iter().rev() {
             oldest = Some(ends(*at)?);
-            if one.is_of(about) {
+            if one.applies_to(subject) {
                 return oldest;
             }
         }
-        // All that are remembered are recent; one that is forgotten may have been about this token.
-        oldest.filter(|_| self.latest.len() == REMEMBERED)
+        // The whole log is recent, so an entry that has left it may have applied to this subject.
+        oldest.filter(|_| self.latest.len() == CAPACITY)
     }
 }
 
@@ -132,7 +135,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn one_is_found_by_those_whom_it_is_about_and_by_those_that_it_has_overtaken() {
+    fn an_invalidation_applies_to_its_subject_and_to_earlier_verifications_only() {
         let (invalidations, key) = (Invalidations::default(), DigestKey::random().unwrap());
         let (mine, other) = (key.digest(b"mine"), key.digest(b"other"));
         let identity = IdentityBuilder::new("ns", "sa").uid("sa-uid").pod("pod", "pod-uid").build();
@@ -145,11 +148,11 @@ mod tests {
             (Invalidation::Pod("sa-uid".into()), false, false),
             (Invalidation::All, true, true),
         ] {
-            let before = invalidations.so_far().moment(at);
-            let is_of_nobody =
+            let before = invalidations.read().start(at);
+            let needs_identity =
                 matches!(invalidation, Invalidation::ServiceAccount(_) | Invalidation::Pod(_));
             invalidations.push(at, invalidation);
-            let log = invalidations.so_far();
+            let log = invalidations.read();
             assert_eq!(
                 log.any_since(before, &InvalidationSubject::accepted(&mine, &identity)),
                 of_mine
@@ -160,48 +163,48 @@ mod tests {
             );
             assert_eq!(
                 log.any_since(before, &InvalidationSubject::rejected(&mine)),
-                of_mine && !is_of_nobody
+                of_mine && !needs_identity
             );
             assert!(
-                !log.any_since(log.moment(at), &InvalidationSubject::accepted(&mine, &identity))
+                !log.any_since(log.start(at), &InvalidationSubject::accepted(&mine, &identity))
             );
         }
     }
 
     #[test]
-    fn what_is_no_longer_remembered_counts_as_about_everybody() {
+    fn an_entry_that_left_the_log_counts_as_applying_to_every_subject() {
         let (invalidations, key, at) =
             (Invalidations::default(), DigestKey::random().unwrap(), Clock::system().monotonic());
-        let (digest, before) = (key.digest(b"a"), invalidations.so_far().moment(at));
+        let (digest, before) = (key.digest(b"a"), invalidations.read().start(at));
         let (any, unsettled) = (
-            || invalidations.so_far().any_since(before, &InvalidationSubject::rejected(&digest)),
+            || invalidations.read().any_since(before, &InvalidationSubject::rejected(&digest)),
             || {
                 invalidations
-                    .so_far()
+                    .read()
                     .unsettled_until(before, &InvalidationSubject::rejected(&digest))
             },
         );
-        for number in 0..REMEMBERED - 1 {
+        for number in 0..CAPACITY - 1 {
             invalidations.push(at + SECOND, Invalidation::Pod(number.to_string().into()));
         }
         assert_eq!((any(), unsettled()), (false, None));
         invalidations.push(at + SECOND, Invalidation::Pod("one more".into()));
         invalidations.push(at + SECOND * 2, Invalidation::Pod("and another".into()));
         assert_eq!((any(), unsettled()), (true, Some(at + SECOND + API_SERVER_TTL)));
-        assert_eq!(invalidations.so_far().latest.len(), REMEMBERED);
+        assert_eq!(invalidations.read().latest.len(), CAPACITY);
     }
 
     #[test]
-    fn what_began_within_the_api_servers_own_time_is_unsettled_until_that_is_over() {
+    fn a_verification_within_the_api_servers_ttl_is_unsettled_until_its_end() {
         let (invalidations, key, at) =
             (Invalidations::default(), DigestKey::random().unwrap(), Clock::system().monotonic());
         let (mine, other) = (key.digest(b"mine"), key.digest(b"other"));
         invalidations.push(at, Invalidation::Token(key.digest(b"mine")));
         invalidations.push(at + SECOND, Invalidation::Token(key.digest(b"another")));
-        let log = invalidations.so_far();
+        let log = invalidations.read();
         let until = |digest, seconds| {
             log.unsettled_until(
-                log.moment(at + SECOND * seconds),
+                log.start(at + SECOND * seconds),
                 &InvalidationSubject::rejected(digest),
             )
         };

@@ -1,38 +1,41 @@
-//! How long a decision may be served again.
+//! The lifetimes of cached decisions.
 
 use std::time::{Duration, SystemTime};
 
 use crate::identity::ServiceAccountIdentity;
 
-/// A tenth, either way: entries that were made together do not expire together.
+/// Fraction by which a TTL varies either way, so that entries made together do not expire together.
 const JITTER: f64 = 0.1;
-/// Past so much of its time an accepted token is verified anew ahead of its end.
+/// Fraction of its TTL after which an accepted token is verified anew in the background.
 const REFRESH_AFTER: f64 = 0.8;
 
-/// What was accepted by a fallback is kept for so long at most: soon after the outage the verifier itself decides again.
+/// Upper bound for the TTL of an acceptance by a fallback: soon after an outage, the verifier
+/// itself decides again.
 const FROM_FALLBACK: Duration = Duration::from_secs(10);
 
-/// The configured lifetimes; zero keeps nothing.
+/// The configured TTLs. Zero turns a cache off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetimes {
     pub(crate) accepted: Duration,
     pub(crate) rejected: Duration,
-    /// For how long after its time an accepted token may still be served while it cannot be verified anew.
+    /// How long past its TTL an accepted token may be served while the verifier fails.
     pub(crate) stale: Duration,
 }
 
-/// The lifetime of an accepted token, from when its verification began: what it says was so then.
+/// The lifetime of an accepted token, counted from the start of its verification, because the
+/// verdict describes that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lifetime {
     pub(super) fresh: Duration,
-    /// As long as `fresh` where a refresh gains nothing.
+    /// Equal to `fresh` where a refresh gains nothing.
     pub(super) refresh_after: Duration,
-    /// For how long after that it may be served while it cannot be verified anew.
+    /// How long past `fresh` it may be served while the verifier fails.
     pub(super) grace: Duration,
 }
 
 impl Lifetimes {
-    /// Jittered, and never past the token's `exp`, for a verification that has taken `elapsed`.
+    /// Returns the lifetime of an acceptance whose verification took `elapsed`: jittered, and never
+    /// past the token's `exp`.
     pub(super) fn accepted(
         &self,
         identity: &ServiceAccountIdentity,
@@ -40,7 +43,7 @@ impl Lifetimes {
         elapsed: Duration,
     ) -> Lifetime {
         let (ttl, grace) = if identity.is_from_fallback() {
-            // It stands in for the verifier already.
+            // A fallback is itself a substitute for the verifier.
             (self.accepted.min(FROM_FALLBACK), Duration::ZERO)
         } else {
             (jittered(self.accepted), self.stale)
@@ -58,24 +61,25 @@ impl Lifetimes {
         (!self.rejected.is_zero()).then(|| jittered(self.rejected))
     }
 
-    /// The longest time that an accepted token may be kept for.
-    pub(super) fn longest_accepted(&self) -> Duration {
+    /// Returns the upper bound for how long an accepted token is kept.
+    pub(super) fn max_accepted(&self) -> Duration {
         self.accepted.mul_f64(1.0 + JITTER).saturating_add(self.stale)
     }
 
-    pub(super) fn longest_rejected(&self) -> Duration {
+    pub(super) fn max_rejected(&self) -> Duration {
         self.rejected.mul_f64(1.0 + JITTER)
     }
 }
 
 impl Lifetime {
-    /// The same, but over at `end`, for good.
+    /// Ends the lifetime at `end` at the latest, without refresh or grace period.
     pub(super) fn up_to(self, end: Duration) -> Self {
         let fresh = self.fresh.min(end);
         Self { fresh, refresh_after: fresh, grace: Duration::ZERO }
     }
 }
 
+/// Varies `duration` by up to [`JITTER`] either way.
 fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
 }
@@ -100,14 +104,14 @@ mod tests {
         let drawn: Vec<_> =
             (0..1000).map(|_| LIFETIMES.accepted(&identity, UNIX_EPOCH, Duration::ZERO)).collect();
         assert!(drawn.iter().all(|life| (54..=66).contains(&life.fresh.as_secs())));
-        assert!(drawn.iter().all(|life| life.fresh + life.grace <= LIFETIMES.longest_accepted()));
+        assert!(drawn.iter().all(|life| life.fresh + life.grace <= LIFETIMES.max_accepted()));
         assert!(drawn.iter().all(|life| life.refresh_after == life.fresh.mul_f64(0.8)));
         let seconds = || drawn.iter().map(|life| life.fresh.as_secs());
         assert!(seconds().min().unwrap() < 57 && seconds().max().unwrap() > 62);
     }
 
     #[test]
-    fn exp_is_the_end_whatever_the_jitter_and_is_not_refreshed() {
+    fn exp_ends_the_lifetime_whatever_the_jitter_and_is_not_refreshed() {
         let now = UNIX_EPOCH + 1000 * SECOND;
         let until = |expiry, elapsed| {
             LIFETIMES.accepted(
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_fallback_accepted_is_kept_for_ten_seconds_at_most_and_has_no_grace() {
+    fn an_acceptance_by_a_fallback_lives_for_ten_seconds_without_grace() {
         let identity = IdentityBuilder::new("ns", "sa").from_fallback().build();
         let kept = |accepted| {
             Lifetimes { accepted, ..LIFETIMES }.accepted(&identity, UNIX_EPOCH, Duration::ZERO)

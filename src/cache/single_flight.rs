@@ -1,4 +1,5 @@
-//! Single-flight: of all who want to know about one token at one time, one finds out and the others wait for it.
+//! Single-flight: of all who want to know about one token at one time, one finds out and the others
+//! wait for it.
 
 use std::{
     collections::HashMap,
@@ -20,7 +21,8 @@ pub(crate) enum Joined<T> {
     Follower(Follower<T>),
 }
 
-/// Has to find out, and to [`land`](Leader::land). However it ends, by panic or abort too, the key is free afterwards.
+/// Has to find out, and to [`land`](Leader::land). However it ends, by panic or abort too, the key
+/// is free afterwards.
 pub(crate) struct Leader<T> {
     flights: Arc<Flights<T>>,
     digest: Digest,
@@ -80,7 +82,8 @@ impl<T> Flights<T> {
 }
 
 impl<T> Leader<T> {
-    /// A follower of this leader, for the one who became it but does not want to do the work in person.
+    /// A follower of this leader, for the one who became it but does not want to do the work in
+    /// person.
     pub(crate) fn follower(&self) -> Follower<T> {
         Follower {
             flights: Arc::clone(&self.flights),
@@ -89,8 +92,8 @@ impl<T> Leader<T> {
         }
     }
 
-    /// Runs `keep`, unless the flight was detached: then somebody else finds out, or has done so already, and knows better. Nobody is
-    /// detached meanwhile.
+    /// Runs `keep`, unless the flight was detached: then somebody else finds out, or has done so
+    /// already, and knows better. Nobody is detached meanwhile.
     pub(crate) fn unless_detached(&self, keep: impl FnOnce()) {
         let under_way = self.flights.under_way();
         if under_way
@@ -119,7 +122,8 @@ impl<T: Clone> Follower<T> {
         self.outcome.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    /// Frees the key of a leader that does not come to an end, because its runtime is not driven any more for instance.
+    /// Frees the key of a leader that does not come to an end, because its runtime is not driven
+    /// any more for instance.
     pub(crate) fn give_up(self) {
         self.flights.end(&self.digest, &self.outcome);
     }

@@ -1,4 +1,4 @@
-//! The clock that stands still.
+//! The clock that only tests move.
 
 use std::{
     collections::BTreeMap,
@@ -8,9 +8,9 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Clock, Source};
+use super::system;
 
-/// A clock that stands still until a test moves it. Handles share one time.
+/// A clock that stands still until a test moves it. Clones share one time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,41 +43,33 @@ impl Default for ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that starts at the system's present time.
+    /// Returns a clock that starts at the system's time.
     #[must_use]
     pub fn new() -> Self {
-        let system = Clock::system();
         Self {
-            base: (system.monotonic(), system.wall()),
+            base: (system::monotonic(), system::wall()),
             moved: Arc::new(watch::Sender::new(Moved::default())),
             sleepers: Arc::default(),
         }
     }
 
-    /// The [`Clock`] to hand to the code under test.
-    #[must_use]
-    pub fn clock(&self) -> Clock {
-        Clock(Source::Manual(self.clone()))
-    }
-
-    /// Lets `duration` pass on both clocks and wakes whoever sleeps that long.
+    /// Advances both clocks by `duration` and wakes the sleepers whose deadline has passed.
     pub fn advance(&self, duration: Duration) {
         self.moved.send_modify(|moved| moved.elapsed += duration);
     }
 
-    /// Sets the wall clock forward, as an operator or NTP does; no time passes.
+    /// Sets the wall clock forward, as an operator or NTP does. The monotonic clock stays.
     pub fn jump_forward(&self, duration: Duration) {
         self.moved.send_modify(|moved| moved.wall_ahead += duration);
     }
 
-    /// Sets the wall clock back; no time passes.
+    /// Sets the wall clock back. The monotonic clock stays.
     pub fn jump_back(&self, duration: Duration) {
         self.moved.send_modify(|moved| moved.wall_behind += duration);
     }
 
-    /// How long it is until the first of those who sleep by this clock wakes: zero if that is due, `None` if nobody
-    /// sleeps. A test that advances by so much, as often as it takes, lets pass what the code under test waits for and
-    /// no more.
+    /// Returns the time until the first sleeper wakes: zero if it is due, `None` if there is none. By
+    /// advancing by this time, a test lets exactly as much time pass as the code under test waits for.
     ///
     /// ```
     /// use std::time::Duration;
@@ -113,18 +105,18 @@ impl ManualClock {
     pub(super) async fn sleep(&self, duration: Duration) {
         let deadline = self.moved.borrow().elapsed.saturating_add(duration);
         let mut moved = self.moved.subscribe();
-        let _asleep = Sleepers::join(&self.sleepers, deadline);
-        // The sender lives as long as `self`, so the wait can only end by the clock being moved.
+        let _sleeper = Sleepers::register(&self.sleepers, deadline);
+        // `self` keeps the sender alive, so only a move of the clock ends the wait.
         let _ = moved.wait_for(|moved| moved.elapsed >= deadline).await;
     }
 }
 
-/// How many sleep until when.
+/// The number of sleepers per deadline.
 #[derive(Debug, Default)]
 struct Sleepers(Mutex<BTreeMap<Duration, usize>>);
 
 impl Sleepers {
-    fn join(sleepers: &Arc<Self>, deadline: Duration) -> Sleeper {
+    fn register(sleepers: &Arc<Self>, deadline: Duration) -> Sleeper {
         *sleepers.lock().entry(deadline).or_default() += 1;
         Sleeper { sleepers: Arc::clone(sleepers), deadline }
     }
@@ -134,7 +126,7 @@ impl Sleepers {
     }
 }
 
-/// One of them, until it wakes or gives up.
+/// A registered sleeper, removed on drop.
 struct Sleeper {
     sleepers: Arc<Sleepers>,
     deadline: Duration,

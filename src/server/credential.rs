@@ -1,14 +1,15 @@
-//! Reading the credential of a request, strictly.
+//! The strict parser of the `Authorization` header.
 
 use http::{HeaderMap, header};
 
 use crate::token::{MalformedToken, PresentedToken};
 
-/// The bearer token of the `Authorization` header; `None` if there is no such header, or it is of another scheme. Its alphabet is
-/// still to be checked, by parsing it.
+/// Returns the bearer token of the `Authorization` header; `None` if there is no such header, or it
+/// has another scheme. The token's alphabet is not checked yet.
 ///
-/// Stricter than kube-apiserver, which takes the first of several headers and the second of several words: whatever two
-/// parsers could read in two ways is refused ([RFC 6750 §2.1], [RFC 9110 §11.6.2]).
+/// Stricter than kube-apiserver, which takes the first of several headers and the second of several
+/// words: a header that two parsers could read differently is malformed ([RFC 6750 §2.1],
+/// [RFC 9110 §11.6.2]).
 ///
 /// [RFC 6750 §2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
 /// [RFC 9110 §11.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-11.6.2
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn another_scheme_is_no_credential_of_ours() {
+    fn another_scheme_is_no_bearer_token() {
         for value in [
             "",
             "Basic 123",
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_parsers_could_read_in_two_ways_is_malformed() {
+    fn a_header_that_parsers_could_read_differently_is_malformed() {
         assert_eq!(read(b"Bearer"), Err(MalformedToken::Empty));
         assert_eq!(read(b"Bearer "), Err(MalformedToken::Empty));
         for value in [
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn two_headers_are_malformed_whatever_they_say() {
+    fn two_headers_are_malformed_whatever_their_content() {
         for second in ["Bearer token", "Basic 123", ""] {
             let mut headers = HeaderMap::new();
             headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer token"));

@@ -1,4 +1,4 @@
-//! The identity as an argument of axum's handlers.
+//! The axum extractors of the identity.
 
 use std::sync::Arc;
 
@@ -8,13 +8,14 @@ use axum_core::{
 };
 use http::{StatusCode, request::Parts};
 
-use super::{rejection::Rejection, service::Anonymous};
+use super::{rejection::Rejection, response::http_response, service::Anonymous};
 use crate::identity::ServiceAccountIdentity;
 
-/// The caller, as the layer has verified it.
+/// Extracts the verified caller.
 ///
-/// Behind an [`optional`](super::AuthenticateLayer::optional) layer, a request without a token is refused with 401 here; take
-/// `Option<ServiceAccountIdentity>` to let it through. Without any layer the answer is 500, and an error is logged.
+/// Behind an [`optional`](super::AuthenticateLayer::optional) layer, rejects a request without a
+/// token with 401; take `Option<ServiceAccountIdentity>` to let it through. Without any layer, the
+/// response is 500 and an error is logged.
 impl<S: Send + Sync> FromRequestParts<S> for ServiceAccountIdentity {
     type Rejection = IdentityRejection;
 
@@ -26,7 +27,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ServiceAccountIdentity {
     }
 }
 
-/// The caller, or `None` where an [`optional`](super::AuthenticateLayer::optional) layer let a request without a token through.
+/// Extracts the verified caller, or `None` if an
+/// [`optional`](super::AuthenticateLayer::optional) layer let a request without a token through.
 impl<S: Send + Sync> OptionalFromRequestParts<S> for ServiceAccountIdentity {
     type Rejection = IdentityRejection;
 
@@ -48,16 +50,17 @@ fn absent(parts: &Parts) -> IdentityRejection {
     }
 }
 
-/// Why a handler cannot have a [`ServiceAccountIdentity`].
+/// Why a [`ServiceAccountIdentity`] cannot be extracted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IdentityRejection {
-    /// An optional layer let the request through without a token, and this handler wants one: 401.
+    /// An optional layer let the request through without a token, but the handler requires one:
+    /// 401.
     Anonymous {
         /// The realm of the challenge.
         realm: Arc<str>,
     },
-    /// There is no layer in front of this route: 500, because it is a mistake in the service.
+    /// The route has no layer: 500, because it is a bug in the service.
     MissingLayer,
 }
 
@@ -66,12 +69,12 @@ impl IntoResponse for IdentityRejection {
         match self {
             Self::Anonymous { realm } => {
                 let rejection = Rejection::MissingToken;
-                rejection.response(&realm).map(|()| rejection.body_text().into())
+                http_response(&rejection, &realm).map(|()| rejection.body_text().into())
             }
             Self::MissingLayer => {
                 tracing::error!(
-                    "a handler wants a ServiceAccountIdentity but the route has no AuthenticateLayer: \
-                     add .layer(authenticator.layer()) after the route"
+                    "a handler extracts a ServiceAccountIdentity, but its route has no \
+                     AuthenticateLayer: add .layer(authenticator.layer()) after the route"
                 );
                 (StatusCode::INTERNAL_SERVER_ERROR, "authentication is not set up").into_response()
             }

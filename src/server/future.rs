@@ -1,4 +1,5 @@
-//! The response future: mostly the inner service's own.
+//! The response future: waits for the decision if necessary, then drives the inner service's
+//! future.
 
 use std::{
     fmt,
@@ -7,11 +8,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{response::RejectionResponse, service};
+use super::{
+    rejection::accepted_identity,
+    response::{RejectionResponse, reject},
+};
 use crate::authenticator::{Authenticator, Waiting};
 
 pin_project! {
@@ -29,18 +33,20 @@ pin_project! {
     #[project = Projected]
     enum State<S, R, F, ReqBody, ResBody> {
         Inner { #[pin] future: F },
-        Waiting { waiting: Waiting, then: Option<Box<Then<S, R, ReqBody>>> },
+        Waiting { waiting: Waiting, then: Option<Box<Continuation<S, R, ReqBody>>> },
         Rejected { response: Option<Response<ResBody>> },
     }
 }
 
-/// What happens once the decision is there. Boxed, so that the future of a hit is not the larger for it.
-struct Then<S, R, ReqBody> {
-    ready: S,
-    request: Request<ReqBody>,
-    rejection_response: R,
-    authenticator: Authenticator,
-    is_grpc: bool,
+/// What follows the decision. Boxed to keep the future small on a cache hit.
+pub(super) struct Continuation<S, R, ReqBody> {
+    pub(super) ready: S,
+    pub(super) request: Request<ReqBody>,
+    pub(super) rejection_response: R,
+    pub(super) authenticator: Authenticator,
+    pub(super) is_grpc: bool,
+    /// The `Authorization` header, if a rejection is logged in detail.
+    pub(super) logged_credential: Option<HeaderValue>,
 }
 
 impl<S, R, ReqBody, ResBody> ResponseFuture<S, R, ReqBody, ResBody>
@@ -52,16 +58,8 @@ where
         Self { state: State::Inner { future } }
     }
 
-    pub(super) fn waiting(
-        waiting: Waiting,
-        ready: S,
-        request: Request<ReqBody>,
-        rejection_response: R,
-        authenticator: Authenticator,
-        is_grpc: bool,
-    ) -> Self {
-        let then = Box::new(Then { ready, request, rejection_response, authenticator, is_grpc });
-        Self { state: State::Waiting { waiting, then: Some(then) } }
+    pub(super) fn waiting(waiting: Waiting, then: Continuation<S, R, ReqBody>) -> Self {
+        Self { state: State::Waiting { waiting, then: Some(Box::new(then)) } }
     }
 
     pub(super) fn rejected(response: Response<ResBody>) -> Self {
@@ -88,19 +86,19 @@ where
                 }
                 Projected::Waiting { waiting, then } => {
                     let outcome = ready!(waiting.as_mut().poll(cx));
-                    // Taken once: the state changes below.
                     let Some(then) = then.take() else { return Poll::Pending };
                     let mut then = *then;
-                    match service::identity(outcome) {
+                    match accepted_identity(outcome) {
                         Ok(identity) => {
                             then.request.extensions_mut().insert(identity);
                             State::Inner { future: then.ready.call(then.request) }
                         }
                         Err(rejection) => {
-                            let response = service::reject(
+                            let response = reject(
                                 &then.rejection_response,
                                 &then.authenticator,
                                 then.is_grpc,
+                                then.logged_credential.as_ref(),
                                 &rejection,
                             );
                             State::Rejected { response: Some(response) }

@@ -1,33 +1,30 @@
-//! The layer, and what can be tuned on it.
+//! The layer and its options.
 
 use tower_layer::Layer;
 
 use super::{
+    rejection::Rejection,
     response::{DefaultRejectionResponse, RejectionResponse},
-    service::Authenticate,
+    service::{Authenticate, Options},
 };
 use crate::authenticator::Authenticator;
 
 impl Authenticator {
-    /// The Tower layer that lets only authenticated requests through.
+    /// Returns the Tower layer that lets only authenticated requests through.
     ///
-    /// Layers of one `Authenticator` share its cache. See [`server`](crate::server) for an example and for the answers.
+    /// Layers of one `Authenticator` share its cache. See [`server`](crate::server) for an example
+    /// and for the responses.
     #[must_use]
     pub fn layer(&self) -> AuthenticateLayer {
-        let options = Options { optional: false, keep_authorization: false };
-        AuthenticateLayer {
-            authenticator: self.clone(),
-            options,
-            rejection_response: DefaultRejectionResponse,
-        }
+        AuthenticateLayer::new(self.clone())
     }
 }
 
-/// Puts [`Authenticate`] in front of a service; made by [`Authenticator::layer`].
+/// Wraps services in [`Authenticate`]; made by [`Authenticator::layer`] or [`new`](Self::new).
 ///
-/// Works with any request body, and with any response body that has a [`Default`] (or with a
-/// [`map_rejection_response`](Self::map_rejection_response) hook, with any at all). The inner service must be `Clone`, for the requests that have to
-/// wait; on a cache hit it is not cloned.
+/// Works with any request body, and with any response body that implements [`Default`], or with any
+/// at all by [`map_rejection_response`](Self::map_rejection_response). The inner service must be
+/// `Clone`, for requests that have to wait; a cache hit does not clone it.
 #[derive(Clone, Debug)]
 pub struct AuthenticateLayer<R = DefaultRejectionResponse> {
     authenticator: Authenticator,
@@ -35,48 +32,53 @@ pub struct AuthenticateLayer<R = DefaultRejectionResponse> {
     rejection_response: R,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
-    pub(super) optional: bool,
-    pub(super) keep_authorization: bool,
+impl AuthenticateLayer {
+    /// Returns the layer, with default options.
+    #[must_use]
+    pub fn new(authenticator: Authenticator) -> Self {
+        Self {
+            authenticator,
+            options: Options::default(),
+            rejection_response: DefaultRejectionResponse,
+        }
+    }
 }
 
 impl<R> AuthenticateLayer<R> {
     /// Lets requests without a bearer token through, without an identity. Off by default.
     ///
-    /// A token that is sent must still be good: a bad one is refused. Handlers take `Option<ServiceAccountIdentity>`.
+    /// An invalid token is still rejected. Handlers take `Option<ServiceAccountIdentity>`.
     #[must_use]
     pub fn optional(mut self) -> Self {
         self.options.optional = true;
         self
     }
 
-    /// Leaves the `Authorization` header in the request. Off by default: a handler that logs or forwards its request would
-    /// pass on a token that is not its own.
+    /// Leaves the `Authorization` header in the request. Off by default: a handler that logs or
+    /// forwards its request would disclose the caller's token.
     #[must_use]
     pub fn keep_authorization(mut self) -> Self {
         self.options.keep_authorization = true;
         self
     }
 
-    /// Sets what makes the response to a refused request. The closure gets a response that has the right status and headers,
-    /// and gives it a body; it may change everything, so it is on its own if it changes those.
+    /// Sets the hook that gives the response to a rejected request its body. The hook gets a
+    /// response with the status and the headers of the protocol; it may change these too.
     ///
     /// ```
-    /// # fn example(auth: tower_kube_auth::Authenticator) {
-    /// use axum::{Router, body::Body, http::Response, routing::get};
-    /// use tower_kube_auth::server::Rejection;
+    /// # fn example(auth: tower_kube_auth::Authenticator) -> axum::Router {
+    /// use axum::{Json, Router, response::IntoResponse, routing::get};
     ///
-    /// let layer = auth.layer().map_rejection_response(|response: Response<()>, rejection: &Rejection| {
-    ///     response.map(|()| Body::from(format!("{{\"error\":\"{}\"}}", rejection.body_text())))
+    /// let layer = auth.layer().map_rejection_response(|response, rejection| {
+    ///     (response, Json(serde_json::json!({ "error": rejection.body_text() }))).into_response()
     /// });
-    /// let app: Router = Router::new().route("/", get(async || "hello")).layer(layer);
+    /// Router::new().route("/", get(async || "hello")).layer(layer)
     /// # }
     /// ```
     #[must_use]
     pub fn map_rejection_response<F, ResBody>(self, rejection_response: F) -> AuthenticateLayer<F>
     where
-        F: Fn(http::Response<()>, &super::Rejection) -> http::Response<ResBody> + Clone,
+        F: Fn(http::Response<()>, &Rejection) -> http::Response<ResBody> + Clone,
         F: RejectionResponse<ResBody>,
     {
         AuthenticateLayer {

@@ -1,10 +1,13 @@
-//! The middleware: a token in the `Authorization` header becomes a [`ServiceAccountIdentity`] in the request's extensions.
+//! The middleware, which turns the token in the `Authorization` header into a
+//! [`ServiceAccountIdentity`] in the request's extensions.
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};
 //! use tower::ServiceExt;
-//! use tower_kube_auth::{Authenticator, ServiceAccountIdentity, TokenReviewVerifier, testing::Cluster};
+//! use tower_kube_auth::{
+//!     Authenticator, ServiceAccountIdentity, TokenReviewVerifier, testing::Cluster,
+//! };
 //!
 //! async fn whoami(caller: ServiceAccountIdentity) -> String {
 //!     format!("hello, {}", caller.username())
@@ -12,11 +15,13 @@
 //!
 //! let cluster = Cluster::start().await?;
 //! cluster.create_service_account("shop", "checkout");
-//! let auth = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client()?)).audience("orders").build()?;
+//! let verifier = TokenReviewVerifier::new(cluster.kube_client()?);
+//! let auth = Authenticator::builder(verifier).audience("orders").build()?;
 //! let app = Router::new().route("/", get(whoami)).layer(auth.layer());
 //!
 //! let token = cluster.token("shop", "checkout").audience("orders").issue()?;
-//! let request = Request::get("/").header("authorization", format!("Bearer {token}")).body(Body::empty())?;
+//! let bearer = format!("Bearer {token}");
+//! let request = Request::get("/").header("authorization", bearer).body(Body::empty())?;
 //! assert_eq!(app.clone().oneshot(request).await?.status(), StatusCode::OK);
 //!
 //! let without = Request::get("/").body(Body::empty())?;
@@ -24,18 +29,22 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What is answered to whom:
+//! The responses:
 //!
-//! | credential | answer |
+//! | credential | response |
 //! |---|---|
-//! | none, or of another scheme | 401 and a challenge without an error code ([RFC 6750 §3.1]); with [`optional`](AuthenticateLayer::optional) the request goes through |
+//! | none, or of another scheme | 401, a challenge without an error code ([RFC 6750 §3.1]); with [`optional`], none: the request goes through |
 //! | malformed, or more than one | 400 `invalid_request` |
-//! | not good here | 401 `invalid_token` |
+//! | not valid for this service | 401 `invalid_token` |
 //! | undecided | 503 and `Retry-After` |
 //!
-//! POST requests whose `content-type` is `application/grpc*` are answered in gRPC's way, 200 with a `grpc-status`: 16
-//! (`UNAUTHENTICATED`) or 14 (`UNAVAILABLE`).
+//! POST requests with the `content-type` `application/grpc*` get gRPC responses: 200 with a
+//! `grpc-status` of 16 (`UNAUTHENTICATED`) or 14 (`UNAVAILABLE`).
 //!
+//! Callers are told no reasons. The log has them at `debug`: the reason of each rejection and, if
+//! it is the audience, the expected audiences and those of the token, but never the token.
+//!
+//! [`optional`]: AuthenticateLayer::optional
 //! [`ServiceAccountIdentity`]: crate::ServiceAccountIdentity
 //! [RFC 6750 §3.1]: https://www.rfc-editor.org/rfc/rfc6750#section-3.1
 
@@ -45,6 +54,7 @@ mod extract;
 mod future;
 mod layer;
 mod rejection;
+mod rejection_log;
 mod response;
 mod service;
 

@@ -1,7 +1,8 @@
-//! The service: the hit path in `call`, everything else in the future.
+//! The service: authenticates a request in `call` if it can, and leaves the rest to the future.
 
 use std::{
     mem,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,19 +11,19 @@ use tower_service::Service;
 
 use super::{
     credential,
-    future::ResponseFuture,
-    layer::Options,
-    rejection::Rejection,
-    response::{DefaultRejectionResponse, RejectionResponse},
+    future::{Continuation, ResponseFuture},
+    rejection::{Rejection, accepted_identity},
+    rejection_log,
+    response::{DefaultRejectionResponse, RejectionResponse, reject},
 };
 use crate::{
-    authenticator::{Authenticator, Digest, Lookup, Outcome, Waiting},
+    authenticator::{Authenticator, Digest, Lookup, Waiting},
     identity::ServiceAccountIdentity,
     token::PresentedToken,
-    verdict::Verdict,
 };
 
-/// Authenticates requests before the inner service sees them; see [`AuthenticateLayer`](super::AuthenticateLayer).
+/// Authenticates requests before the inner service sees them; see
+/// [`AuthenticateLayer`](super::AuthenticateLayer).
 #[derive(Clone, Debug)]
 pub struct Authenticate<S, R = DefaultRejectionResponse> {
     inner: S,
@@ -31,15 +32,21 @@ pub struct Authenticate<S, R = DefaultRejectionResponse> {
     rejection_response: R,
 }
 
-/// Left in the extensions of a request that an optional layer let through without a token, so that an extractor can tell
-/// it from a request that met no layer at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Options {
+    pub(super) optional: bool,
+    pub(super) keep_authorization: bool,
+}
+
+/// Marks a request that an optional layer let through without a token. Without the mark, an
+/// extractor could not tell it from a request that passed no layer.
 #[derive(Clone, Debug)]
 pub(super) struct Anonymous {
     #[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "read by the extractor only"))]
-    pub(super) realm: std::sync::Arc<str>,
+    pub(super) realm: Arc<str>,
 }
 
-/// What the credential of a request leads to, as far as that is known at once.
+/// What the credential of a request leads to, as far as it is known without waiting.
 enum AuthOutcome {
     Identity(ServiceAccountIdentity),
     Anonymous,
@@ -57,6 +64,21 @@ impl<S, R> Authenticate<S, R> {
         Self { inner, authenticator, options, rejection_response }
     }
 
+    /// Returns a reference to the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
     #[inline]
     fn authenticate(&self, headers: &HeaderMap) -> AuthOutcome {
         let token = match credential::bearer_token(headers, self.authenticator.max_token_length()) {
@@ -65,7 +87,7 @@ impl<S, R> Authenticate<S, R> {
             Ok(None) => return AuthOutcome::Rejected(Rejection::MissingToken),
             Err(malformed) => return AuthOutcome::Rejected(Rejection::MalformedToken(malformed)),
         };
-        // What was accepted before was parsed before: the digest is of all its bytes, so these are the same.
+        // A hit needs no parsing: the digest covers all bytes, and these were parsed on acceptance.
         let digest = self.authenticator.digest(token);
         if let Some(identity) = self.authenticator.cached(token, &digest) {
             return AuthOutcome::Identity(identity);
@@ -73,7 +95,6 @@ impl<S, R> Authenticate<S, R> {
         self.authenticate_uncached(token, digest)
     }
 
-    /// Everything but a hit.
     #[cold]
     fn authenticate_uncached(&self, token: PresentedToken<'_>, digest: Digest) -> AuthOutcome {
         let token = match token.parse() {
@@ -81,7 +102,7 @@ impl<S, R> Authenticate<S, R> {
             Err(malformed) => return AuthOutcome::Rejected(Rejection::MalformedToken(malformed)),
         };
         match self.authenticator.lookup(token, digest) {
-            Lookup::Decided(outcome) => match identity(outcome) {
+            Lookup::Decided(outcome) => match accepted_identity(outcome) {
                 Ok(identity) => AuthOutcome::Identity(identity),
                 Err(rejection) => AuthOutcome::Rejected(rejection),
             },
@@ -89,24 +110,13 @@ impl<S, R> Authenticate<S, R> {
         }
     }
 
-    /// Removes what a handler must not see or could mistake for ours.
+    /// Removes the token and forged identity headers, so that no handler sees them.
     #[inline]
     fn strip(&self, headers: &mut HeaderMap) {
         if !self.options.keep_authorization {
             headers.remove(header::AUTHORIZATION);
         }
         strip_remote_headers(headers);
-    }
-
-    fn reject<ReqBody, ResBody>(
-        &self,
-        request: &Request<ReqBody>,
-        rejection: &Rejection,
-    ) -> Response<ResBody>
-    where
-        R: RejectionResponse<ResBody>,
-    {
-        reject(&self.rejection_response, &self.authenticator, is_grpc(request), rejection)
     }
 }
 
@@ -140,61 +150,53 @@ where
             }
             AuthOutcome::Undecided(waiting) => {
                 let is_grpc = is_grpc(&request);
+                let logged_credential = rejection_log::is_enabled()
+                    .then(|| request.headers().get(header::AUTHORIZATION).cloned())
+                    .flatten();
                 self.strip(request.headers_mut());
-                // The service that was polled ready is the one to call; its clone, which was not, takes its place here.
+                // The service that was polled ready must be the one to call; its clone was not
+                // polled.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 let (rejection_response, authenticator) =
                     (self.rejection_response.clone(), self.authenticator.clone());
                 ResponseFuture::waiting(
                     waiting,
-                    ready,
-                    request,
-                    rejection_response,
-                    authenticator,
-                    is_grpc,
+                    Continuation {
+                        ready,
+                        request,
+                        rejection_response,
+                        authenticator,
+                        is_grpc,
+                        logged_credential,
+                    },
                 )
             }
-            AuthOutcome::Rejected(rejection) => {
-                ResponseFuture::rejected(self.reject(&request, &rejection))
-            }
+            AuthOutcome::Rejected(rejection) => ResponseFuture::rejected(reject(
+                &self.rejection_response,
+                &self.authenticator,
+                is_grpc(&request),
+                request.headers().get(header::AUTHORIZATION),
+                &rejection,
+            )),
         }
     }
 }
 
-pub(super) fn identity(outcome: Outcome) -> Result<ServiceAccountIdentity, Rejection> {
-    match outcome {
-        Ok(Verdict::Accept(acceptance)) => Ok(acceptance.identity().clone()),
-        Ok(Verdict::Reject(reason)) => Err(Rejection::InvalidToken(reason)),
-        Err(error) => Err(Rejection::Unavailable(error)),
-    }
-}
-
-pub(super) fn reject<R, ResBody>(
-    rejection_response: &R,
-    by: &Authenticator,
-    is_grpc: bool,
-    why: &Rejection,
-) -> Response<ResBody>
-where
-    R: RejectionResponse<ResBody>,
-{
-    why.log();
-    rejection_response
-        .respond(if is_grpc { why.grpc_response() } else { why.response(by.realm()) }, why)
-}
-
-/// gRPC and its kin (`application/grpc+proto`, `application/grpc-web`) read the outcome from `grpc-status`.
+/// gRPC and its variants (`application/grpc+proto`, `application/grpc-web`) read the outcome from
+/// `grpc-status`.
 ///
-/// They always POST. A refusal of anything else must not have the status 200, which a shared cache may keep for everybody.
+/// They always POST. A rejection of any other method must not have the status 200, which a shared
+/// cache may store for all clients.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let content = request.headers().get(header::CONTENT_TYPE);
     request.method() == Method::POST
         && content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// `X-Remote-User`, `-Uid`, `-Group` and `-Extra-*` are how an authenticating proxy tells an API server who calls; from a
-/// client they are a forgery (k8s.io/apiserver deletes them too).
+/// Removes `X-Remote-User`, `-Uid`, `-Group` and `-Extra-*`. An authenticating proxy names the
+/// caller to an API server in them; from a client they are a forgery (k8s.io/apiserver deletes them
+/// too).
 #[inline]
 fn strip_remote_headers(headers: &mut HeaderMap) {
     const PREFIX: &str = "x-remote-";

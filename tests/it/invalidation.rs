@@ -106,7 +106,7 @@ async fn a_verification_that_began_before_is_neither_kept_nor_waited_for() {
         switch.go_on(Mood::Accepts);
         assert_eq!(before.await.unwrap(), StatusCode::OK, "it had asked before");
         assert_eq!(after.await.unwrap(), StatusCode::OK);
-        assert_eq!(authenticator.metrics().followed, 0);
+        assert_eq!(authenticator.metrics().coalesced, 0);
 
         authenticator.invalidate_all();
         switch.set(Mood::Hangs);

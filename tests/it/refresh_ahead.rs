@@ -35,7 +35,7 @@ async fn a_regular_caller_never_waits_and_one_task_verifies_anew() {
         settle().await;
     }
     assert_eq!(authenticator.metrics().refreshed_ahead, 4);
-    assert_eq!((authenticator.metrics().followed, authenticator.metrics().in_flight), (0, 0));
+    assert_eq!((authenticator.metrics().coalesced, authenticator.metrics().in_flight), (0, 0));
 }
 
 #[tokio::test]

@@ -239,7 +239,7 @@ async fn who_follows_a_leader_whose_runtime_stands_still_gets_503_in_time_and_th
     let still = driven_once.await.unwrap();
     assert_eq!(switch.calls(), 1);
     let follower = tokio::spawn(async move { service.refused(bearer(&token("a"))).await });
-    until(|| authenticator.metrics().followed == 1).await;
+    until(|| authenticator.metrics().coalesced == 1).await;
     settle().await;
     switch.advance(16.0);
     let refused = follower.await.unwrap();

@@ -1,0 +1,126 @@
+//! The [`Authenticator`]: the handle that services and layers hold.
+
+use std::{fmt, sync::Arc};
+
+use super::{lookup::Lookup, metrics::AuthenticatorMetrics, shared::Shared};
+use crate::{
+    audience::Audiences,
+    cache::Digest,
+    error::VerifyError,
+    identity::ServiceAccountIdentity,
+    token::{BearerToken, PresentedToken},
+    verdict::{Acceptance, Verdict},
+};
+
+/// Authenticates bearer tokens with a [`Verifier`](crate::Verifier), behind a cache, a pre-check
+/// and a limit on concurrent verifications. Concurrent requests with one token share one
+/// verification.
+///
+/// Handles are cheap to clone and share one state, as do all layers made from them.
+///
+/// [`layer`](Self::layer) puts it in front of a Tower service. Without Tower:
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_kube_auth::{Authenticator, BearerToken, TokenReviewVerifier, Verdict, testing};
+///
+/// let cluster = testing::Cluster::start().await?;
+/// cluster.create_service_account("shop", "checkout");
+/// let token = cluster.token("shop", "checkout").audience("orders").issue()?;
+///
+/// let verifier = TokenReviewVerifier::new(cluster.kube_client()?);
+/// let auth = Authenticator::builder(verifier).audience("orders").build()?;
+/// match auth.authenticate(BearerToken::parse(&token)?).await? {
+///     Verdict::Accept(acceptance) => println!("hello, {}", acceptance.identity()),
+///     Verdict::Reject(reason) => println!("no: {reason}"),
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Authenticator {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Authenticator {
+    /// Decides about `token`, from the cache or by the verifier.
+    ///
+    /// Dropping the future does not end a verification that other requests wait for; dropping the
+    /// last handle does. Must be called within a Tokio runtime with its timer enabled.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`] if no decision was reached. It says nothing about the token and is not
+    /// cached.
+    pub async fn authenticate(&self, token: BearerToken<'_>) -> Result<Verdict, VerifyError> {
+        let digest = self.digest(token.into());
+        if let Some(identity) = self.cached(token.into(), &digest) {
+            return Ok(Verdict::Accept(Acceptance::new(identity)));
+        }
+        match self.lookup(token, digest) {
+            Lookup::Decided(outcome) => outcome,
+            Lookup::Waiting(waiting) => waiting.await,
+        }
+    }
+
+    /// Returns the accepted audiences.
+    #[must_use]
+    pub fn audiences(&self) -> &Audiences {
+        &self.shared.backend.audiences
+    }
+
+    /// Returns a snapshot of the counters and gauges.
+    #[must_use]
+    pub fn metrics(&self) -> AuthenticatorMetrics {
+        let backend = &self.shared.backend;
+        let (accepted_entries, rejected_entries) = self.shared.cache.len();
+        AuthenticatorMetrics {
+            in_flight: backend.limit.in_flight() as u64,
+            waiting: backend.limit.waiting() as u64,
+            accepted_entries,
+            rejected_entries,
+            ..backend.counters.snapshot()
+        }
+    }
+
+    #[inline]
+    pub(crate) fn digest(&self, token: PresentedToken<'_>) -> Digest {
+        self.shared.cache.digest(token.expose_secret())
+    }
+
+    /// Returns the identity of a cached acceptance. If most of its lifetime has passed, starts a
+    /// new verification in the background, so that regular callers never wait.
+    #[inline]
+    pub(crate) fn cached(
+        &self,
+        token: PresentedToken<'_>,
+        digest: &Digest,
+    ) -> Option<ServiceAccountIdentity> {
+        let hit = self.shared.cache.accepted(digest)?;
+        if hit.is_due {
+            self.shared.refresh_ahead(token, *digest);
+        }
+        Some(hit.identity)
+    }
+
+    /// Decides about a token that is not [`cached`](Self::cached).
+    pub(crate) fn lookup(&self, token: BearerToken<'_>, digest: Digest) -> Lookup {
+        self.shared.lookup(token, digest)
+    }
+
+    #[inline]
+    pub(crate) fn max_token_length(&self) -> usize {
+        self.shared.max_token_length
+    }
+
+    pub(crate) fn realm(&self) -> &Arc<str> {
+        &self.shared.realm
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("audiences", &self.shared.backend.audiences)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+//! The reasons why an authenticator cannot be built.
+
+use std::{fmt, time::Duration};
+
+use crate::audience::InvalidAudiences;
+
+/// Why [`AuthenticatorBuilder::build`](super::AuthenticatorBuilder::build) fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthenticatorBuildError {
+    /// The audiences are missing or invalid.
+    Audiences(InvalidAudiences),
+    /// Both audiences and `dangerous_accept_any_audience` are set.
+    AnyAndSomeAudiences,
+    /// An issuer is the empty string.
+    EmptyIssuer,
+    /// The named option is zero.
+    Zero(&'static str),
+    /// The named option is implausibly large.
+    TooLarge(&'static str),
+    /// The named duration exceeds its limit.
+    TooLong {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        ttl: Duration,
+        /// Its upper bound.
+        limit: Duration,
+    },
+    /// `serve_stale` is set, but `cache_ttl` is zero.
+    StaleWithoutCache,
+    /// `max_wait` is not shorter than `verification_timeout`.
+    WaitBeyondTimeout,
+    /// The realm cannot be written as a quoted string.
+    Realm(String),
+    /// The operating system has no random bytes for the cache's digest key.
+    NoRandomness,
+}
+
+impl fmt::Display for AuthenticatorBuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Audiences(invalid) => invalid.fmt(f),
+            Self::AnyAndSomeAudiences => f.write_str(
+                "audience() and dangerous_accept_any_audience() contradict each other: \
+                 drop the latter to accept the named audiences only",
+            ),
+            Self::EmptyIssuer => {
+                f.write_str("an issuer is the empty string: is an environment variable unset?")
+            }
+            Self::Zero(option @ ("cache_capacity" | "reject_capacity")) => write!(
+                f,
+                "{option} is 0: set a positive number, or set the matching TTL to zero to turn \
+                 that cache off"
+            ),
+            Self::Zero(option) => {
+                write!(f, "{option} is 0, so no token could be verified: set a positive value")
+            }
+            Self::TooLarge(option) => {
+                write!(f, "{option} is implausibly large: is it in the wrong unit?")
+            }
+            Self::TooLong { option, ttl, limit } => write!(
+                f,
+                "{option} is {ttl:?}: a revoked token could be served for that long; the limit is \
+                 {limit:?}"
+            ),
+            Self::StaleWithoutCache => f.write_str(
+                "serve_stale() needs a cache, but cache_ttl is zero: set a positive cache_ttl, or \
+                 drop serve_stale()",
+            ),
+            Self::WaitBeyondTimeout => f.write_str(
+                "max_wait must be shorter than verification_timeout, which would end it first",
+            ),
+            Self::Realm(realm) => write!(
+                f,
+                "the realm {realm:?} cannot be used in a WWW-Authenticate header: \
+                 use visible ASCII and spaces without '\"' and '\\'"
+            ),
+            Self::NoRandomness => {
+                f.write_str("the operating system gave no random bytes for the cache's digest key")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AuthenticatorBuildError {}

@@ -1,0 +1,196 @@
+//! Log lines of rejected requests.
+
+use std::fmt;
+
+use http::HeaderValue;
+use tracing::Level;
+
+use super::rejection::Rejection;
+use crate::{
+    audience::Audiences, error::VerifyErrorKind, inspect::UnverifiedToken, verdict::RejectReason,
+};
+
+/// Upper bounds for what a caller can write into one log line.
+const MAX_AUDIENCES: usize = 8;
+const MAX_AUDIENCE_CHARS: usize = 64;
+
+const UNDECIDED: &str = "a bearer token could not be verified";
+
+/// Whether rejections are logged in detail, which needs the credential.
+pub(super) fn is_enabled() -> bool {
+    tracing::enabled!(Level::DEBUG)
+}
+
+/// Logs a rejection. Anything that callers can cause is logged at `debug` at most, so that they
+/// cannot flood the log. `credential` is the `Authorization` header.
+pub(super) fn log(rejection: &Rejection, expected: &Audiences, credential: Option<&HeaderValue>) {
+    match rejection {
+        Rejection::Unavailable(error) => match error.kind() {
+            VerifyErrorKind::Saturated
+            | VerifyErrorKind::RateLimited
+            | VerifyErrorKind::Inconclusive => {
+                tracing::debug!(kind = error.kind().as_str(), %error, "{UNDECIDED}");
+            }
+            kind => {
+                tracing::warn!(kind = kind.as_str(), %error, "{UNDECIDED}");
+            }
+        },
+        Rejection::InvalidToken(reason @ RejectReason::Audience) => {
+            tracing::debug!(
+                reason = reason.as_str(),
+                %expected,
+                seen = ?SeenAudiences::of(credential),
+                "a bearer token was rejected"
+            );
+        }
+        Rejection::InvalidToken(reason) => {
+            tracing::debug!(reason = reason.as_str(), "a bearer token was rejected");
+        }
+        Rejection::MalformedToken(malformed) => {
+            tracing::debug!(%malformed, "a credential was rejected");
+        }
+        Rejection::MissingToken => tracing::trace!("a request without a bearer token was rejected"),
+    }
+}
+
+/// The audiences that a token claims: chosen by its bearer, so escaped and bounded in length.
+struct SeenAudiences(Option<UnverifiedToken>);
+
+impl SeenAudiences {
+    fn of(credential: Option<&HeaderValue>) -> Self {
+        let token = credential.and_then(|value| value.to_str().ok()?.split_once(' '));
+        Self(token.and_then(|(_, token)| UnverifiedToken::decode(token).ok()))
+    }
+}
+
+impl fmt::Debug for SeenAudiences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let audiences = self.0.as_ref().map(UnverifiedToken::audiences).unwrap_or_default();
+        let mut list = f.debug_list();
+        list.entries(audiences.iter().take(MAX_AUDIENCES).map(|audience| Shortened(audience)));
+        if audiences.len() > MAX_AUDIENCES { list.finish_non_exhaustive() } else { list.finish() }
+    }
+}
+
+struct Shortened<'a>(&'a str);
+
+impl fmt::Debug for Shortened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(MAX_AUDIENCE_CHARS) {
+            Some((end, _)) => write!(f, "{:?}…", self.0.get(..end).unwrap_or_default()),
+            None => fmt::Debug::fmt(self.0, f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex, PoisonError},
+    };
+
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use http::{Request, Response, StatusCode, header};
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use super::*;
+    use crate::{
+        authenticator::Authenticator,
+        token::BearerToken,
+        verdict::{Outcome, Verdict},
+        verifier::Verifier,
+    };
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Rejects every token for its audience, after a wait.
+    struct RejectsLater;
+
+    impl Verifier for RejectsLater {
+        async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Outcome {
+            tokio::task::yield_now().await;
+            Ok(Verdict::Reject(RejectReason::Audience))
+        }
+    }
+
+    /// What is logged at `level` when a token for `audience` is rejected.
+    async fn logged(level: Level, audience: &str) -> String {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _subscribed = tracing::subscriber::set_default(subscriber);
+        let authenticator = Authenticator::builder(RejectsLater).audience("orders").build();
+        let service = authenticator
+            .unwrap()
+            .layer()
+            .layer(service_fn(async |_: Request<()>| Ok::<_, ()>(Response::new(()))));
+        let token = token(&serde_json::json!(audience));
+        let request = Request::get("/").header(header::AUTHORIZATION, &token).body(()).unwrap();
+        let response = service.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let log = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = String::from_utf8_lossy(&log).into_owned();
+        let claims = token.split('.').nth(1).unwrap();
+        assert!(!log.contains(claims), "a token was logged");
+        log
+    }
+
+    #[tokio::test]
+    async fn an_audience_mismatch_is_logged_with_both_sides_at_debug_only() {
+        // "payments" fails the pre-check, "orders" the verifier, which another task waits for.
+        for audience in ["payments", "orders"] {
+            let log = logged(Level::DEBUG, audience).await;
+            assert!(log.contains("reason=\"audience\" expected=orders"), "{log}");
+            assert!(log.contains(&format!("seen=[\"{audience}\"]")), "{log}");
+            assert_eq!(logged(Level::INFO, audience).await, "");
+        }
+    }
+
+    fn token(audiences: &serde_json::Value) -> String {
+        let claims = serde_json::json!({ "aud": audiences, "other": "not shown" }).to_string();
+        format!("Bearer e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    fn seen(audiences: &serde_json::Value) -> String {
+        format!("{:?}", SeenAudiences::of(Some(&token(audiences).parse().unwrap())))
+    }
+
+    #[test]
+    fn the_audiences_of_a_token_are_escaped_and_bounded() {
+        assert_eq!(seen(&serde_json::json!("orders")), r#"["orders"]"#);
+        assert_eq!(seen(&serde_json::json!(["a\n\u{1b}[31m\u{202e}", "b"])), {
+            r#"["a\n\u{1b}[31m\u{202e}", "b"]"#
+        });
+        let many: Vec<_> = (0..10_000).map(|number| number.to_string()).collect();
+        assert_eq!(seen(&serde_json::json!(many)), {
+            r#"["0", "1", "2", "3", "4", "5", "6", "7", ..]"#
+        });
+        let long = "é".repeat(10_000);
+        assert_eq!(seen(&serde_json::json!(long)), format!("[\"{}\"…]", "é".repeat(64)));
+    }
+
+    #[test]
+    fn a_credential_without_audiences_is_logged_without() {
+        assert_eq!(seen(&serde_json::Value::Null), "[]");
+        for header in ["", "Bearer", "Bearer x", "Bearer a.b.c", "Basic YQ=="] {
+            assert_eq!(format!("{:?}", SeenAudiences::of(Some(&header.parse().unwrap()))), "[]");
+        }
+    }
+}
