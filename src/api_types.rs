@@ -1,7 +1,8 @@
-//! The Kubernetes API objects that we send and read, as far as we need them.
+//! The Kubernetes API objects that this crate sends and reads, with the fields it needs.
 //!
-//! Our own, because a library must not choose the one version feature of `k8s-openapi` for its users, and the field types
-//! there differ between versions. Unknown fields are ignored, so newer servers are understood.
+//! Not those of `k8s-openapi`, because a library must not choose its one version feature for its
+//! users, and the field types differ between versions. Unknown fields are ignored, so that responses
+//! of newer servers are valid.
 
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ impl<'a> TokenReviewRequest<'a> {
     }
 }
 
-/// `authentication.k8s.io/v1` `TokenReview`, as answered. The `spec`, which repeats the token, is not read.
+/// `authentication.k8s.io/v1` `TokenReview`, as received. The `spec`, which repeats the token, is not read.
 #[derive(Deserialize)]
 pub(crate) struct TokenReviewResponse {
     pub(crate) status: Object<TokenReviewStatus>,
@@ -84,7 +85,7 @@ pub(crate) struct ObjectRef<'a> {
     pub(crate) uid: Option<&'a str>,
 }
 
-/// `authentication.k8s.io/v1` `TokenRequest`, as answered. Has no `Debug`: it holds the token.
+/// `authentication.k8s.io/v1` `TokenRequest`, as received. Has no `Debug`: it holds the token.
 #[derive(Deserialize)]
 pub(crate) struct TokenRequestResponse {
     #[serde(default)]
@@ -95,7 +96,7 @@ pub(crate) struct TokenRequestResponse {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GrantedSpec {
-    /// What the server made of the wish.
+    /// The granted lifetime, which may be shorter than the requested one.
     #[serde(default)]
     pub(crate) expiration_seconds: Option<u64>,
 }
@@ -108,14 +109,14 @@ pub(crate) struct TokenRequestStatus {
     pub(crate) expiration_timestamp: String,
 }
 
-/// `v1` `Status`: how the API server words a refusal.
+/// `v1` `Status`: the body of an error response.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Status {
     #[serde(default)]
     pub(crate) message: String,
 }
 
-/// [`or_default`] of an object, and of nothing else but `null`.
+/// [`or_default`] for an object: accepts an object or `null`, and not a list of its fields.
 fn object_or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

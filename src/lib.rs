@@ -5,10 +5,10 @@
 //!
 //! ```no_run
 //! # use axum::{Router, routing::get};
-//! # use tower_kube_auth::{Authenticator, ServiceAccountIdentity, TokenReviewVerifier};
+//! # use tower_kube_auth::{ApiServer, Authenticator, ServiceAccountIdentity, TokenReviewVerifier};
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = kube::Client::try_default().await?;
-//! let auth = Authenticator::builder(TokenReviewVerifier::new(client)).audience("my-audience").build()?;
+//! let api = ApiServer::try_default().await?;
+//! let auth = Authenticator::builder(TokenReviewVerifier::new(api)).audience("my-audience").build()?;
 //! let app: Router = Router::new().route("/", get(whoami)).layer(auth.layer());
 //!
 //! async fn whoami(caller: ServiceAccountIdentity) -> String {
@@ -29,7 +29,7 @@
 //!
 //! | feature | default | what it brings |
 //! |---|---|---|
-//! | `token-review` | yes | `TokenReviewVerifier`, `JwksVerifier::in_cluster` and `client::TokenRequestSource`: the `kube` client |
+//! | `kube` | yes | `ApiServer::try_default`, `ApiServer::from_parts` and `From<kube::Client>`; without it, pass a client to [`ApiServer::from_service`] |
 //! | `jwks` | yes | `JwksVerifier` |
 //! | `axum` | yes | the extractors |
 //! | `rustls-tls` | yes | TLS for the `kube` client by rustls on aws-lc-rs |
@@ -41,9 +41,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-#[cfg(feature = "token-review")]
-mod api_server;
-#[cfg(feature = "token-review")]
+pub mod api_server;
 mod api_types;
 pub mod audience;
 pub mod authenticator;
@@ -67,16 +65,19 @@ pub mod verifier;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use api_server::ApiServer;
 pub use audience::Audiences;
 pub use authenticator::Authenticator;
 pub use error::VerifyError;
 pub use identity::ServiceAccountIdentity;
+/// The version of kube whose clients an [`ApiServer`] is made from.
+#[cfg(feature = "kube")]
+pub use kube;
 pub use token::{BearerToken, MalformedToken};
 pub use verdict::Verdict;
 pub use verifier::Verifier;
 #[cfg(feature = "jwks")]
 pub use verifier::jwks::JwksVerifier;
-#[cfg(feature = "token-review")]
 pub use verifier::token_review::TokenReviewVerifier;
 
 #[cfg(doctest)]

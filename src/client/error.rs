@@ -1,10 +1,13 @@
-//! Why there is no token to send.
+//! The error of a token source.
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
-/// A token could not be had. The message names the file or the API call, and what to do; it never contains a token.
+use crate::error::ErrorDetails;
+
+/// Why a [`TokenSource`](super::TokenSource) has no token. The message names the file or the API
+/// call and what to do; it never contains a token.
 ///
-/// Cheap to clone, because everybody who waited for the same attempt gets it.
+/// Cheap to clone, because every caller that waited for the same attempt receives it.
 ///
 /// ```
 /// use tower_kube_auth::client::{TokenError, TokenErrorKind};
@@ -14,46 +17,41 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 /// assert_eq!(error.to_string(), "the vault is sealed; unseal it");
 /// ```
 #[derive(Clone)]
-pub struct TokenError(Arc<Inner>);
+pub struct TokenError(ErrorDetails<TokenErrorKind>);
 
-struct Inner {
-    kind: TokenErrorKind,
-    message: Cow<'static, str>,
-    source: Option<Box<dyn Error + Send + Sync>>,
-}
-
-/// What kind of trouble it was: stable, for metrics and tests.
+/// The kind of a [`TokenError`]: stable, for metrics and tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenErrorKind {
-    /// A file could not be read.
+    /// A file cannot be read.
     Unreadable,
-    /// What was found is not a token: empty, not a JWT, too long.
+    /// The file or the answer does not hold a token: it is empty, not a JWT, or too long.
     Malformed,
-    /// The only token to be had has expired.
+    /// The only available token has expired.
     Expired,
-    /// The API server did not accept our own credential (401).
+    /// The API server did not accept this service's own credential (401).
     Unauthenticated,
     /// The API server forbids it (403): `create` on `serviceaccounts/token` is missing.
     Forbidden,
-    /// The API server found the request itself bad (400, 404, 409, 422): no such ServiceAccount, another uid.
-    Refused,
+    /// The API server found the request invalid (400, 404, 409, 422): the ServiceAccount does not
+    /// exist, or an object has another uid.
+    InvalidRequest,
     /// The API server asked for a pause (429).
     RateLimited,
-    /// The API server could not be reached, or failed on its own account (5xx).
+    /// The API server is unreachable, or failed itself (5xx).
     Unavailable,
     /// The API server did not answer in time.
     Timeout,
-    /// The API server's answer made no sense.
+    /// The API server's answer is not valid.
     InvalidResponse,
-    /// Whose token to request could not be found out.
+    /// The ServiceAccount to request a token for is not known.
     UnknownServiceAccount,
     /// There is no Tokio runtime, or it was shut down.
     Aborted,
 }
 
 impl TokenErrorKind {
-    /// A short name in snake case, for logs and metrics.
+    /// Returns a short name in snake case, for logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,7 +60,7 @@ impl TokenErrorKind {
             Self::Expired => "expired",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
-            Self::Refused => "refused",
+            Self::InvalidRequest => "invalid_request",
             Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
@@ -74,45 +72,51 @@ impl TokenErrorKind {
 }
 
 impl TokenError {
-    /// An error of `kind`. The message is for the operator: say what failed and what to do; never put a token into it.
+    /// Creates an error of `kind`. The message is for the operator: it says what failed and what to
+    /// do, and never contains a token.
     pub fn new(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Inner { kind, message: message.into(), source: None }))
+        Self(ErrorDetails::new(kind, message.into()))
     }
 
-    /// An error of `kind` that another one caused; see [`new`](Self::new) for the message.
-    pub fn with_source(
-        kind: TokenErrorKind,
-        message: impl Into<Cow<'static, str>>,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Self {
-        Self(Arc::new(Inner { kind, message: message.into(), source: Some(source.into()) }))
+    /// Adds the error that caused this one.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(self.0.with_source(source.into()))
     }
 
-    /// What kind of trouble it was.
+    /// Adds how long to wait before a retry.
+    #[must_use]
+    pub fn with_retry_after(self, pause: Duration) -> Self {
+        Self(self.0.with_retry_after(pause))
+    }
+
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(&self) -> TokenErrorKind {
-        self.0.kind
+        self.0.kind()
+    }
+
+    /// Returns how long to wait before a retry, if the API server said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after()
     }
 }
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        self.0.fmt(f)
     }
 }
 
 impl fmt::Debug for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenError")
-            .field("kind", &self.0.kind)
-            .field("message", &self.0.message)
-            .field("source", &self.0.source.as_ref().map(ToString::to_string))
-            .finish()
+        self.0.debug("TokenError", f)
     }
 }
 
 impl Error for TokenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.0.source()
     }
 }

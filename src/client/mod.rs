@@ -5,8 +5,8 @@
 //! sends it to the origin that it is meant for and nowhere else.
 //!
 //! 1. A [`TokenSource`] gives the token: [`ProjectedToken`] (a file that kubelet keeps fresh; needs no right and no
-//!    API call; the best choice where the Pod's manifest can name the audience), `TokenRequestSource` (asks the API server; for
-//!    audiences that are known at run time only; with the feature `token-review`), [`StaticToken`], or one of your own.
+//!    API call; the best choice where the Pod's manifest can name the audience), [`TokenRequestSource`] (asks the API server; for
+//!    audiences that are known at run time only), [`StaticToken`], or one of your own.
 //! 2. An [`AddTokenLayer`] puts it on the requests of any Tower HTTP client.
 //!
 //! ```
@@ -39,7 +39,6 @@ mod refresher;
 mod source;
 mod static_token;
 mod token;
-#[cfg(feature = "token-review")]
 mod token_request;
 
 pub use add_token::{AddToken, AddTokenLayer, InvalidOrigin, ResponseFuture};
@@ -48,7 +47,6 @@ pub use projected::ProjectedToken;
 pub use source::TokenSource;
 pub use static_token::StaticToken;
 pub use token::Token;
-#[cfg(feature = "token-review")]
 pub use token_request::{
     BoundObjectRef, TokenRequestBuildError, TokenRequestBuilder, TokenRequestSource,
 };

@@ -18,8 +18,8 @@ use super::{Token, TokenError};
 /// impl TokenSource for FromEnvironment {
 ///     async fn token(&self) -> Result<Token, TokenError> {
 ///         let token = std::env::var(self.0)
-///             .map_err(|error| TokenError::with_source(TokenErrorKind::Unreadable, "set MY_TOKEN", error))?;
-///         Token::new(token).map_err(|error| TokenError::with_source(TokenErrorKind::Malformed, "bad MY_TOKEN", error))
+///             .map_err(|error| TokenError::new(TokenErrorKind::Unreadable, "set MY_TOKEN").with_source(error))?;
+///         Token::new(token).map_err(|error| TokenError::new(TokenErrorKind::Malformed, "bad MY_TOKEN").with_source(error))
 ///     }
 /// }
 /// ```

@@ -7,7 +7,6 @@ pub mod jwks;
 mod screened;
 #[cfg(test)]
 mod scripted;
-#[cfg(feature = "token-review")]
 pub mod token_review;
 
 use std::{future::Future, sync::Arc};

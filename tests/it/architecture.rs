@@ -31,7 +31,7 @@ const LAYERS: [&[&str]; 7] = [
 
 /// An outside crate, and the files or folders of `src` where it may be named.
 const CRATES: [(&str, &[&str]); 14] = [
-    ("kube", &["api_server.rs", "verifier/token_review", "verifier/jwks", "client", "testing"]),
+    ("kube", &["api_server", "testing"]),
     ("jsonwebtoken", &["verifier/jwks"]),
     ("arc_swap", &["verifier/jwks", "client"]),
     ("reqwest", &["verifier/jwks"]),
@@ -40,7 +40,7 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("highway", &["cache"]),
     ("axum_core", &["server/extract.rs", "server/response.rs"]),
     ("tower_layer", &["server", "client"]),
-    ("tower_service", &["server", "client"]),
+    ("tower_service", &["api_server", "server", "client"]),
     ("rustls_pki_types", &["verifier/jwks", "testing"]),
     ("rustls", &["verifier/jwks", "testing"]),
     ("tokio_rustls", &["testing"]),

@@ -43,10 +43,7 @@ fn token_requests(cluster: &Cluster, clock: &ManualClock) -> TokenRequestSource 
         .expires_in(Duration::from_secs(30 * 86_400))
         .issue()
         .unwrap();
-    let mut config = cluster.kube_config_for(own);
-    // kube's own retries take real time.
-    config.default_retry = false;
-    let client = kube::Client::try_from(config).unwrap();
+    let client = cluster.client_for(own).unwrap();
     let builder = TokenRequestSource::builder(client)
         .namespace("shop")
         .service_account("checkout")
@@ -184,7 +181,7 @@ async fn whatever_is_wrong_with_the_api_servers_answer_there_is_an_error_without
         (Fault::Body(wrong), TokenErrorKind::InvalidResponse),
         (Fault::Status { code: 403, retry_after: None }, TokenErrorKind::Forbidden),
         (Fault::Status { code: 401, retry_after: None }, TokenErrorKind::Unauthenticated),
-        (Fault::Status { code: 404, retry_after: None }, TokenErrorKind::Refused),
+        (Fault::Status { code: 404, retry_after: None }, TokenErrorKind::InvalidRequest),
         (Fault::Status { code: 503, retry_after: Some(60) }, TokenErrorKind::Unavailable),
     ];
     for (fault, kind) in cases {

@@ -34,9 +34,7 @@ async fn set_up() -> Setup {
     let builder = Cluster::builder().clock(clock.clock()).signing_algorithm(Algorithm::ES256);
     let cluster = builder.start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
-    let mut config = cluster.kube_config().unwrap();
-    config.default_retry = false;
-    let client = kube::Client::try_from(config).unwrap();
+    let client = cluster.kube_client().unwrap();
     // Less than the first pause between two attempts, so that there is one attempt; and the clock stands still.
     let limit = Duration::from_millis(400);
     let review = TokenReviewVerifier::new(client.clone()).timeout(limit).clock(clock.clock());

@@ -128,7 +128,7 @@ async fn an_own_token_that_is_not_accepted_is_our_trouble() {
         service.refused(bearer(&setup.token())).await.status,
         StatusCode::SERVICE_UNAVAILABLE
     );
-    assert!(crate::leaks::logged("our own credential"));
+    assert!(crate::leaks::logged("this service's own credential"));
 }
 
 #[tokio::test]

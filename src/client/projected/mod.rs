@@ -128,7 +128,7 @@ impl Fetch for TokenFile {
                 "{}: this is not a ServiceAccount token: {source}; is it the right file?",
                 self.what()
             );
-            TokenError::with_source(TokenErrorKind::Malformed, message, source)
+            TokenError::new(TokenErrorKind::Malformed, message).with_source(source)
         };
         let claims = UnverifiedToken::decode(&text).map_err(|error| malformed(error.into()))?;
         let mut token = Token::new(text.as_str()).map_err(|error| malformed(error.into()))?;

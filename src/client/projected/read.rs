@@ -43,7 +43,7 @@ pub(in crate::client) async fn in_background(
     let (read, file) = (Arc::clone(read), path.to_owned());
     let outcome = tokio::task::spawn_blocking(move || read(&file)).await.map_err(|error| {
         let message = format!("{}: reading was ended with its runtime", path.display());
-        TokenError::with_source(TokenErrorKind::Aborted, message, error)
+        TokenError::new(TokenErrorKind::Aborted, message).with_source(error)
     })?;
     let text = outcome.map_err(|error| unreadable(path, error))?;
     let trimmed = text.trim();
@@ -73,9 +73,6 @@ fn unreadable(path: &Path, error: io::Error) -> TokenError {
         }
         _ => (TokenErrorKind::Unreadable, "is the volume mounted?"),
     };
-    TokenError::with_source(
-        kind,
-        format!("{}: cannot be read: {error}; {hint}", path.display()),
-        error,
-    )
+    let message = format!("{}: cannot be read: {error}; {hint}", path.display());
+    TokenError::new(kind, message).with_source(error)
 }

@@ -13,7 +13,6 @@ const REREAD: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// After which time a token with `life` left is to be replaced. `jitter` is from 0 to 1.
-#[cfg_attr(not(feature = "token-review"), allow(dead_code, reason = "for TokenRequest only"))]
 pub(in crate::client) fn refresh_after(life: Duration, jitter: f64) -> Duration {
     early(life.mul_f64(SHARE_OF_LIFE).min(LONGEST), jitter)
 }

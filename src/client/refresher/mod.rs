@@ -155,7 +155,7 @@ impl<F: Fetch> Refresher<F> {
         let Owner { shared, task } = &*self.0;
         let runtime = runtime::Handle::try_current().map_err(|error| {
             let message = format!("{}: getting a token needs a Tokio runtime", shared.fetch.what());
-            TokenError::with_source(TokenErrorKind::Aborted, message, error)
+            TokenError::new(TokenErrorKind::Aborted, message).with_source(error)
         })?;
         let mut task = lock(task);
         if !shared.running.swap(true, Ordering::AcqRel) {

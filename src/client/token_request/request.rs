@@ -1,4 +1,4 @@
-//! The call, and what its answer says.
+//! One TokenRequest call, and the reading of its response.
 
 use std::{
     sync::Arc,
@@ -6,19 +6,17 @@ use std::{
 };
 
 use http::StatusCode;
-use kube::Client;
 use tokio::sync::OnceCell;
 
-use super::subject::{Resolved, Subject};
+use super::subject::{BoundObjectRef, Resolved, Subject};
 use crate::{
-    api_server::{ApiServer, CallError, Purpose},
+    api_server::{ApiClient, ApiServer, ApiServerError, ApiServerErrorKind, Purpose},
     api_types::{TokenRequest, TokenRequestResponse, TokenRequestSpec},
     client::{
         Token, TokenError, TokenErrorKind,
         refresher::{Fetch, Fetched, backoff},
     },
     clock::Clock,
-    error::VerifyErrorKind,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,29 +26,29 @@ const PURPOSE: Purpose = Purpose {
                      ServiceAccount: examples/kubernetes/client-token-request.yaml of tower-kube-auth has the Role and the RoleBinding",
 };
 
-pub(super) fn api_server(client: Client) -> ApiServer {
-    ApiServer::new(client, DEFAULT_TIMEOUT, PURPOSE)
+pub(super) fn api_client(api_server: ApiServer) -> ApiClient {
+    ApiClient::new(api_server, DEFAULT_TIMEOUT, PURPOSE)
 }
 
 pub(super) struct Request {
-    api_server: ApiServer,
+    api_client: ApiClient,
     audiences: Vec<Arc<str>>,
     seconds: u64,
     subject: Subject,
-    /// Who we are does not change.
+    /// Resolved once: this Pod's identity does not change.
     resolved: OnceCell<Resolved>,
     clock: Clock,
 }
 
 impl Request {
     pub(super) fn new(
-        api_server: ApiServer,
+        api_client: ApiClient,
         audiences: Vec<Arc<str>>,
         seconds: u64,
         subject: Subject,
         clock: Clock,
     ) -> Self {
-        Self { api_server, audiences, seconds, subject, resolved: OnceCell::new(), clock }
+        Self { api_client, audiences, seconds, subject, resolved: OnceCell::new(), clock }
     }
 
     fn document(&self, resolved: &Resolved) -> Result<Vec<u8>, TokenError> {
@@ -60,11 +58,12 @@ impl Request {
             spec: TokenRequestSpec {
                 audiences: &self.audiences,
                 expiration_seconds: self.seconds,
-                bound_object_ref: resolved.bound.as_ref().map(super::BoundObjectRef::to_wire),
+                bound_object_ref: resolved.bound.as_ref().map(BoundObjectRef::to_object_ref),
             },
         };
         serde_json::to_vec(&request).map_err(|error| {
-            TokenError::with_source(TokenErrorKind::Aborted, "TokenRequest: not serialised", error)
+            TokenError::new(TokenErrorKind::Aborted, "TokenRequest: not serialised")
+                .with_source(error)
         })
     }
 
@@ -83,15 +82,15 @@ impl Request {
 
         let now = self.clock.wall();
         let left = expiry.duration_since(now).unwrap_or_default();
-        // Where our clock is behind the server's, the timestamp alone would make the life seem longer than it is.
-        let life = answer
+        // If the local clock is behind the server's, the timestamp alone overstates the lifetime.
+        let lifetime = answer
             .spec
             .expiration_seconds
             .map_or(left, |granted| left.min(Duration::from_secs(granted)));
-        let expiry = now.checked_add(life).map_or(expiry, |end| end.min(expiry));
+        let expiry = now.checked_add(lifetime).map_or(expiry, |end| end.min(expiry));
         Ok(Fetched {
             token: token.with_expiry(expiry),
-            next: backoff::refresh_after(life, fastrand::f64()),
+            next: backoff::refresh_after(lifetime, fastrand::f64()),
         })
     }
 }
@@ -110,7 +109,7 @@ impl Fetch for Request {
         let resolved = self.resolved.get_or_try_init(|| self.subject.resolve()).await?;
         let (namespace, name) = (resolved.account.namespace(), resolved.account.name());
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
-        let answer = self.api_server.post(&path, self.document(resolved)?.into()).await?;
+        let answer = self.api_client.post(&path, self.document(resolved)?.into()).await?;
         self.read(&answer)
     }
 }
@@ -119,37 +118,41 @@ fn invalid(
     what: &'static str,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> TokenError {
-    TokenError::with_source(
-        TokenErrorKind::InvalidResponse,
-        format!("TokenRequest: {what}: {error}"),
-        error,
-    )
+    let message = format!("TokenRequest: {what}: {error}");
+    TokenError::new(TokenErrorKind::InvalidResponse, message).with_source(error)
 }
 
-impl From<CallError> for TokenError {
-    fn from(error: CallError) -> Self {
-        let refused = match error.status() {
-            Some(StatusCode::BAD_REQUEST) => "is something wrong with the bound object?",
+impl From<ApiServerError> for TokenError {
+    fn from(error: ApiServerError) -> Self {
+        let kind = match error.kind() {
+            ApiServerErrorKind::Unavailable => TokenErrorKind::Unavailable,
+            ApiServerErrorKind::Timeout => TokenErrorKind::Timeout,
+            ApiServerErrorKind::RateLimited => TokenErrorKind::RateLimited,
+            ApiServerErrorKind::Unauthenticated => TokenErrorKind::Unauthenticated,
+            ApiServerErrorKind::Forbidden => TokenErrorKind::Forbidden,
+            ApiServerErrorKind::InvalidRequest => TokenErrorKind::InvalidRequest,
+            ApiServerErrorKind::InvalidResponse => TokenErrorKind::InvalidResponse,
+        };
+        let hint = match error.status() {
+            Some(StatusCode::BAD_REQUEST) => Some("is the bound object wrong?"),
             Some(StatusCode::NOT_FOUND) => {
-                "is there such a ServiceAccount, and the object that the token is bound to?"
+                Some("do the ServiceAccount and the object that the token is bound to exist?")
             }
             Some(StatusCode::CONFLICT) => {
-                "was the object that the token is bound to deleted and made anew?"
+                Some("was the object that the token is bound to deleted and created again?")
             }
-            Some(StatusCode::UNPROCESSABLE_ENTITY) => "does this API server allow such a lifetime?",
-            _ => {
-                let kind = match error.kind() {
-                    VerifyErrorKind::Unauthenticated => TokenErrorKind::Unauthenticated,
-                    VerifyErrorKind::Forbidden => TokenErrorKind::Forbidden,
-                    VerifyErrorKind::RateLimited => TokenErrorKind::RateLimited,
-                    VerifyErrorKind::Timeout => TokenErrorKind::Timeout,
-                    VerifyErrorKind::InvalidResponse => TokenErrorKind::InvalidResponse,
-                    _ => TokenErrorKind::Unavailable,
-                };
-                return Self::new(kind, error.to_string());
+            Some(StatusCode::UNPROCESSABLE_ENTITY) => {
+                Some("does this API server allow such a lifetime?")
             }
+            _ => None,
         };
-        let message = format!("{error}; {refused} [{}]", error.status_message());
-        Self::new(TokenErrorKind::Refused, message)
+        let message = match hint {
+            Some(hint) => format!("{error}; {hint} [{}]", error.status_message()),
+            None => error.to_string(),
+        };
+        match error.retry_after() {
+            Some(pause) => Self::new(kind, message).with_retry_after(pause),
+            None => Self::new(kind, message),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! 10 000 simulated hours of refreshing, in which nothing may ever go wrong.
+//! 10 000 simulated hours of refreshing without an expired token.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::{tests::FakeApiServer, *};
-use crate::clock::manual::ManualClock;
+use crate::{client::TokenSource, clock::manual::ManualClock};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;

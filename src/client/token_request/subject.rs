@@ -1,4 +1,4 @@
-//! Whose token: what was configured, completed by what our own token says about us.
+//! The ServiceAccount to request a token for: as configured, completed from this Pod's own token.
 
 use std::{borrow::Cow, fmt, path::PathBuf, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     inspect::UnverifiedToken,
 };
 
-/// An object that a token is bound to: when it is gone, the token is refused (`boundObjectRef`).
+/// An object that a token is bound to: once it is deleted, the token is invalid (`boundObjectRef`).
 ///
 /// ```
 /// use tower_kube_auth::client::BoundObjectRef;
@@ -47,25 +47,25 @@ impl BoundObjectRef {
         Self { kind: "Node", name: name.into(), uid: None }
     }
 
-    /// Sets the object's uid; another object of the same name is then refused. Defaults to that of whichever object has the
-    /// name.
+    /// Sets the object's uid: the API server then rejects another object of the same name. Defaults to
+    /// the uid of the object that has the name.
     pub fn uid(mut self, uid: impl Into<String>) -> Self {
         self.uid = Some(uid.into());
         self
     }
 
-    pub(super) fn to_wire(&self) -> ObjectRef<'_> {
+    pub(super) fn to_object_ref(&self) -> ObjectRef<'_> {
         ObjectRef { api_version: "v1", kind: self.kind, name: &self.name, uid: self.uid.as_deref() }
     }
 }
 
-/// As configured.
+/// The configured part of the subject.
 #[derive(Clone)]
 pub(super) struct Subject {
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
     pub(super) binding: Binding,
-    /// The folder with our own token.
+    /// The folder with this Pod's own token.
     pub(super) mount: PathBuf,
     pub(super) read: Arc<Read>,
 }
@@ -77,7 +77,7 @@ pub(super) enum Binding {
     OwnPod,
 }
 
-/// Completed.
+/// The complete subject.
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) account: Username,
@@ -112,7 +112,7 @@ impl Subject {
                 })?)
             }
         };
-        // These go into a path, and come from a file that nobody has verified.
+        // Checked, because they go into a URL path and may come from an unverified file.
         let account = Username::new(&namespace, name)
             .ok_or_else(|| self.unknown("service_account(…)", own.as_ref()))?;
         Ok(Resolved { account, bound })
@@ -124,7 +124,7 @@ impl Subject {
         UnverifiedToken::decode(&token).map_err(|error| {
             let message =
                 format!("{}: this is not a ServiceAccount token: {error}", path.display());
-            TokenError::with_source(TokenErrorKind::Malformed, message, error)
+            TokenError::new(TokenErrorKind::Malformed, message).with_source(error)
         })
     }
 
@@ -132,9 +132,9 @@ impl Subject {
         let read = in_background(&self.read, &self.mount.join("namespace")).await;
         read.map(|namespace| namespace.as_str().to_owned()).map_err(|error| {
             let message = format!(
-                "TokenRequest: our own namespace is not known: call .namespace(…) [{error}]"
+                "TokenRequest: this Pod's own namespace is not known: call .namespace(…) [{error}]"
             );
-            TokenError::with_source(TokenErrorKind::UnknownServiceAccount, message, error)
+            TokenError::new(TokenErrorKind::UnknownServiceAccount, message).with_source(error)
         })
     }
 
@@ -145,12 +145,12 @@ impl Subject {
     ) -> TokenError {
         let kind = TokenErrorKind::UnknownServiceAccount;
         let message = format!(
-            "TokenRequest: our own token, {}, does not say who we are: call .{option}",
+            "TokenRequest: this Pod's own token, {}, does not name its ServiceAccount: call .{option}",
             self.mount.join("token").display()
         );
         match own {
             Some(Err(error)) => {
-                TokenError::with_source(kind, format!("{message} [{error}]"), error.clone())
+                TokenError::new(kind, format!("{message} [{error}]")).with_source(error.clone())
             }
             _ => TokenError::new(kind, message),
         }

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::{
     audience::InvalidAudiences,
-    client::TokenErrorKind,
+    client::{TokenErrorKind, TokenSource},
     clock::{Clock, manual::ManualClock},
 };
 
@@ -290,12 +290,12 @@ async fn a_403_names_the_missing_right_and_the_manifest_that_grants_it() {
 #[tokio::test(start_paused = true)]
 async fn each_refusal_has_its_kind_and_the_servers_words() {
     let cases = [
-        (400, TokenErrorKind::Refused, 1),
+        (400, TokenErrorKind::InvalidRequest, 1),
         (401, TokenErrorKind::Unauthenticated, 1),
         (403, TokenErrorKind::Forbidden, 1),
-        (404, TokenErrorKind::Refused, 1),
-        (409, TokenErrorKind::Refused, 1),
-        (422, TokenErrorKind::Refused, 1),
+        (404, TokenErrorKind::InvalidRequest, 1),
+        (409, TokenErrorKind::InvalidRequest, 1),
+        (422, TokenErrorKind::InvalidRequest, 1),
         (429, TokenErrorKind::RateLimited, 5),
         (500, TokenErrorKind::Unavailable, 5),
     ];
@@ -315,7 +315,7 @@ async fn each_refusal_has_its_kind_and_the_servers_words() {
         assert_eq!((error.kind(), fake.calls()), (kind, calls), "{status}");
         assert_eq!(
             error.to_string().contains("the server's words"),
-            kind == TokenErrorKind::Refused || status == 403
+            kind == TokenErrorKind::InvalidRequest || status == 403
         );
     }
 }

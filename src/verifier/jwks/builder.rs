@@ -2,28 +2,26 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-#[cfg(any(test, feature = "token-review", feature = "http-discovery"))]
-use super::source;
 use super::{
     JwksVerifier, Rules, Shared,
     algorithm::Algorithm,
     key_set::KeySet,
     loader::{Freshness, Loader},
+    source,
 };
-use crate::clock::Clock;
+use crate::{api_server::ApiServer, clock::Clock};
 
 /// Beyond this a leeway is a second lifetime.
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
 impl JwksVerifier {
-    /// Takes the keys from the API server of `client`, with its CA and our own token: `/openid/v1/jwks`, and unless an
+    /// Takes the keys from `api_server`: `/openid/v1/jwks`, and unless an
     /// [`issuer`](JwksBuilder::issuer) is given, that from `/.well-known/openid-configuration`.
     ///
     /// Our own ServiceAccount needs the ClusterRole `system:service-account-issuer-discovery`, which every ServiceAccount
     /// has by default. The advertised `jwks_uri` is never followed.
-    #[cfg(feature = "token-review")]
-    pub fn in_cluster(client: kube::Client) -> JwksBuilder {
-        JwksBuilder::new(Keys::Cluster(client))
+    pub fn in_cluster(api_server: impl Into<ApiServer>) -> JwksBuilder {
+        JwksBuilder::new(Keys::Cluster(api_server.into()))
     }
 
     /// Takes the keys from an issuer outside of the cluster, by [OpenID Connect Discovery] over HTTPS. No token of ours is
@@ -87,8 +85,7 @@ pub struct JwksBuilder {
 }
 
 enum Keys {
-    #[cfg(feature = "token-review")]
-    Cluster(kube::Client),
+    Cluster(ApiServer),
     #[cfg(feature = "http-discovery")]
     Issuer(String),
     JwkSet(String),
@@ -203,11 +200,14 @@ impl JwksBuilder {
         let algorithms: Arc<[Algorithm]> = self.algorithms.into();
         let fixed = |keys, clock| Loader::fixed(keys, Arc::clone(&algorithms), freshness, clock);
         let loader = match self.keys {
-            #[cfg(feature = "token-review")]
-            Keys::Cluster(client) => {
+            Keys::Cluster(api_server) => {
                 let limit = freshness.fetch_timeout;
-                let source =
-                    source::ClusterSource::new(client, limit, clock.clone(), issuers.is_empty());
+                let source = source::ClusterSource::new(
+                    api_server,
+                    limit,
+                    clock.clone(),
+                    issuers.is_empty(),
+                );
                 Loader::new(
                     source::Source::Cluster(source),
                     Arc::clone(&algorithms),

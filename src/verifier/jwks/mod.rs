@@ -40,7 +40,7 @@ use crate::{
 ///
 /// | constructor | keys from | needs |
 /// |---|---|---|
-/// | [`in_cluster`](Self::in_cluster) | the API server, through a `kube::Client` | feature `token-review`, which brings `kube` |
+/// | [`in_cluster`](Self::in_cluster) | the API server | an [`ApiServer`](crate::ApiServer) |
 /// | [`discover`](Self::discover) | the issuer's discovery document, over HTTPS | feature `http-discovery` |
 /// | [`from_jwks`](Self::from_jwks), [`from_jwks_file`](Self::from_jwks_file) | a JWK Set at hand | an issuer |
 /// | [`from_pem`](Self::from_pem) | public keys in PEM, as kube-apiserver's `--service-account-key-file` | an issuer |

@@ -7,10 +7,8 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use kube::Client;
-
 use crate::{
-    api_server::{ApiServer, Purpose},
+    api_server::{ApiClient, ApiServer, Purpose},
     api_types::{TokenReviewRequest, TokenReviewResponse, TokenReviewStatus},
     audience::Audiences,
     clock::Clock,
@@ -31,51 +29,51 @@ const PURPOSE: Purpose = Purpose {
                      --serviceaccount=NAMESPACE:NAME",
 };
 
-/// Asks the API server about each token ([TokenReview]): sees deleted ServiceAccounts, Pods and Secrets at once, at the price
-/// of a call.
+/// Verifies each token by a call to the API server ([TokenReview]), which knows of deleted
+/// ServiceAccounts, Pods and Secrets at once.
 ///
-/// The service's own ServiceAccount needs the ClusterRole `system:auth-delegator`, by a ClusterRoleBinding.
+/// The service's own ServiceAccount needs the ClusterRole `system:auth-delegator`, by a
+/// ClusterRoleBinding.
 ///
-/// A token is accepted only if the API server authenticates it *and* names one of the requested audiences *and* the user
-/// is strictly a ServiceAccount.
+/// A token is accepted only if the API server authenticates it *and* names one of the requested
+/// audiences *and* the user is strictly a ServiceAccount.
 ///
-/// Calls that fail with 429, 5xx or a broken connection are made again, up to five times with back-off (as
-/// k8s.io/apiserver's own webhook client does), within one time limit. `kube::Client` has a retry of its own by default, which
-/// multiplies the calls; `Config::default_retry = false` leaves the matter to this verifier.
+/// A call makes up to five attempts within its [time limit](Self::timeout); see [`ApiServer`].
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use tower_kube_auth::{Authenticator, TokenReviewVerifier};
+/// use tower_kube_auth::{ApiServer, Authenticator, TokenReviewVerifier};
 ///
-/// let client = kube::Client::try_default().await?;
-/// let auth = Authenticator::builder(TokenReviewVerifier::new(client)).audience("my-audience").build()?;
+/// let api = ApiServer::try_default().await?;
+/// let auth = Authenticator::builder(TokenReviewVerifier::new(api)).audience("my-audience").build()?;
 /// # Ok(()) }
 /// ```
 ///
 /// [TokenReview]: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/
 #[derive(Clone, Debug)]
 pub struct TokenReviewVerifier {
-    api_server: ApiServer,
+    api_client: ApiClient,
 }
 
 impl TokenReviewVerifier {
-    /// Verifies with the API server of `client`.
+    /// Verifies tokens by calls to `api_server`.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { api_server: ApiServer::new(client, DEFAULT_TIMEOUT, PURPOSE) }
+    pub fn new(api_server: impl Into<ApiServer>) -> Self {
+        Self { api_client: ApiClient::new(api_server.into(), DEFAULT_TIMEOUT, PURPOSE) }
     }
 
-    /// Sets the time limit for a review with all its attempts. Defaults to 10 s, as k8s.io/apiserver's webhook client does.
+    /// Sets the time limit of a review with all its attempts. Defaults to 10 s, as in
+    /// k8s.io/apiserver's webhook client. See [`ApiServer`] for the limit of each attempt.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.api_server.timeout = limit;
+        self.api_client.timeout = limit;
         self
     }
 
-    /// Sets the clock of back-off and time limit. Defaults to the system's.
+    /// Sets the clock of back-off and time limits. Defaults to the system's.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.api_server.clock = clock;
+        self.api_client.clock = clock;
         self
     }
 }
@@ -89,7 +87,7 @@ impl Verifier for TokenReviewVerifier {
         let unverified = UnverifiedToken::decode(token.expose_secret()).ok();
         let wanted = match audiences.required() {
             Some(wanted) => wanted.to_vec(),
-            // TokenReview has no "whatever audience": ask for those that the token names.
+            // TokenReview cannot ask for any audience, so this asks for those that the token names.
             None => unverified.iter().flat_map(UnverifiedToken::audiences).map(Arc::from).collect(),
         };
         let review = serde_json::to_vec(&TokenReviewRequest::new(token.expose_secret(), &wanted))
@@ -98,10 +96,10 @@ impl Verifier for TokenReviewVerifier {
                 .with_source(error)
         })?;
         let answer = self
-            .api_server
+            .api_client
             .post(PATH, review.into())
             .await
-            .map_err(|error| redact::without(token, error.into()))?;
+            .map_err(|error| redact::error(token, error.into()))?;
         // The error of serde_json names a line and a column, never the content.
         let Object(review): Object<TokenReviewResponse> =
             serde_json::from_slice(&answer).map_err(|error| {
@@ -114,10 +112,11 @@ impl Verifier for TokenReviewVerifier {
     }
 }
 
-/// The decision that the status of a review leads to; none, where the API server has come to none either.
+/// Returns the decision that follows from the status of a review, and an error if the API server did
+/// not decide.
 ///
-/// The token's own claims are consulted only for what TokenReview does not say (issuer and expiry), and only after the API
-/// server has authenticated these very bytes.
+/// The token's own claims give only what TokenReview does not (issuer and expiry), and only after the
+/// API server has authenticated these very bytes.
 fn decide(
     token: BearerToken<'_>,
     status: TokenReviewStatus,
@@ -125,10 +124,10 @@ fn decide(
     claims: Option<&UnverifiedToken>,
 ) -> Result<Verdict, VerifyError> {
     if !status.authenticated {
-        let error = redact::printable(token, &status.error);
-        if status_error::is_the_api_servers(&status.error) {
+        let error = redact::message(token, &status.error);
+        if status_error::is_lookup_failure(&status.error) {
             let message = format!(
-                "TokenReview: the API server could not look the token's ServiceAccount up: {error}"
+                "TokenReview: the API server could not look up the token's ServiceAccount: {error}"
             );
             return Err(VerifyError::new(VerifyErrorKind::Inconclusive, message));
         }
@@ -137,8 +136,8 @@ fn decide(
     }
     let issuer = claims.and_then(UnverifiedToken::issuer).map(Arc::from);
     let expires_at = claims.and_then(UnverifiedToken::expires_at);
-    let good_for = status.audiences.iter().map(String::as_str);
-    match Acceptance::from_user_info(status.user, audiences, good_for, issuer, expires_at) {
+    let confirmed = status.audiences.iter().map(String::as_str);
+    match Acceptance::from_user_info(status.user, audiences, confirmed, issuer, expires_at) {
         Ok(acceptance) => Ok(Verdict::Accept(acceptance)),
         Err(reason) => Ok(Verdict::Reject(reason)),
     }

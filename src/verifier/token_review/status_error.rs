@@ -1,30 +1,34 @@
-//! Whether the error of a review is about the token, or about trouble that the API server had with looking it up.
+//! The error of a review's status: about the token, or about a lookup that failed in the API server.
 //!
-//! Both come as `authenticated: false` with a `status.error`. Kubernetes' ServiceAccount authenticator looks for the account in the
-//! caches of its watches; what it does not find there it asks its own API for, and where that fails, the failure becomes the
-//! token's (`GetServiceAccount` in pkg/controller/serviceaccount/tokengetter.go, `Validate` in pkg/serviceaccount/claims.go). An API
-//! server that was cut off from etcd said so of a good token of a new account: `[invalid bearer token, rpc error: code = Unavailable desc =
-//! transport is closing]` (kube-apiserver 1.20.2).
+//! Both arrive as `authenticated: false` with a `status.error`. Kubernetes' ServiceAccount
+//! authenticator looks up the account in the caches of its watches, then by its own API; a failure of
+//! that call becomes the token's error (`GetServiceAccount` in
+//! pkg/controller/serviceaccount/tokengetter.go, `Validate` in pkg/serviceaccount/claims.go).
+//! kube-apiserver 1.20.2, cut off from etcd, said of a valid token of a new account: `[invalid bearer
+//! token, rpc error: code = Unavailable desc = transport is closing]`.
 //!
-//! It is trouble with this token and no outage: who is found in the caches is authenticated all the while.
+//! Such a failure concerns this token and is not an outage: accounts in the caches are still
+//! authenticated.
 //!
-//! Only forms that are known count as trouble. An unknown one is a refusal, which costs a good caller the ten seconds for which it
-//! is cached; the other way round a bad token would never be refused, nor cached. For a bound Pod or Secret the API server hides its
-//! trouble behind the very words of a deletion (`Token has been invalidated`): that is a refusal.
+//! Only known forms count as failed lookups. An unknown form is a rejection, which a valid caller
+//! meets for the ten seconds of its cache entry; otherwise an invalid token would never be rejected,
+//! nor cached. A failed lookup of a bound Pod or Secret is reported in the words of a deletion
+//! (`Token has been invalidated`) and is therefore a rejection.
 
 /// How the errors of a failed lookup begin.
-const TROUBLE: [&str; 16] = [
+const LOOKUP_FAILURES: [&str; 16] = [
     // etcd, and the connection to it.
     "rpc error: code = ",
     "etcdserver: ",
-    // The API server's client of its own API: the transport (Go's `url.Error`, quoted since Go 1.14), its rate limiter.
+    // The API server's client of its own API: the transport (Go's `url.Error`, quoted since
+    // Go 1.14), its rate limiter.
     "Get \"http",
     "Get http",
     "client rate limiter Wait returned an error",
-    // The request's own time limit, or that of the lookup which several requests share.
+    // The time limit of the request, or of the lookup that several requests share.
     "context deadline exceeded",
     "context canceled",
-    // What its own API answers (k8s.io/apimachinery, pkg/api/errors): 429, 500, 503, 504.
+    // Error responses of its own API (k8s.io/apimachinery, pkg/api/errors): 429, 500, 503, 504.
     "Too many requests",
     "the server has received too many requests",
     "storage is (re)initializing",
@@ -33,14 +37,14 @@ const TROUBLE: [&str; 16] = [
     "the server is currently unable to handle the request",
     "the server was unable to return a response in the time allotted",
     "Timeout: ",
-    // Followed by `serviceaccounts could not be completed at this time`: the store cannot be reached.
+    // Followed by `serviceaccounts could not be completed at this time`: the store is unreachable.
     "The get operation against ",
 ];
 
-/// What the ServiceAccount authenticator says when it has come to a refusal, in the releases from 1.20 on. Whatever other
-/// authenticators of the chain had trouble with, a webhook for instance, is then of no account. These words may quote what the
-/// caller chose, an audience for instance, so they go first.
-const REFUSALS: [&str; 15] = [
+/// How the ServiceAccount authenticator reports a rejection, in releases from 1.20 on. Failures of
+/// other authenticators of the chain, a webhook for instance, do not matter then. Checked first,
+/// because these messages may quote what the caller chose, an audience for instance.
+const REJECTIONS: [&str; 15] = [
     "go-jose",
     "invalid signature, no keys found",
     "is invalid for the target audiences",
@@ -58,12 +62,12 @@ const REFUSALS: [&str; 15] = [
     "oidc: ",
 ];
 
-/// Whether the API server failed to look the token up, so that it has decided nothing.
-pub(super) fn is_the_api_servers(error: &str) -> bool {
-    if REFUSALS.iter().any(|refusal| error.contains(refusal)) {
+/// Whether the API server failed to look up the token's objects, so that it did not decide.
+pub(super) fn is_lookup_failure(error: &str) -> bool {
+    if REJECTIONS.iter().any(|rejection| error.contains(rejection)) {
         return false;
     }
-    // Go joins the errors of several authenticators as `[one, two]`, and that again.
+    // Go joins the errors of several authenticators as `[one, two]`, possibly nested.
     let mut parts = error.split(", ").map(|part| part.trim_start_matches('['));
-    parts.any(|part| TROUBLE.iter().any(|beginning| part.starts_with(beginning)))
+    parts.any(|part| LOOKUP_FAILURES.iter().any(|beginning| part.starts_with(beginning)))
 }

@@ -60,7 +60,7 @@ pub(super) async fn what_cannot_be_bound_to_is_refused_with_the_reason(scene: Sc
     for (bound, reason) in cases {
         let error =
             orders(&scene).bound_to(bound.clone()).build()?.token().await.expect_err(reason);
-        assert_eq!(error.kind(), TokenErrorKind::Refused, "{bound:?}: {error}");
+        assert_eq!(error.kind(), TokenErrorKind::InvalidRequest, "{bound:?}: {error}");
         assert!(error.to_string().contains(reason), "{bound:?}: {error}");
     }
     Ok(())
@@ -77,7 +77,7 @@ pub(super) async fn a_node_from_the_version_on_that_can(scene: Scene) -> Outcome
             verifiers.verdicts(token.expose_secret(), "orders").await?.accepted();
         }
         (Err(error), Some(false) | None) => {
-            assert_eq!(error.kind(), TokenErrorKind::Refused, "{error}");
+            assert_eq!(error.kind(), TokenErrorKind::InvalidRequest, "{error}");
             assert!(error.to_string().contains("cannot bind token"), "{error}");
         }
         (asked, expected) => return Err(format!("{asked:?} instead of {expected:?}").into()),

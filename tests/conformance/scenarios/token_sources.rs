@@ -152,7 +152,7 @@ pub(super) async fn the_limits_of_the_life_are_the_servers(scene: Scene) -> Outc
 
 pub(super) async fn a_service_account_that_is_not_there_is_named(scene: Scene) -> Outcome {
     let error = orders(&scene).build()?.token().await.expect_err("nobody is there");
-    assert_eq!(error.kind(), TokenErrorKind::Refused, "{error}");
+    assert_eq!(error.kind(), TokenErrorKind::InvalidRequest, "{error}");
     assert!(
         error.to_string().contains(&format!("serviceaccounts {ACCOUNT:?} not found")),
         "{error}"

@@ -23,7 +23,8 @@ pub enum Trouble {
 impl Trouble {
     /// What a 429 asks for.
     pub const RETRY_AFTER: u64 = 2;
-    pub const SLOW: Duration = Duration::from_secs(5);
+    /// Less than the time limit of an attempt.
+    pub const SLOW: Duration = Duration::from_secs(2);
 
     pub async fn begin(self, cluster: &Cluster, endpoint: Endpoint) {
         let status = |code, retry_after| Fault::Status { code, retry_after };
@@ -49,11 +50,6 @@ impl Trouble {
         if matches!(self, Self::ConnectionRefused | Self::OtherAuthority) {
             cluster.come_up().await.unwrap();
         }
-    }
-
-    /// Whether a call that has arrived is kept waiting beyond `limit`, so that nothing but time can go on.
-    pub fn outlasts(self, limit: Duration) -> bool {
-        self == Self::Hang || (self == Self::Slow && Self::SLOW >= limit)
     }
 
     /// For how many seconds callers are sent away.

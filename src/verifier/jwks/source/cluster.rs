@@ -1,10 +1,10 @@
-//! Keys from the API server itself.
+//! The keys that the API server publishes.
 
 use std::time::Duration;
 
 use super::{read_discovery, read_keys};
 use crate::{
-    api_server::{ApiServer, Purpose},
+    api_server::{ApiClient, ApiServer, Purpose},
     clock::Clock,
     error::VerifyError,
     verifier::jwks::{algorithm::Algorithm, loader::Loaded},
@@ -19,32 +19,33 @@ const PURPOSE: Purpose = Purpose {
                      --serviceaccount=NAMESPACE:NAME",
 };
 
-/// The advertised `jwks_uri` is not followed: a Pod often cannot reach it, and our own token must not go there.
+/// The advertised `jwks_uri` is not followed: a Pod often cannot reach it, and this service's own
+/// token must not be sent there.
 #[derive(Debug)]
 pub(in crate::verifier::jwks) struct ClusterSource {
-    api_server: ApiServer,
+    api_client: ApiClient,
     learn_issuer: bool,
 }
 
 impl ClusterSource {
     pub(in crate::verifier::jwks) fn new(
-        client: kube::Client,
+        api_server: ApiServer,
         limit: Duration,
         clock: Clock,
         learn_issuer: bool,
     ) -> Self {
-        let mut api_server = ApiServer::new(client, limit, PURPOSE);
-        api_server.clock = clock;
-        Self { api_server, learn_issuer }
+        let mut api_client = ApiClient::new(api_server, limit, PURPOSE);
+        api_client.clock = clock;
+        Self { api_client, learn_issuer }
     }
 
     pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<Loaded, VerifyError> {
         let issuer = if self.learn_issuer {
-            Some(read_discovery(&self.api_server.get(DISCOVERY_PATH).await?)?.issuer)
+            Some(read_discovery(&self.api_client.get(DISCOVERY_PATH).await?)?.issuer)
         } else {
             None
         };
-        let keys = read_keys(&self.api_server.get(KEYS_PATH).await?, algorithms)?;
+        let keys = read_keys(&self.api_client.get(KEYS_PATH).await?, algorithms)?;
         Ok(Loaded { keys, issuer })
     }
 }

@@ -1,0 +1,144 @@
+//! Calls to the API server: bounded in time, size and number of attempts.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, header};
+
+use super::{
+    error::{ApiServerError, Failure, Purpose},
+    server::ApiServer,
+};
+use crate::{api_types::Status, clock::Clock};
+
+/// Attempts of a call, as in k8s.io/apiserver's webhook clients.
+const ATTEMPTS: u32 = 5;
+/// The first pause between attempts; it grows by half each time, with up to a fifth of jitter, as
+/// in the same clients.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_GROWTH: f64 = 1.5;
+const PAUSE_JITTER: f64 = 0.2;
+/// Upper bound for a `Retry-After` that is waited for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Lower bound for the time limit of one attempt. A dead connection of the client's pool then costs
+/// one attempt instead of the call.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(3);
+/// Upper bound for a message of the API server, in characters.
+const LONGEST_MESSAGE: usize = 300;
+
+/// A client of the API server for one purpose.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiClient {
+    server: ApiServer,
+    pub(crate) clock: Clock,
+    /// The time limit of a call with all its attempts.
+    pub(crate) timeout: Duration,
+    purpose: Purpose,
+}
+
+impl ApiClient {
+    pub(crate) fn new(server: ApiServer, timeout: Duration, purpose: Purpose) -> Self {
+        Self { server, clock: Clock::system(), timeout, purpose }
+    }
+
+    /// Posts a JSON document and returns the body of a 2xx response.
+    pub(crate) async fn post(&self, path: &str, document: Bytes) -> Result<Bytes, ApiServerError> {
+        self.call(Method::POST, path, document).await
+    }
+
+    /// Gets a document.
+    #[cfg(feature = "jwks")]
+    pub(crate) async fn get(&self, path: &str) -> Result<Bytes, ApiServerError> {
+        self.call(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        document: Bytes,
+    ) -> Result<Bytes, ApiServerError> {
+        let deadline = self.clock.monotonic().checked_add(self.timeout);
+        // The cause that is reported if the time limit ends a later attempt.
+        let mut last = Failure::Timeout;
+        let attempts = async {
+            let mut pause = FIRST_PAUSE;
+            let mut attempt = 1;
+            loop {
+                let failure = match self.attempt(&method, path, document.clone()).await {
+                    Ok(body) => return Ok(body),
+                    Err(failure) => failure,
+                };
+                let jittered = pause.mul_f64(1.0 + PAUSE_JITTER * fastrand::f64());
+                let wait = failure.retry_after().map_or(jittered, |asked| asked.max(jittered));
+                if attempt == ATTEMPTS
+                    || !failure.is_retryable()
+                    || !self.leaves_time_for(wait, deadline)
+                {
+                    return Err(failure);
+                }
+                tracing::debug!(call = self.purpose.call, attempt, ?wait, %failure, "calling the API server again");
+                last = failure;
+                self.clock.sleep(wait).await;
+                pause = pause.mul_f64(PAUSE_GROWTH);
+                attempt += 1;
+            }
+        };
+        let outcome = self.clock.timeout(self.timeout, attempts).await;
+        outcome.unwrap_or(Err(last)).map_err(|failure| ApiServerError {
+            failure,
+            purpose: self.purpose,
+            timeout: self.timeout,
+        })
+    }
+
+    /// A time limit that overflows the clock is no limit: there is no deadline.
+    fn leaves_time_for(&self, wait: Duration, deadline: Option<Instant>) -> bool {
+        wait <= LONGEST_PAUSE
+            && deadline.is_none_or(|deadline| self.clock.monotonic() + wait < deadline)
+    }
+
+    async fn attempt(
+        &self,
+        method: &Method,
+        path: &str,
+        document: Bytes,
+    ) -> Result<Bytes, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            // The keys are served as `application/jwk-set+json` only; anything narrower is a 406.
+            .header(header::ACCEPT, "*/*")
+            .body(document)
+            .map_err(|error| Failure::Transport(error.into()))?;
+        let limit = (self.timeout / 10 * 3).max(SHORTEST_ATTEMPT);
+        let response = self
+            .clock
+            .timeout(limit, self.server.send(request))
+            .await
+            .ok_or(Failure::Timeout)?
+            .map_err(Failure::Transport)?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        Err(Failure::Status {
+            status: response.status(),
+            retry_after: retry_after(response.headers()),
+            message: status_message(response.body()),
+        })
+    }
+}
+
+/// Reads `Retry-After` in seconds, the only form that Kubernetes sends.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Reads the `message` of a `Status`, without control characters.
+fn status_message(body: &[u8]) -> String {
+    let message =
+        serde_json::from_slice::<Status>(body).map(|status| status.message).unwrap_or_default();
+    message.chars().filter(|character| !character.is_control()).take(LONGEST_MESSAGE).collect()
+}

@@ -1,0 +1,15 @@
+//! The API server: a handle that is independent of the version of kube, and bounded calls through
+//! it.
+
+mod api_client;
+mod error;
+#[cfg(feature = "kube")]
+mod kube_client;
+mod server;
+mod transport;
+
+pub(crate) use api_client::ApiClient;
+pub(crate) use error::{ApiServerError, ApiServerErrorKind, Purpose};
+#[cfg(feature = "kube")]
+pub use kube_client::ApiServerBuildError;
+pub use server::ApiServer;
