@@ -1,4 +1,4 @@
-//! What is answered to whom: status, headers, and that the handler was not reached.
+//! Responses of the layer: status, headers and body, and that the handler is not reached.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use tower_kube_auth::{
     verdict::RejectReason,
 };
 
-use crate::scripted::{Scripted, Service, anonymous, bearer, token, with_header};
+use crate::support::{FakeVerifier, Service, anonymous, bearer, token, with_header};
 
 #[tokio::test]
-async fn without_a_token_401_and_a_challenge_without_an_error_code() {
-    let verifier = Scripted::accepting();
+async fn without_a_token_the_answer_is_401_with_a_bare_challenge() {
+    let verifier = FakeVerifier::accepting();
     let service = Service::new(&verifier.authenticator());
     for request in [
         anonymous(),
         with_header("authorization", "Basic dXNlcjpwYXNz"),
         with_header("authorization", ""),
     ] {
-        let answer = service.refused(request).await;
+        let answer = service.blocked(request).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         assert_eq!(answer.challenge(), Some("Bearer realm=\"kubernetes\""));
         assert_eq!(answer.body, "a bearer token is required");
@@ -32,19 +32,19 @@ async fn without_a_token_401_and_a_challenge_without_an_error_code() {
 }
 
 #[tokio::test]
-async fn a_malformed_credential_400_invalid_request() {
-    let verifier = Scripted::accepting();
+async fn a_malformed_credential_is_400_invalid_request() {
+    let verifier = FakeVerifier::accepting();
     let service = Service::new(&verifier.authenticator());
-    let good = token("a");
+    let valid = token("a");
     let long = "a".repeat(16 * 1024 + 1);
     for value in [
         "Bearer",
         "Bearer two words",
-        &format!("Bearer  {good}"),
-        &format!("Bearer {good} "),
+        &format!("Bearer  {valid}"),
+        &format!("Bearer {valid} "),
         &format!("Bearer {long}"),
     ] {
-        let answer = service.refused(with_header("authorization", value)).await;
+        let answer = service.blocked(with_header("authorization", value)).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         assert!(answer.challenge().unwrap().contains("error=\"invalid_request\""));
     }
@@ -52,22 +52,22 @@ async fn a_malformed_credential_400_invalid_request() {
 }
 
 #[tokio::test]
-async fn two_authorization_headers_400_though_both_are_good() {
-    let verifier = Scripted::accepting();
+async fn two_authorization_headers_are_400_even_if_both_are_valid() {
+    let verifier = FakeVerifier::accepting();
     let service = Service::new(&verifier.authenticator());
     let value = format!("Bearer {}", token("a"));
     let request = Request::get("/")
         .header("authorization", &value)
         .header("authorization", &value)
         .body(Body::empty());
-    let answer = service.refused(request.unwrap()).await;
+    let answer = service.blocked(request.unwrap()).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert!(answer.challenge().unwrap().contains("error=\"invalid_request\""));
     assert_eq!(verifier.calls(), 0);
 }
 
 #[tokio::test]
-async fn a_rejected_token_401_invalid_token_whatever_the_reason_without_saying_it() {
+async fn every_reject_reason_is_the_same_401_invalid_token() {
     for reason in [
         RejectReason::Signature,
         RejectReason::Audience,
@@ -75,8 +75,8 @@ async fn a_rejected_token_401_invalid_token_whatever_the_reason_without_saying_i
         RejectReason::NotAServiceAccount,
         RejectReason::Unauthenticated,
     ] {
-        let service = Service::new(&Scripted::rejecting(reason).authenticator());
-        let answer = service.refused(bearer(&token("a"))).await;
+        let service = Service::new(&FakeVerifier::rejecting(reason).authenticator());
+        let answer = service.blocked(bearer(&token("a"))).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         let expected = "Bearer realm=\"kubernetes\", error=\"invalid_token\", \
                         error_description=\"the bearer token is not accepted\"";
@@ -86,7 +86,7 @@ async fn a_rejected_token_401_invalid_token_whatever_the_reason_without_saying_i
 }
 
 #[tokio::test]
-async fn trouble_of_ours_503_with_retry_after_and_never_a_challenge() {
+async fn a_failure_is_503_with_retry_after_and_never_a_challenge() {
     for kind in [
         VerifyErrorKind::Unavailable,
         VerifyErrorKind::Timeout,
@@ -95,12 +95,12 @@ async fn trouble_of_ours_503_with_retry_after_and_never_a_challenge() {
         VerifyErrorKind::InvalidResponse,
         VerifyErrorKind::Inconclusive,
     ] {
-        let verifier = Scripted::new(move |_| async move {
+        let verifier = FakeVerifier::scripted(move |_| async move {
             Err(VerifyError::new(kind, "internal detail").with_retry_after(Duration::from_secs(7)))
         });
         let service = Service::new(&verifier.authenticator());
         for call in 1..=2 {
-            let answer = service.refused(bearer(&token("a"))).await;
+            let answer = service.blocked(bearer(&token("a"))).await;
             assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{kind:?}");
             assert_eq!(answer.header(header::RETRY_AFTER), Some("7"));
             assert_eq!(answer.challenge(), None);
@@ -112,14 +112,15 @@ async fn trouble_of_ours_503_with_retry_after_and_never_a_challenge() {
 
 #[tokio::test]
 async fn the_realm_is_configurable() {
-    let authenticator = Scripted::accepting().builder().realm("orders service").build().unwrap();
-    let answer = Service::new(&authenticator).refused(anonymous()).await;
+    let authenticator =
+        FakeVerifier::accepting().builder().realm("orders service").build().unwrap();
+    let answer = Service::new(&authenticator).blocked(anonymous()).await;
     assert_eq!(answer.challenge(), Some("Bearer realm=\"orders service\""));
 }
 
 #[tokio::test]
-async fn the_body_is_replaceable_and_status_and_headers_stay() {
-    let layer = Scripted::rejecting(RejectReason::Expired)
+async fn a_hook_replaces_the_body_and_keeps_status_and_headers() {
+    let layer = FakeVerifier::rejecting(RejectReason::Expired)
         .authenticator()
         .layer()
         .map_rejection_response(|response: Response<()>, rejection: &Rejection| {
@@ -132,7 +133,7 @@ async fn the_body_is_replaceable_and_status_and_headers_stay() {
             response
         });
     let service = Service::behind(move |router| router.layer(layer));
-    let answer = service.refused(bearer(&token("a"))).await;
+    let answer = service.blocked(bearer(&token("a"))).await;
     assert_eq!(
         (answer.status, answer.body.as_str()),
         (StatusCode::UNAUTHORIZED, "{\"reason\":\"expired\"}")
@@ -142,12 +143,12 @@ async fn the_body_is_replaceable_and_status_and_headers_stay() {
 }
 
 #[tokio::test]
-async fn grpc_gets_trailers_only() {
+async fn a_grpc_request_gets_a_trailers_only_response() {
     let cases = [
-        (Scripted::accepting(), None, "16"),
-        (Scripted::accepting(), Some("two words".to_owned()), "16"),
-        (Scripted::rejecting(RejectReason::Signature), Some(token("a")), "16"),
-        (Scripted::failing(), Some(token("a")), "14"),
+        (FakeVerifier::accepting(), None, "16"),
+        (FakeVerifier::accepting(), Some("two words".to_owned()), "16"),
+        (FakeVerifier::rejecting(RejectReason::Signature), Some(token("a")), "16"),
+        (FakeVerifier::failing(), Some(token("a")), "14"),
     ];
     for (verifier, token, status) in cases {
         let service = Service::new(&verifier.authenticator());
@@ -156,7 +157,7 @@ async fn grpc_gets_trailers_only() {
             if let Some(token) = &token {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
             }
-            let answer = service.refused(request.body(Body::empty()).unwrap()).await;
+            let answer = service.blocked(request.body(Body::empty()).unwrap()).await;
             assert_eq!(answer.status, StatusCode::OK);
             assert_eq!(answer.header("grpc-status"), Some(status));
             assert_eq!(answer.header(header::CONTENT_TYPE), Some("application/grpc"));
@@ -168,25 +169,25 @@ async fn grpc_gets_trailers_only() {
 }
 
 #[tokio::test]
-async fn a_content_type_does_not_turn_a_refused_get_into_a_cacheable_200() {
-    let service = Service::new(&Scripted::accepting().authenticator());
-    let answer = service.refused(with_header("content-type", "application/grpc")).await;
+async fn a_get_with_a_grpc_content_type_is_no_cacheable_200() {
+    let service = Service::new(&FakeVerifier::accepting().authenticator());
+    let answer = service.blocked(with_header("content-type", "application/grpc")).await;
     assert_eq!((answer.status, answer.header("grpc-status")), (StatusCode::UNAUTHORIZED, None));
 }
 
 #[tokio::test]
-async fn optional_lets_only_requests_without_a_bearer_token_through() {
-    let verifier = Scripted::rejecting(RejectReason::Signature);
+async fn an_optional_layer_passes_only_requests_without_a_bearer_token() {
+    let verifier = FakeVerifier::rejecting(RejectReason::Signature);
     let layer = verifier.authenticator().layer().optional();
     let service = Service::behind(move |router| router.layer(layer));
     for request in [anonymous(), with_header("authorization", "Basic dXNlcjpwYXNz")] {
         let answer = service.send(request).await;
         assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "nobody []"));
     }
-    assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(service.refused(bearer("two words")).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(service.blocked(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(service.blocked(bearer("two words")).await.status, StatusCode::BAD_REQUEST);
 
-    let layer = Scripted::failing().authenticator().layer().optional();
+    let layer = FakeVerifier::failing().authenticator().layer().optional();
     let service = Service::behind(move |router| router.layer(layer));
-    assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(service.blocked(bearer(&token("a"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
 }

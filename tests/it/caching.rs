@@ -1,64 +1,53 @@
-//! What is served again, and for how long.
+//! The decision cache, and the options that `build` checks.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use tower_kube_auth::{
-    audience::{Audiences, InvalidAudiences},
+    audience::InvalidAudiences,
     authenticator::AuthenticatorBuildError,
-    error::{VerifyError, VerifyErrorKind},
-    identity::UserInfo,
-    testing::ManualClock,
-    verdict::{Acceptance, RejectReason, Verdict},
+    verdict::{RejectReason, Verdict},
 };
 
-use crate::scripted::{Scripted, Service, accept, bearer, token};
+use crate::support::{Behavior, FakeVerifier, Service, accept, bearer, token};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn an_accepted_token_is_verified_once_per_ttl() {
-    let clock = ManualClock::new();
-    let verifier = Scripted::accepting();
-    let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
+    let verifier = FakeVerifier::accepting();
+    let service = Service::new(&verifier.authenticator());
     for period in 1..=3 {
         for _ in 0..10 {
             assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
         }
         assert_eq!(verifier.calls(), period);
-        clock.advance(MINUTE * 11 / 10);
+        verifier.advance(66.0);
     }
 }
 
 #[tokio::test]
-async fn a_rejected_token_is_verified_once_per_its_shorter_ttl() {
-    let clock = ManualClock::new();
-    let verifier = Scripted::rejecting(RejectReason::Signature);
-    let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
+async fn a_rejected_token_is_verified_once_per_reject_ttl() {
+    let verifier = FakeVerifier::rejecting(RejectReason::Signature);
+    let service = Service::new(&verifier.authenticator());
     for period in 1..=3 {
         for _ in 0..10 {
-            assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
+            assert_eq!(service.blocked(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
         }
         assert_eq!(verifier.calls(), period);
-        clock.advance(Duration::from_secs(11));
+        verifier.advance(11.0);
     }
 }
 
 #[tokio::test]
-async fn a_ttl_of_zero_turns_a_cache_off() {
-    let verifier = Scripted::accepting();
+async fn a_ttl_of_zero_disables_the_cache() {
+    let verifier = FakeVerifier::accepting();
     let service = Service::new(&verifier.builder().cache_ttl(Duration::ZERO).build().unwrap());
     for call in 1..=3 {
         assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
         assert_eq!(verifier.calls(), call);
     }
-    let verifier = Scripted::rejecting(RejectReason::Signature);
+    let verifier = FakeVerifier::rejecting(RejectReason::Signature);
     let service = Service::new(&verifier.builder().reject_ttl(Duration::ZERO).build().unwrap());
     for call in 1..=3 {
         assert_eq!(service.get(&token("a")).await.status, StatusCode::UNAUTHORIZED);
@@ -67,60 +56,33 @@ async fn a_ttl_of_zero_turns_a_cache_off() {
 }
 
 #[tokio::test]
-async fn cached_callers_are_served_through_an_outage_until_their_ttl_and_then_get_503() {
-    let clock = ManualClock::new();
-    let down = Arc::new(AtomicBool::new(false));
-    let down_inside = down.clone();
-    let verifier = Scripted::new(move |_| {
-        let down = down_inside.load(Ordering::SeqCst);
-        async move {
-            if down {
-                Err(VerifyError::new(VerifyErrorKind::Unavailable, "down"))
-            } else {
-                Ok(accept())
-            }
-        }
-    });
-    let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
+async fn cached_callers_are_served_in_an_outage_until_their_ttl_ends() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = Service::new(&verifier.authenticator());
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    down.store(true, Ordering::SeqCst);
+    verifier.set(Behavior::Fail);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    clock.advance(MINUTE * 2);
+    verifier.advance(120.0);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::SERVICE_UNAVAILABLE);
-    down.store(false, Ordering::SeqCst);
-    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "recovery without help");
+    verifier.set(Behavior::Accept);
+    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "recovery by itself");
 }
 
 #[tokio::test]
 async fn nothing_is_served_past_exp() {
-    let clock = ManualClock::new();
-    let expiry = clock.clock().wall() + Duration::from_secs(20);
-    let expired = Arc::new(AtomicBool::new(false));
-    let expired_inside = expired.clone();
-    let verifier = Scripted::new(move |_| {
-        let expired = expired_inside.load(Ordering::SeqCst);
-        async move {
-            let user = UserInfo::service_account("ns", "sa", "uid");
-            let audiences = Audiences::new(["api"]).unwrap();
-            let acceptance =
-                Acceptance::from_user_info(user, &audiences, ["api"], None, Some(expiry)).unwrap();
-            Ok(if expired {
-                Verdict::Reject(RejectReason::Expired)
-            } else {
-                Verdict::Accept(acceptance)
-            })
-        }
-    });
-    let service = Service::new(&verifier.builder().clock(clock.clock()).build().unwrap());
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let expiry = verifier.clock.clock().wall() + Duration::from_secs(20);
+    verifier.set(Behavior::AcceptUntil(expiry));
+    let service = Service::new(&verifier.authenticator());
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    clock.advance(Duration::from_secs(20));
-    expired.store(true, Ordering::SeqCst);
-    assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
+    verifier.advance(20.0);
+    verifier.set(Behavior::Reject);
+    assert_eq!(service.blocked(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
 async fn a_flood_of_junk_evicts_no_accepted_caller() {
-    let verifier = Scripted::new(|text| async move {
+    let verifier = FakeVerifier::scripted(|text| async move {
         Ok(if text == token("good") { accept() } else { Verdict::Reject(RejectReason::Signature) })
     });
     let authenticator =
@@ -136,8 +98,8 @@ async fn a_flood_of_junk_evicts_no_accepted_caller() {
 }
 
 #[tokio::test]
-async fn two_layers_of_one_authenticator_share_its_cache_and_two_authenticators_share_nothing() {
-    let verifier = Scripted::accepting();
+async fn layers_share_the_cache_of_their_authenticator_only() {
+    let verifier = FakeVerifier::accepting();
     let authenticator = verifier.authenticator();
     Service::new(&authenticator).get(&token("a")).await;
     Service::new(&authenticator.clone()).get(&token("a")).await;
@@ -147,9 +109,9 @@ async fn two_layers_of_one_authenticator_share_its_cache_and_two_authenticators_
 }
 
 #[test]
-fn every_bad_combination_fails_in_build_and_says_what_to_do() {
-    let without_audience = || tower_kube_auth::Authenticator::builder(Scripted::accepting());
-    let with = || Scripted::accepting().builder();
+fn each_invalid_option_is_a_build_error_that_says_what_to_do() {
+    let without_audience = || tower_kube_auth::Authenticator::builder(FakeVerifier::accepting());
+    let with = || FakeVerifier::accepting().builder();
     let cases = [
         (
             without_audience().build(),

@@ -1,4 +1,4 @@
-//! The caller's side end to end: real files, real TLS, a real HTTP client; at TRACE, with no token in the log.
+//! The caller's side end to end: real files, real TLS, a real HTTP client.
 
 use std::{
     net::SocketAddr,
@@ -26,16 +26,11 @@ use tower_kube_auth::{
     testing::{Cluster, Endpoint, Fault, ManualClock},
 };
 
+use crate::support::{Fixture, until};
+
 const CHECKOUT: &str = "system:serviceaccount:shop:checkout";
 
-async fn cluster(clock: &ManualClock) -> Cluster {
-    crate::leaks::watch();
-    let cluster = Cluster::builder().clock(clock.clock()).start().await.unwrap();
-    cluster.create_service_account("shop", "checkout");
-    cluster
-}
-
-/// A source that acts as `checkout` itself, with the one right that it needs.
+/// Returns a source that acts as `checkout` itself, with only the right to request its tokens.
 fn token_requests(cluster: &Cluster, clock: &ManualClock) -> TokenRequestSource {
     cluster.grant_token_request(CHECKOUT, "shop", &["checkout"]);
     let own = cluster
@@ -51,7 +46,7 @@ fn token_requests(cluster: &Cluster, clock: &ManualClock) -> TokenRequestSource 
     builder.clock(clock.clock()).build().unwrap()
 }
 
-/// A folder that is gone at the end of the test.
+/// A projected volume, removed at the end of the test.
 struct Volume(PathBuf);
 
 impl Volume {
@@ -87,7 +82,7 @@ async fn serve(app: Router) -> SocketAddr {
     address
 }
 
-/// Greets callers whose token the cluster vouches for.
+/// Serves the username of callers whose token the cluster accepts.
 async fn orders(cluster: &Cluster) -> SocketAddr {
     let verifier = TokenReviewVerifier::new(cluster.kube_client().unwrap());
     let auth = Authenticator::builder(verifier)
@@ -114,9 +109,8 @@ async fn ask(client: &HttpClient, address: SocketAddr) -> (StatusCode, String) {
 }
 
 #[tokio::test]
-async fn a_thousand_requests_take_one_token_request() {
-    let clock = ManualClock::new();
-    let cluster = cluster(&clock).await;
+async fn concurrent_and_later_requests_share_one_token_request() {
+    let Fixture { cluster, clock } = Fixture::start().await;
     let orders = orders(&cluster).await;
     let client = client(token_requests(&cluster, &clock), orders);
     let load: Vec<_> = (0..200)
@@ -128,20 +122,19 @@ async fn a_thousand_requests_take_one_token_request() {
     for answer in load {
         assert_eq!(answer.await.unwrap(), (StatusCode::OK, CHECKOUT.to_owned()));
     }
-    assert_eq!(cluster.calls(Endpoint::TokenRequest), 1, "for all that came together");
+    assert_eq!(cluster.calls(Endpoint::TokenRequest), 1, "one for the concurrent requests");
     let source = token_requests(&cluster, &clock);
     for _ in 0..1000 {
         source.token().await.unwrap();
     }
-    assert_eq!(cluster.calls(Endpoint::TokenRequest), 2, "and no more for those that came later");
+    assert_eq!(cluster.calls(Endpoint::TokenRequest), 2, "one for the later requests");
 }
 
 #[tokio::test]
-async fn a_401_gets_the_next_request_a_new_token() {
-    let clock = ManualClock::new();
-    let cluster = cluster(&clock).await;
+async fn after_a_401_the_next_request_gets_a_new_token() {
+    let Fixture { cluster, clock } = Fixture::start().await;
     let orders = orders(&cluster).await;
-    // Its own credential is not `checkout`'s, so it outlives it.
+    // The source's own credential is not that of `checkout`, so it survives the deletion.
     let source = TokenRequestSource::builder(cluster.admin_client().unwrap()).namespace("shop");
     let source =
         source.service_account("checkout").audience("orders").clock(clock.clock()).build().unwrap();
@@ -149,15 +142,18 @@ async fn a_401_gets_the_next_request_a_new_token() {
     assert_eq!(ask(&client, orders).await.0, StatusCode::OK);
     cluster.delete_service_account("shop", "checkout");
     cluster.create_service_account("shop", "checkout");
-    assert_eq!(ask(&client, orders).await.0, StatusCode::UNAUTHORIZED, "not sent again by itself");
+    assert_eq!(
+        ask(&client, orders).await.0,
+        StatusCode::UNAUTHORIZED,
+        "the request is not repeated"
+    );
     assert_eq!(ask(&client, orders).await.0, StatusCode::OK);
     assert_eq!(cluster.calls(Endpoint::TokenRequest), 2);
 }
 
 #[tokio::test]
 async fn a_server_at_another_port_never_sees_the_token() {
-    let clock = ManualClock::new();
-    let cluster = cluster(&clock).await;
+    let Fixture { cluster, clock } = Fixture::start().await;
     let orders = orders(&cluster).await;
     let show = async |headers: HeaderMap| headers.contains_key("authorization").to_string();
     let elsewhere = serve(Router::new().route("/", get(show))).await;
@@ -167,9 +163,8 @@ async fn a_server_at_another_port_never_sees_the_token() {
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_with_the_api_servers_answer_there_is_an_error_without_a_token() {
-    let clock = ManualClock::new();
-    let cluster = cluster(&clock).await;
+async fn each_faulty_answer_of_the_api_server_is_an_error_without_the_token() {
+    let Fixture { cluster, clock } = Fixture::start().await;
     let token = cluster.token("shop", "checkout").audience("orders").issue().unwrap();
     let half = format!("{{\"status\":{{\"token\":\"{token}\"");
     let wrong =
@@ -194,8 +189,7 @@ async fn whatever_is_wrong_with_the_api_servers_answer_there_is_an_error_without
 
 #[tokio::test]
 async fn the_volume_is_read_again_after_kubelets_symlink_swap() {
-    let clock = ManualClock::new();
-    let cluster = cluster(&clock).await;
+    let Fixture { cluster, clock } = Fixture::start().await;
     let volume = Volume::new();
     let first = volume.write(&cluster);
     let source = volume.source(&clock);
@@ -203,16 +197,15 @@ async fn the_volume_is_read_again_after_kubelets_symlink_swap() {
     let second = volume.write(&cluster);
     assert_eq!(source.token().await.unwrap().expose_secret(), first, "from memory");
     clock.advance(Duration::from_secs(60));
-    while source.token().await.unwrap().expose_secret() == first {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(source.token().await.unwrap().expose_secret(), second);
+    until("the second token is read", async || {
+        source.token().await.unwrap().expose_secret() == second
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn no_reader_sees_half_a_swap() {
-    let clock = ManualClock::new();
-    let cluster = cluster(&clock).await;
+async fn no_reader_sees_a_partial_swap() {
+    let Fixture { cluster, clock } = Fixture::start().await;
     let volume = Volume::new();
     let token = volume.write(&cluster);
     let stop = AtomicBool::new(false);
@@ -222,7 +215,7 @@ async fn no_reader_sees_half_a_swap() {
                 cluster.write_projected_volume(&volume.0, &token).unwrap();
             }
         });
-        // On a thread of its own: a runtime cannot be driven from inside another one.
+        // On its own thread, because a runtime cannot be driven inside another one.
         let reader = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let read = || runtime.block_on(volume.source(&clock).token());
@@ -230,24 +223,19 @@ async fn no_reader_sees_half_a_swap() {
         });
         let whole = reader.join();
         stop.store(true, Ordering::Relaxed);
-        assert!(whole.unwrap(), "half a swap was seen");
+        assert!(whole.unwrap(), "a reader saw a partial swap");
     });
 }
 
 #[tokio::test]
 async fn between_refreshes_the_file_system_is_not_touched() {
-    let clock = ManualClock::new();
-    let cluster = cluster(&clock).await;
+    let Fixture { cluster, clock } = Fixture::start().await;
     let volume = Volume::new();
     let token = volume.write(&cluster);
     let source = Arc::new(volume.source(&clock));
     source.token().await.unwrap();
     std::fs::remove_dir_all(&volume.0).unwrap();
     for _ in 0..10_000 {
-        assert_eq!(
-            source.token().await.unwrap().expose_secret(),
-            token,
-            "there is no file any more"
-        );
+        assert_eq!(source.token().await.unwrap().expose_secret(), token, "the file is gone");
     }
 }

@@ -1,105 +1,70 @@
-//! TokenReview and JWKS together, on real tokens.
+//! TokenReview combined with JWKS, as a screen and as a fallback, on real tokens.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use tokio::task::JoinSet;
 use tower_kube_auth::{
     Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier,
     Verifier,
     audience::Audiences,
-    authenticator::AuthenticatorBuilder,
     error::VerifyErrorKind,
-    testing::{Algorithm, Cluster, Endpoint, Fault, ManualClock, SigningKey},
+    testing::{Algorithm, Endpoint, Fault, SigningKey},
     verdict::{RejectReason, Verdict},
 };
 
-use crate::scripted::{Answer, Service, bearer};
+use crate::support::{Fixture, Service, bearer};
 
 const SECOND: Duration = Duration::from_secs(1);
 const COOLDOWN: Duration = Duration::from_secs(10);
 const DOWN: Fault = Fault::Status { code: 503, retry_after: None };
 
-struct Setup {
-    cluster: Cluster,
-    clock: ManualClock,
+struct Combination {
+    fixture: Fixture,
     stranger: SigningKey,
     review: TokenReviewVerifier,
     jwks: JwksVerifier,
 }
 
-async fn set_up() -> Setup {
-    crate::leaks::watch();
-    let clock = ManualClock::new();
-    let builder = Cluster::builder().clock(clock.clock()).signing_algorithm(Algorithm::ES256);
-    let cluster = builder.start().await.unwrap();
-    cluster.create_service_account("shop", "checkout");
-    let client = cluster.kube_client().unwrap();
-    // Less than the first pause between two attempts, so that there is one attempt; and the clock stands still.
-    let limit = Duration::from_millis(400);
-    let review = TokenReviewVerifier::new(client.clone()).timeout(limit).clock(clock.clock());
-    let jwks =
-        JwksVerifier::in_cluster(client).fetch_timeout(limit).clock(clock.clock()).build().unwrap();
-    Setup {
-        cluster,
-        clock,
-        stranger: SigningKey::generate(Algorithm::ES256).unwrap(),
-        review,
-        jwks,
+impl Deref for Combination {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        &self.fixture
     }
 }
 
-impl Setup {
-    fn builder(&self, verifier: impl Verifier) -> AuthenticatorBuilder {
-        Authenticator::builder(verifier).audience("orders").clock(self.clock.clock())
+impl Combination {
+    async fn start() -> Self {
+        let fixture = Fixture::start().await;
+        // Shorter than the first pause between two attempts, so there is only one attempt.
+        let limit = Duration::from_millis(400);
+        let review = fixture.review().timeout(limit);
+        let jwks = fixture.jwks().fetch_timeout(limit).build().unwrap();
+        let stranger = SigningKey::generate(Algorithm::ES256).unwrap();
+        Self { fixture, stranger, review, jwks }
     }
 
     fn screened(&self) -> Service {
         let verifier = self.review.clone().screened_by(self.jwks.clone()).clock(self.clock.clock());
-        Service::new(&self.builder(verifier).build().unwrap())
+        self.service(verifier)
     }
 
     fn with_fallback(&self) -> Authenticator {
         let verifier =
             self.review.clone().or_when_unavailable(self.jwks.clone()).clock(self.clock.clock());
-        self.builder(verifier).build().unwrap()
+        self.authenticator(verifier).build().unwrap()
     }
 
-    /// Another one each time.
-    fn token(&self) -> String {
-        self.cluster.token("shop", "checkout").audience("orders").issue().unwrap()
-    }
-
-    /// Right in everything but the signature.
+    /// Returns a token that is valid except for its signature.
     fn forged(&self) -> String {
         self.signed_by_a_stranger_as(self.cluster.signing_key().kid())
     }
 
     fn signed_by_a_stranger_as(&self, key_id: &str) -> String {
         let header = serde_json::json!({ "alg": "ES256", "kid": key_id });
-        self.stranger.sign(
-            &header,
-            &self.cluster.token("shop", "checkout").audience("orders").claims().unwrap(),
-        )
+        self.stranger.sign(&header, &self.claims())
     }
-
-    fn reviews(&self) -> u64 {
-        self.cluster.calls(Endpoint::TokenReview)
-    }
-}
-
-fn is_invalid_token(answer: &Answer) {
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    assert!(
-        answer.challenge().unwrap().contains("error=\"invalid_token\""),
-        "{:?}",
-        answer.challenge()
-    );
-}
-
-fn is_our_trouble(answer: &Answer) {
-    assert_eq!((answer.status, answer.challenge()), (StatusCode::SERVICE_UNAVAILABLE, None));
-    assert!(answer.header(header::RETRY_AFTER).is_some());
 }
 
 async fn identity(authenticator: &Authenticator, token: &str) -> ServiceAccountIdentity {
@@ -110,11 +75,11 @@ async fn identity(authenticator: &Authenticator, token: &str) -> ServiceAccountI
 }
 
 #[tokio::test]
-async fn a_thousand_forged_tokens_reach_the_screen_and_no_further() {
-    let setup = set_up().await;
+async fn forged_tokens_are_rejected_by_the_screen_without_a_review() {
+    let setup = Combination::start().await;
     let service = setup.screened();
     for _ in 0..1000 {
-        is_invalid_token(&service.refused(bearer(&setup.forged())).await);
+        service.blocked(bearer(&setup.forged())).await.assert_invalid_token("");
     }
     assert_eq!(setup.reviews(), 0);
     assert_eq!(setup.cluster.calls(Endpoint::Jwks), 1);
@@ -123,79 +88,85 @@ async fn a_thousand_forged_tokens_reach_the_screen_and_no_further() {
 }
 
 #[tokio::test]
-async fn a_deletion_is_seen_behind_a_screen() {
-    let setup = set_up().await;
+async fn a_deletion_is_noticed_behind_a_screen() {
+    let setup = Combination::start().await;
     let service = setup.screened();
     let token = setup.token();
     setup.cluster.delete_service_account("shop", "checkout");
-    is_invalid_token(&service.refused(bearer(&token)).await);
+    service.blocked(bearer(&token)).await.assert_invalid_token("");
     assert_eq!(setup.reviews(), 1);
 }
 
 #[tokio::test]
-async fn a_screen_without_keys_leaves_it_to_the_review() {
-    let setup = set_up().await;
+async fn a_screen_without_keys_passes_tokens_to_the_review() {
+    let setup = Combination::start().await;
     let service = setup.screened();
     setup.cluster.set_fault(Endpoint::Jwks, Fault::Status { code: 403, retry_after: None });
     assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
-    is_invalid_token(&service.refused(bearer(&setup.forged())).await);
+    service.blocked(bearer(&setup.forged())).await.assert_invalid_token("");
     assert_eq!(setup.reviews(), 2);
     setup.cluster.clear_faults();
     setup.clock.advance(SECOND);
-    is_invalid_token(&service.refused(bearer(&setup.forged())).await);
-    assert_eq!(setup.reviews(), 2, "the keys are loaded as soon as they can be had");
+    service.blocked(bearer(&setup.forged())).await.assert_invalid_token("");
+    assert_eq!(setup.reviews(), 2, "the keys are loaded once the API server serves them");
 }
 
 #[tokio::test]
-async fn a_key_that_is_hidden_from_discovery_is_refused_by_the_screen_without_a_review() {
-    let setup = set_up().await;
+async fn the_screen_rejects_a_key_hidden_from_discovery_without_a_review() {
+    let setup = Combination::start().await;
     let service = setup.screened();
     let hidden = setup.cluster.rotate().unwrap();
     setup.cluster.hide_from_discovery(&hidden);
     setup.jwks.refresh().await.unwrap();
     for _ in 0..20 {
-        is_invalid_token(&service.refused(bearer(&setup.token())).await);
+        service.blocked(bearer(&setup.token())).await.assert_invalid_token("");
     }
     assert_eq!((setup.reviews(), setup.cluster.calls(Endpoint::Jwks)), (0, 2));
 }
 
 #[tokio::test]
-async fn an_unknown_key_within_the_cooldown_is_left_to_the_review() {
-    let setup = set_up().await;
+async fn an_unknown_key_within_the_cooldown_is_reviewed() {
+    let setup = Combination::start().await;
     let service = setup.screened();
     setup.jwks.refresh().await.unwrap();
-    is_invalid_token(&service.refused(bearer(&setup.signed_by_a_stranger_as("made-up"))).await);
+    service
+        .blocked(bearer(&setup.signed_by_a_stranger_as("made-up")))
+        .await
+        .assert_invalid_token("");
     assert_eq!(setup.reviews(), 0);
     setup.cluster.rotate().unwrap();
     assert_eq!(
         service.get(&setup.token()).await.status,
         StatusCode::OK,
-        "a new key is good at once"
+        "a new key is accepted at once"
     );
-    is_invalid_token(&service.refused(bearer(&setup.signed_by_a_stranger_as("made-up-too"))).await);
+    service
+        .blocked(bearer(&setup.signed_by_a_stranger_as("made-up-too")))
+        .await
+        .assert_invalid_token("");
     assert_eq!((setup.reviews(), setup.cluster.calls(Endpoint::Jwks)), (2, 2));
 }
 
 #[tokio::test]
-async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_64_reviews() {
-    let setup = Arc::new(set_up().await);
+async fn a_flood_of_unknown_key_ids_costs_one_fetch_and_64_reviews_per_cooldown() {
+    let setup = Arc::new(Combination::start().await);
     setup.jwks.refresh().await.unwrap();
     let verifier = setup.review.clone().screened_by(setup.jwks.clone()).clock(setup.clock.clock());
-    let service = Service::new(&setup.builder(verifier).max_in_flight(8).build().unwrap());
+    let service = Service::new(&setup.authenticator(verifier).max_in_flight(8).build().unwrap());
     for round in 0..2 {
         let reviews_before = setup.reviews();
         let mut answers = JoinSet::new();
         for number in 0..5000 {
             let (service, token) =
                 (service.clone(), setup.signed_by_a_stranger_as(&format!("{round}-{number}")));
-            answers.spawn(async move { service.refused(bearer(&token)).await });
+            answers.spawn(async move { service.blocked(bearer(&token)).await });
         }
         while let Some(answer) = answers.join_next().await {
             let answer = answer.unwrap();
             if answer.status == StatusCode::UNAUTHORIZED {
-                is_invalid_token(&answer);
+                answer.assert_invalid_token("junk");
             } else {
-                is_our_trouble(&answer);
+                answer.assert_unavailable();
             }
         }
         assert_eq!(
@@ -213,18 +184,21 @@ async fn ten_thousand_made_up_key_ids_cost_one_fetch_per_cooldown_and_64_reviews
 }
 
 #[tokio::test]
-async fn made_up_key_ids_one_for_each_token_are_reviewed_64_times_in_ten_seconds_and_known_keys_are_served_meanwhile()
- {
-    let setup = set_up().await;
+async fn tokens_of_known_keys_are_served_while_unknown_key_ids_exceed_their_limit() {
+    let setup = Combination::start().await;
     let service = setup.screened();
     setup.jwks.refresh().await.unwrap();
     let reviews_of = async |round: u64| {
         let before = setup.reviews();
         for number in 0..200 {
             let token = setup.signed_by_a_stranger_as(&format!("{round}-{number}"));
-            let answer = service.refused(bearer(&token)).await;
-            // The first one causes a fetch, which says that its key is unknown.
-            if number <= 64 { is_invalid_token(&answer) } else { is_our_trouble(&answer) }
+            let answer = service.blocked(bearer(&token)).await;
+            // The first token triggers a fetch that shows its key to be unknown.
+            if number <= 64 {
+                answer.assert_invalid_token("reviewed");
+            } else {
+                answer.assert_unavailable();
+            }
         }
         setup.reviews() - before
     };
@@ -234,7 +208,7 @@ async fn made_up_key_ids_one_for_each_token_are_reviewed_64_times_in_ten_seconds
         let before = setup.reviews();
         for _ in 0..10 {
             assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
-            is_invalid_token(&service.refused(bearer(&setup.forged())).await);
+            service.blocked(bearer(&setup.forged())).await.assert_invalid_token("");
             served += 1;
         }
         assert_eq!((setup.reviews() - before, service.reached()), (10, served));
@@ -244,13 +218,13 @@ async fn made_up_key_ids_one_for_each_token_are_reviewed_64_times_in_ten_seconds
     assert_eq!(
         service.get(&setup.token()).await.status,
         StatusCode::OK,
-        "a new key's tokens are good again"
+        "a new key is accepted again"
     );
 }
 
 #[tokio::test]
-async fn in_an_outage_tokens_are_accepted_and_marked_and_afterwards_not_marked_without_a_restart() {
-    let setup = set_up().await;
+async fn in_an_outage_and_only_then_accepted_tokens_are_marked_as_from_the_fallback() {
+    let setup = Combination::start().await;
     let authenticator = setup.with_fallback();
     setup.jwks.refresh().await.unwrap();
     assert!(!identity(&authenticator, &setup.token()).await.is_from_fallback());
@@ -264,7 +238,7 @@ async fn in_an_outage_tokens_are_accepted_and_marked_and_afterwards_not_marked_w
         setup.cluster.come_up().await.unwrap();
         assert!(
             identity(&authenticator, &setup.token()).await.is_from_fallback(),
-            "the pause goes on"
+            "the circuit breaker is still open"
         );
         setup.clock.advance(SECOND);
         let reviews = setup.reviews();
@@ -276,22 +250,22 @@ async fn in_an_outage_tokens_are_accepted_and_marked_and_afterwards_not_marked_w
 }
 
 #[tokio::test]
-async fn a_missing_right_is_503_and_never_the_fallbacks_business() {
-    let setup = set_up().await;
+async fn a_missing_right_is_503_and_does_not_use_the_fallback() {
+    let setup = Combination::start().await;
     let service = Service::new(&setup.with_fallback());
     setup.jwks.refresh().await.unwrap();
     for code in [403, 401] {
         setup.cluster.set_fault(Endpoint::TokenReview, Fault::Status { code, retry_after: None });
         for _ in 0..3 {
-            is_our_trouble(&service.refused(bearer(&setup.token())).await);
+            service.blocked(bearer(&setup.token())).await.assert_unavailable();
         }
     }
     assert_eq!((setup.reviews(), service.reached()), (6, 0));
 }
 
 #[tokio::test]
-async fn an_account_that_the_api_server_cannot_look_up_is_503_and_no_outage_for_the_others() {
-    let setup = set_up().await;
+async fn an_account_that_cannot_be_looked_up_is_503_and_no_outage_for_others() {
+    let setup = Combination::start().await;
     let authenticator = setup.with_fallback();
     let service = Service::new(&authenticator);
     setup.jwks.refresh().await.unwrap();
@@ -300,34 +274,37 @@ async fn an_account_that_the_api_server_cannot_look_up_is_503_and_no_outage_for_
     setup.cluster.create_service_account("shop", "newcomer");
     for token in known {
         let newcomer = setup.cluster.token("shop", "newcomer").audience("orders").issue().unwrap();
-        is_our_trouble(&service.refused(bearer(&newcomer)).await);
+        service.blocked(bearer(&newcomer)).await.assert_unavailable();
         assert!(!identity(&authenticator, &token).await.is_from_fallback());
     }
     assert_eq!((setup.reviews(), service.reached()), (6, 0));
 }
 
 #[tokio::test]
-async fn in_an_outage_junk_is_refused_and_an_unknown_key_is_undecided() {
-    let setup = set_up().await;
+async fn in_an_outage_forged_tokens_are_rejected_and_unknown_keys_are_503() {
+    let setup = Combination::start().await;
     let service = Service::new(&setup.with_fallback());
     setup.jwks.refresh().await.unwrap();
     setup.cluster.set_fault(Endpoint::TokenReview, DOWN);
     for round in 0..2 {
         assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
-        is_invalid_token(&service.refused(bearer(&setup.forged())).await);
-        is_our_trouble(&service.refused(bearer(&setup.signed_by_a_stranger_as("made-up"))).await);
+        service.blocked(bearer(&setup.forged())).await.assert_invalid_token("");
+        service
+            .blocked(bearer(&setup.signed_by_a_stranger_as("made-up")))
+            .await
+            .assert_unavailable();
         setup.clock.advance(COOLDOWN);
         assert_eq!(service.reached(), round + 1);
     }
     setup.cluster.go_down().await.unwrap();
-    is_our_trouble(&service.refused(bearer(&setup.signed_by_a_stranger_as("made-up"))).await);
-    is_invalid_token(&service.refused(bearer(&setup.forged())).await);
+    service.blocked(bearer(&setup.signed_by_a_stranger_as("made-up"))).await.assert_unavailable();
+    service.blocked(bearer(&setup.forged())).await.assert_invalid_token("");
     assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
-async fn a_deletion_that_the_fallback_missed_is_seen_after_the_outage() {
-    let setup = set_up().await;
+async fn a_deletion_that_the_fallback_missed_is_noticed_after_the_outage() {
+    let setup = Combination::start().await;
     let authenticator = setup.with_fallback();
     setup.jwks.refresh().await.unwrap();
     let [first, second] = [setup.token(), setup.token()];
@@ -336,22 +313,23 @@ async fn a_deletion_that_the_fallback_missed_is_seen_after_the_outage() {
     assert!(identity(&authenticator, &first).await.is_from_fallback());
     setup.cluster.clear_faults();
     setup.clock.advance(SECOND);
-    is_invalid_token(&Service::new(&authenticator).refused(bearer(&second)).await);
+    Service::new(&authenticator).blocked(bearer(&second)).await.assert_invalid_token("");
 }
 
 #[tokio::test]
-async fn the_nest_computes_what_it_verifies() {
-    let setup = set_up().await;
-    let nest = setup
+async fn verify_now_of_nested_verifiers_agrees_with_verify() {
+    let setup = Combination::start().await;
+    let nested = setup
         .review
         .clone()
         .screened_by(setup.jwks.clone())
         .or_when_unavailable(setup.jwks.clone());
-    let nest = nest.clock(setup.clock.clock());
+    let nested = nested.clock(setup.clock.clock());
     let audiences = Audiences::new(["orders"]).unwrap();
-    let now = |token: &str| nest.verify_now(BearerToken::parse(token).unwrap(), &audiences);
+    let now = |token: &str| nested.verify_now(BearerToken::parse(token).unwrap(), &audiences);
     let verify = async |token: &str| {
-        nest.verify(BearerToken::parse(token).unwrap(), &audiences)
+        nested
+            .verify(BearerToken::parse(token).unwrap(), &audiences)
             .await
             .map_err(|error| error.kind())
     };
@@ -371,7 +349,7 @@ async fn the_nest_computes_what_it_verifies() {
     setup.cluster.set_fault(Endpoint::TokenReview, DOWN);
     assert!(is_marked(verify(&good).await.ok()));
     assert!(is_marked(now(&good)));
-    assert_eq!(now(&good), verify(&good).await.ok(), "in the pause");
+    assert_eq!(now(&good), verify(&good).await.ok(), "while the circuit breaker is open");
     assert_eq!((now(&forged), verify(&forged).await), (Some(forgery.clone()), Ok(forgery.clone())));
     assert_eq!(setup.reviews(), 2);
     setup.jwks.refresh().await.unwrap();
@@ -381,14 +359,14 @@ async fn the_nest_computes_what_it_verifies() {
         assert_eq!(
             verify(&hidden).await,
             Ok(Verdict::Reject(RejectReason::UnknownKey)),
-            "the screen refuses it as ever"
+            "the screen rejects it"
         );
     }
 
     setup.clock.advance(SECOND);
     assert_eq!((now(&good), now(&forged)), (None, Some(forgery.clone())));
     assert_eq!((verify(&forged).await, setup.reviews()), (Ok(forgery), 2));
-    assert_eq!(now(&good), None, "junk has neither probed nor ended the outage");
+    assert_eq!(now(&good), None, "forged tokens neither probe nor end the outage");
     assert!(is_marked(verify(&good).await.ok()));
     assert_eq!(setup.reviews(), 3);
 

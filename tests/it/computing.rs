@@ -1,4 +1,4 @@
-//! Verifiers that need only compute: asked first, in place, and held to the same rules.
+//! Synchronous verification: tried first, in place, and held to the same rules.
 
 use std::{
     sync::{
@@ -19,9 +19,9 @@ use tower_kube_auth::{
     verdict::{RejectReason, Verdict},
 };
 
-use crate::scripted::{Service, accept, bearer, token};
+use crate::support::{Service, accept, bearer, token};
 
-/// Knows some tokens at once, leaves the others to a backend, and panics over one.
+/// Decides some tokens synchronously and the others asynchronously, and panics on one.
 #[derive(Clone, Default)]
 struct Computing {
     now: Arc<AtomicUsize>,
@@ -54,14 +54,14 @@ impl Computing {
 }
 
 #[tokio::test]
-async fn what_can_be_decided_now_is_and_is_cached_and_the_rest_is_left_to_the_backend() {
+async fn synchronous_decisions_are_cached_and_other_tokens_reach_the_backend() {
     let verifier = Computing::default();
     let service =
         Service::new(&Authenticator::builder(verifier.clone()).audience("api").build().unwrap());
     for _ in 0..3 {
         assert_eq!(service.get(&token("known")).await.status, StatusCode::OK);
         assert_eq!(
-            service.refused(bearer(&token("forged"))).await.status,
+            service.blocked(bearer(&token("forged"))).await.status,
             StatusCode::UNAUTHORIZED
         );
     }
@@ -72,7 +72,7 @@ async fn what_can_be_decided_now_is_and_is_cached_and_the_rest_is_left_to_the_ba
 }
 
 #[tokio::test]
-async fn a_panic_while_computing_is_an_error_of_ours_and_is_not_cached() {
+async fn a_panic_in_verify_now_is_a_failure_and_is_not_cached() {
     let verifier = Computing::default();
     let authenticator = Authenticator::builder(verifier.clone()).audience("api").build().unwrap();
     for calls in 1..=2 {
@@ -86,17 +86,17 @@ async fn a_panic_while_computing_is_an_error_of_ours_and_is_not_cached() {
 }
 
 #[tokio::test]
-async fn issuers_that_are_configured_come_first() {
+async fn the_configured_issuers_are_checked_before_verify_now() {
     let verifier = Computing::default();
     let builder =
         Authenticator::builder(verifier.clone()).audience("api").issuer("https://ours.example");
     let service = Service::new(&builder.build().unwrap());
-    assert_eq!(service.refused(bearer(&token("known"))).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(service.blocked(bearer(&token("known"))).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(verifier.asked(), (0, 0), "the token names no issuer");
 }
 
 #[tokio::test]
-async fn a_leeway_beyond_the_pre_checks_own_is_obeyed() {
+async fn a_leeway_larger_than_the_pre_checks_is_respected() {
     let key = SigningKey::generate(Algorithm::ES256).unwrap();
     let now = Clock::system().wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({

@@ -1,16 +1,17 @@
-//! What of a request's headers is read, and what of them the handler sees.
+//! Request headers: which of them the layer reads, and which of them the handler sees.
 
 use axum::{
     body::Body,
     http::{Request, StatusCode},
 };
 
-use crate::scripted::{Scripted, Service, bearer, token, with_header};
+use crate::support::{FakeVerifier, Service, bearer, token, with_header};
 
-/// The test list of k8s.io/apiserver's `bearertoken`. What it reads leniently (second of several words) is refused here.
+/// The cases of k8s.io/apiserver's `bearertoken` test. It ignores further words after the token;
+/// this crate answers 400.
 #[tokio::test]
-async fn the_apiservers_list_of_headers() {
-    let verifier = Scripted::accepting();
+async fn the_cases_of_kube_apiservers_bearer_token_test() {
+    let verifier = FakeVerifier::accepting();
     let service = Service::new(&verifier.authenticator());
     let good = token("a");
     let cases = [
@@ -38,8 +39,8 @@ async fn the_apiservers_list_of_headers() {
 }
 
 #[tokio::test]
-async fn a_token_anywhere_else_is_not_read() {
-    let service = Service::new(&Scripted::accepting().authenticator());
+async fn a_token_outside_the_authorization_header_is_not_read() {
+    let service = Service::new(&FakeVerifier::accepting().authenticator());
     let good = token("a");
     for (name, value) in [
         ("proxy-authorization", format!("Bearer {good}")),
@@ -48,13 +49,13 @@ async fn a_token_anywhere_else_is_not_read() {
         ("sec-websocket-protocol", format!("base64url.bearer.authorization.k8s.io.{good}, chat")),
     ] {
         assert_eq!(
-            service.refused(with_header(name, &value)).await.status,
+            service.blocked(with_header(name, &value)).await.status,
             StatusCode::UNAUTHORIZED,
             "{name}"
         );
     }
     let request = Request::get(format!("/?access_token={good}")).body(Body::empty()).unwrap();
-    assert_eq!(service.refused(request).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(service.blocked(request).await.status, StatusCode::UNAUTHORIZED);
 }
 
 fn forged(token: Option<&str>) -> Request<Body> {
@@ -73,7 +74,7 @@ fn forged(token: Option<&str>) -> Request<Body> {
 
 #[tokio::test]
 async fn the_handler_sees_neither_the_token_nor_forged_identity_headers() {
-    let authenticator = Scripted::accepting().authenticator();
+    let authenticator = FakeVerifier::accepting().authenticator();
     let service = Service::new(&authenticator);
     for _ in ["verified", "cached"] {
         let answer = service.send(forged(Some(&token("a")))).await;
@@ -84,33 +85,30 @@ async fn the_handler_sees_neither_the_token_nor_forged_identity_headers() {
     assert_eq!(
         service.send(forged(None)).await.body,
         "nobody [accept x-remote-control]",
-        "unauthenticated too"
+        "without a token"
     );
 }
 
 #[tokio::test]
-async fn the_handler_sees_neither_where_the_decision_had_to_be_waited_for() {
-    let verifier = Scripted::new(async |_| {
-        tokio::task::yield_now().await;
-        Ok(crate::scripted::accept())
-    });
+async fn the_handler_sees_neither_after_an_asynchronous_decision() {
+    let verifier = FakeVerifier::accepting_asynchronously();
     let service = Service::new(&verifier.authenticator());
     let answer = service.send(forged(Some(&token("a")))).await;
     assert_eq!(answer.body, "system:serviceaccount:ns:sa [accept x-remote-control]");
 }
 
 #[tokio::test]
-async fn the_token_stays_where_that_is_asked_for() {
-    let layer = Scripted::accepting().authenticator().layer().keep_authorization();
+async fn keep_authorization_keeps_the_token() {
+    let layer = FakeVerifier::accepting().authenticator().layer().keep_authorization();
     let service = Service::behind(move |router| router.layer(layer));
     assert_eq!(service.get(&token("a")).await.body, "system:serviceaccount:ns:sa [authorization]");
 }
 
 #[tokio::test]
-async fn the_length_limit_is_an_option() {
+async fn the_token_length_limit_is_configurable() {
     let authenticator =
-        Scripted::accepting().builder().max_token_length(token("a").len()).build().unwrap();
+        FakeVerifier::accepting().builder().max_token_length(token("a").len()).build().unwrap();
     let service = Service::new(&authenticator);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    assert_eq!(service.refused(bearer(&token("ab"))).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(service.blocked(bearer(&token("ab"))).await.status, StatusCode::BAD_REQUEST);
 }

@@ -1,42 +1,37 @@
-//! End to end on real tokens, over the embedded cluster's TLS.
+//! TokenReview end to end: real tokens, over the embedded cluster's TLS.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use axum::http::{StatusCode, header};
-use tower_kube_auth::{
-    Authenticator, TokenReviewVerifier,
-    testing::{Cluster, Endpoint, ManualClock},
-};
+use tower_kube_auth::{Authenticator, TokenReviewVerifier, testing::Endpoint};
 
-use crate::scripted::{Service, bearer};
+use crate::support::{Fixture, Service, bearer, token_leaks};
 
-struct Setup {
-    cluster: Cluster,
-    clock: ManualClock,
+/// A cluster, and a service whose back-off between attempts takes real time.
+struct ReviewingService {
+    fixture: Fixture,
     service: Service,
 }
 
-async fn set_up() -> Setup {
-    crate::leaks::watch();
-    let clock = ManualClock::new();
-    let cluster = Cluster::builder().clock(clock.clock()).start().await.unwrap();
-    cluster.create_service_account("shop", "checkout");
-    let verifier = TokenReviewVerifier::new(cluster.kube_client().unwrap());
-    let authenticator =
-        Authenticator::builder(verifier).audience("orders").clock(clock.clock()).build().unwrap();
-    let service = Service::new(&authenticator);
-    Setup { cluster, clock, service }
+impl Deref for ReviewingService {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        &self.fixture
+    }
 }
 
-impl Setup {
-    fn token(&self) -> String {
-        self.cluster.token("shop", "checkout").audience("orders").issue().unwrap()
+impl ReviewingService {
+    async fn start() -> Self {
+        let fixture = Fixture::start().await;
+        let service = fixture.service(TokenReviewVerifier::new(fixture.client()));
+        Self { fixture, service }
     }
 }
 
 #[tokio::test]
-async fn a_token_for_us_is_accepted_and_reviewed_once() {
-    let setup = set_up().await;
+async fn a_token_for_this_audience_is_accepted_and_reviewed_once() {
+    let setup = ReviewingService::start().await;
     for _ in 0..5 {
         let answer = setup.service.get(&setup.token()).await;
         assert_eq!(answer.status, StatusCode::OK);
@@ -52,15 +47,15 @@ async fn a_token_for_us_is_accepted_and_reviewed_once() {
 
 #[tokio::test]
 async fn a_token_for_another_audience_costs_no_review() {
-    let setup = set_up().await;
+    let setup = ReviewingService::start().await;
     let token = setup.cluster.token("shop", "checkout").audience("payments").issue().unwrap();
-    assert_eq!(setup.service.refused(bearer(&token)).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(setup.service.blocked(bearer(&token)).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(setup.cluster.calls(Endpoint::TokenReview), 0);
 }
 
 #[tokio::test]
-async fn a_deleted_pod_is_seen_when_the_ttl_is_over() {
-    let setup = set_up().await;
+async fn a_deleted_pod_is_noticed_when_the_ttl_ends() {
+    let setup = ReviewingService::start().await;
     setup.cluster.create_pod("shop", "checkout-1", "checkout");
     let token = setup
         .cluster
@@ -73,30 +68,27 @@ async fn a_deleted_pod_is_seen_when_the_ttl_is_over() {
     setup.cluster.delete_pod("shop", "checkout-1");
     assert_eq!(setup.service.get(&token).await.status, StatusCode::OK, "still cached");
     setup.clock.advance(Duration::from_secs(67));
-    assert_eq!(setup.service.refused(bearer(&token)).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(setup.service.blocked(bearer(&token)).await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
-async fn a_service_account_made_anew_under_the_same_name_is_another() {
-    let setup = set_up().await;
+async fn a_recreated_service_account_is_a_different_one() {
+    let setup = ReviewingService::start().await;
     let token = setup.token();
     setup.cluster.delete_service_account("shop", "checkout");
     setup.cluster.create_service_account("shop", "checkout");
-    assert_eq!(setup.service.refused(bearer(&token)).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(setup.service.blocked(bearer(&token)).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(setup.service.get(&setup.token()).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn an_api_server_that_is_down_is_503_and_never_401() {
-    let setup = set_up().await;
-    let (cached, new) = (
-        setup.token(),
-        setup.cluster.token("shop", "checkout").audience("orders").issue().unwrap(),
-    );
+    let setup = ReviewingService::start().await;
+    let (cached, new) = (setup.token(), setup.token());
     assert_eq!(setup.service.get(&cached).await.status, StatusCode::OK);
     setup.cluster.go_down().await.unwrap();
     assert_eq!(setup.service.get(&cached).await.status, StatusCode::OK);
-    let answer = setup.service.refused(bearer(&new)).await;
+    let answer = setup.service.blocked(bearer(&new)).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.header(header::RETRY_AFTER), Some("1"));
     setup.cluster.come_up().await.unwrap();
@@ -104,71 +96,65 @@ async fn an_api_server_that_is_down_is_503_and_never_401() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_review_503_and_the_log_names_the_role() {
-    let setup = set_up().await;
+async fn without_the_right_to_review_503_and_a_log_line_with_the_role() {
+    let setup = ReviewingService::start().await;
     setup.cluster.create_service_account("shop", "orders");
     let own = setup.cluster.token("shop", "orders").issue().unwrap();
     let verifier = TokenReviewVerifier::new(setup.cluster.client_for(own).unwrap());
-    let service =
-        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    let service = setup.service(verifier);
     assert_eq!(
-        service.refused(bearer(&setup.token())).await.status,
+        service.blocked(bearer(&setup.token())).await.status,
         StatusCode::SERVICE_UNAVAILABLE
     );
-    assert!(crate::leaks::logged("system:auth-delegator"));
+    assert!(token_leaks::logged("system:auth-delegator"));
 }
 
 #[tokio::test]
-async fn an_own_token_that_is_not_accepted_is_our_trouble() {
-    let setup = set_up().await;
+async fn a_rejected_credential_of_the_service_is_503() {
+    let setup = ReviewingService::start().await;
     let verifier = TokenReviewVerifier::new(setup.cluster.client_for("not-a-token").unwrap());
-    let service =
-        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    let service = setup.service(verifier);
     assert_eq!(
-        service.refused(bearer(&setup.token())).await.status,
+        service.blocked(bearer(&setup.token())).await.status,
         StatusCode::SERVICE_UNAVAILABLE
     );
-    assert!(crate::leaks::logged("this service's own credential"));
+    assert!(token_leaks::logged("this service's own credential"));
 }
 
 #[tokio::test]
 async fn a_static_token_user_is_authenticated_but_not_a_service_account() {
-    let setup = set_up().await;
+    let setup = ReviewingService::start().await;
     let verifier = TokenReviewVerifier::new(setup.cluster.kube_client().unwrap());
     let any = Authenticator::builder(verifier).dangerous_accept_any_audience().build().unwrap();
-    // Of JWT shape, so that it gets as far as the API server.
+    // Shaped like a JWT, so that it passes the pre-check.
     setup.cluster.add_static_token(
         "e30.e30.eA",
         "system:serviceaccount:shop:checkout",
         &["system:masters"],
     );
     assert_eq!(
-        Service::new(&any).refused(bearer("e30.e30.eA")).await.status,
+        Service::new(&any).blocked(bearer("e30.e30.eA")).await.status,
         StatusCode::UNAUTHORIZED
     );
     assert_eq!(setup.cluster.calls(Endpoint::TokenReview), 1);
 }
 
-/// An API server that has lost its store puts its trouble where it puts a refusal.
+/// A kube-apiserver without etcd reports the failure as a rejection with `status.error`.
 #[tokio::test]
-async fn an_account_that_the_api_server_cannot_look_up_503_and_nothing_is_remembered() {
-    let setup = set_up().await;
+async fn an_account_that_cannot_be_looked_up_is_503_and_not_cached() {
+    let setup = ReviewingService::start().await;
     let known = setup.token();
     setup.cluster.lose_store();
     setup.cluster.create_service_account("shop", "newcomer");
     let newcomer = setup.cluster.token("shop", "newcomer").audience("orders").issue().unwrap();
-    let answer = setup.service.refused(bearer(&newcomer)).await;
+    let answer = setup.service.blocked(bearer(&newcomer)).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!((answer.header(header::RETRY_AFTER), answer.challenge()), (Some("1"), None));
 
     assert_eq!(setup.service.get(&known).await.status, StatusCode::OK);
     let forged = format!("{}AAAA", &known[..known.len() - 4]);
-    let answer = setup.service.refused(bearer(&forged)).await;
-    assert_eq!(
-        answer.status,
-        StatusCode::UNAUTHORIZED,
-        "a bad signature is known to be bad without any store"
-    );
+    let answer = setup.service.blocked(bearer(&forged)).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "a bad signature is rejected without etcd");
     assert!(answer.challenge().unwrap().contains("error=\"invalid_token\""));
 
     setup.cluster.regain_store();

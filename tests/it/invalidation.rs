@@ -1,16 +1,13 @@
-//! Decisions that are forgotten before their time.
+//! Invalidation of cached decisions.
 
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use tower_kube_auth::{Authenticator, BearerToken};
 
-use crate::{
-    scripted::{Service, bearer, token},
-    switch::{Mood, Switch, settle, until},
-};
+use crate::support::{Behavior, FakeVerifier, Service, bearer, idle, token};
 
-/// Tokens of two ServiceAccounts with a Pod each, and one without.
+/// Tokens of two ServiceAccounts, two of them bound to a Pod.
 const CALLERS: [&str; 3] = ["red/red-pod", "red", "blue/blue-pod"];
 
 fn invalidate(authenticator: &Authenticator, name: &str) {
@@ -18,7 +15,7 @@ fn invalidate(authenticator: &Authenticator, name: &str) {
 }
 
 #[tokio::test]
-async fn the_next_request_of_those_who_are_meant_is_verified_anew_and_of_nobody_else() {
+async fn an_invalidation_affects_exactly_its_subject() {
     type Invalidate = fn(&Authenticator);
     let cases: [(Invalidate, [bool; 3]); 6] = [
         (|auth| invalidate(auth, "red/red-pod"), [true, false, false]),
@@ -28,20 +25,20 @@ async fn the_next_request_of_those_who_are_meant_is_verified_anew_and_of_nobody_
         (|auth| auth.invalidate_pod("red-uid"), [false, false, false]),
         (|auth| auth.invalidate_service_account("red"), [false, false, false]),
     ];
-    for (case, (invalidate, meant)) in cases.into_iter().enumerate() {
-        let switch = Switch::new(Mood::Accepts);
-        let authenticator = switch.builder().build().unwrap();
+    for (case, (invalidate, affected)) in cases.into_iter().enumerate() {
+        let verifier = FakeVerifier::new(Behavior::Accept);
+        let authenticator = verifier.builder().build().unwrap();
         let service = Service::new(&authenticator);
         for caller in CALLERS {
             assert_eq!(service.get(&token(caller)).await.status, StatusCode::OK);
         }
-        switch.set(Mood::Rejects);
+        verifier.set(Behavior::Reject);
         invalidate(&authenticator);
-        for (caller, meant) in CALLERS.into_iter().zip(meant) {
-            if meant {
-                let refused = service.refused(bearer(&token(caller))).await;
-                assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "case {case}: {caller}");
-                assert!(refused.challenge().unwrap().contains("invalid_token"));
+        for (caller, affected) in CALLERS.into_iter().zip(affected) {
+            if affected {
+                let rejected = service.blocked(bearer(&token(caller))).await;
+                assert_eq!(rejected.status, StatusCode::UNAUTHORIZED, "case {case}: {caller}");
+                assert!(rejected.challenge().unwrap().contains("invalid_token"));
             } else {
                 assert_eq!(
                     service.get(&token(caller)).await.status,
@@ -51,37 +48,37 @@ async fn the_next_request_of_those_who_are_meant_is_verified_anew_and_of_nobody_
             }
         }
         assert_eq!(
-            switch.calls(),
-            CALLERS.len() + meant.into_iter().filter(|meant| *meant).count()
+            verifier.calls(),
+            CALLERS.len() + affected.into_iter().filter(|affected| *affected).count()
         );
     }
 }
 
 #[tokio::test]
-async fn refusals_are_forgotten_too_by_token_and_by_all() {
-    let switch = Switch::new(Mood::Rejects);
-    let authenticator = switch.builder().build().unwrap();
+async fn rejections_are_invalidated_by_token_and_all_at_once() {
+    let verifier = FakeVerifier::new(Behavior::Reject);
+    let authenticator = verifier.builder().build().unwrap();
     let service = Service::new(&authenticator);
-    for forget in [
+    for invalidate in [
         |auth: &Authenticator| invalidate(auth, "red"),
         |auth: &Authenticator| auth.invalidate_all(),
     ] {
-        switch.set(Mood::Rejects);
-        assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
-        switch.set(Mood::Accepts);
+        verifier.set(Behavior::Reject);
+        assert_eq!(service.blocked(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
+        verifier.set(Behavior::Accept);
         assert_eq!(
-            service.refused(bearer(&token("red"))).await.status,
+            service.blocked(bearer(&token("red"))).await.status,
             StatusCode::UNAUTHORIZED,
             "from the cache"
         );
-        forget(&authenticator);
+        invalidate(&authenticator);
         assert_eq!(service.get(&token("red")).await.status, StatusCode::OK);
         authenticator.invalidate_all();
     }
 }
 
 #[tokio::test]
-async fn a_verification_that_began_before_is_neither_kept_nor_waited_for() {
+async fn a_verification_that_began_before_is_neither_cached_nor_joined() {
     type Invalidate = fn(&Authenticator);
     let ways: [Invalidate; 4] = [
         |auth| invalidate(auth, "red/red-pod"),
@@ -90,146 +87,147 @@ async fn a_verification_that_began_before_is_neither_kept_nor_waited_for() {
         |auth| auth.invalidate_all(),
     ];
     for invalidate in ways {
-        let switch = Switch::new(Mood::Hangs);
-        let authenticator = switch.builder().build().unwrap();
+        let verifier = FakeVerifier::new(Behavior::Hang);
+        let authenticator = verifier.builder().build().unwrap();
         let service = Service::new(&authenticator);
         let ask = || {
             let service = service.clone();
             tokio::spawn(async move { service.get(&token("red/red-pod")).await.status })
         };
         let before = ask();
-        until(|| switch.calls() == 1).await;
+        verifier.wait_for_calls(1).await;
         invalidate(&authenticator);
-        // What it found out is from before, though it comes to its end only now.
+        // Its outcome predates the invalidation, although it completes afterwards.
         let after = ask();
-        until(|| switch.calls() == 2).await;
-        switch.go_on(Mood::Accepts);
-        assert_eq!(before.await.unwrap(), StatusCode::OK, "it had asked before");
+        verifier.wait_for_calls(2).await;
+        verifier.resume(Behavior::Accept);
+        assert_eq!(before.await.unwrap(), StatusCode::OK, "it was sent before");
         assert_eq!(after.await.unwrap(), StatusCode::OK);
         assert_eq!(authenticator.metrics().coalesced, 0);
 
         authenticator.invalidate_all();
-        switch.set(Mood::Hangs);
+        verifier.set(Behavior::Hang);
         let before = ask();
-        until(|| switch.calls() == 3).await;
+        verifier.wait_for_calls(3).await;
         invalidate(&authenticator);
-        switch.go_on(Mood::Accepts);
+        verifier.resume(Behavior::Accept);
         assert_eq!(before.await.unwrap(), StatusCode::OK);
-        switch.set(Mood::Rejects);
+        verifier.set(Behavior::Reject);
         assert_eq!(
-            service.refused(bearer(&token("red/red-pod"))).await.status,
+            service.blocked(bearer(&token("red/red-pod"))).await.status,
             StatusCode::UNAUTHORIZED,
-            "not kept"
+            "not cached"
         );
     }
 }
 
 #[tokio::test]
-async fn a_refresh_that_began_before_does_not_bring_it_back() {
-    let switch = Switch::new(Mood::Accepts);
-    let authenticator = switch.builder().build().unwrap();
+async fn a_refresh_that_began_before_does_not_restore_the_entry() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let authenticator = verifier.builder().build().unwrap();
     let service = Service::new(&authenticator);
     service.get(&token("red")).await;
-    switch.set(Mood::Hangs);
-    switch.advance(53.0);
+    verifier.set(Behavior::Hang);
+    verifier.advance(53.0);
     service.get(&token("red")).await;
-    until(|| switch.calls() == 2).await;
+    verifier.wait_for_calls(2).await;
     authenticator.invalidate_service_account("red-uid");
-    switch.go_on(Mood::Accepts);
-    settle().await;
-    switch.set(Mood::Rejects);
-    assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
+    verifier.resume(Behavior::Accept);
+    idle().await;
+    verifier.set(Behavior::Reject);
+    assert_eq!(service.blocked(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
 }
 
-/// The API server answers from a cache of its own for 10 s, so that its first answer may be from before.
+/// The API server caches its own decisions for 10 s, so its first answer may predate the change.
 #[tokio::test]
-async fn what_is_accepted_right_after_is_verified_again_when_the_api_server_must_know() {
-    let switch = Switch::new(Mood::Accepts);
-    let authenticator = switch.builder().build().unwrap();
+async fn a_token_accepted_right_after_is_verified_again_within_11_s() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let authenticator = verifier.builder().build().unwrap();
     let service = Service::new(&authenticator);
     authenticator.invalidate_service_account("red-uid");
-    switch.advance(1.0);
+    verifier.advance(1.0);
     service.get(&token("red")).await;
     service.get(&token("blue")).await;
-    switch.set(Mood::Rejects);
-    switch.advance(9.9);
+    verifier.set(Behavior::Reject);
+    verifier.advance(9.9);
     assert_eq!(service.get(&token("red")).await.status, StatusCode::OK);
-    switch.advance(0.1);
-    assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(service.get(&token("blue")).await.status, StatusCode::OK, "of somebody else");
+    verifier.advance(0.1);
+    assert_eq!(service.blocked(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(service.get(&token("blue")).await.status, StatusCode::OK, "another ServiceAccount");
 }
 
 #[tokio::test]
-async fn these_seconds_run_from_when_the_api_server_was_asked() {
-    let switch = Switch::new(Mood::Hangs);
-    let authenticator = switch.builder().build().unwrap();
+async fn those_11_s_run_from_the_start_of_the_verification() {
+    let verifier = FakeVerifier::new(Behavior::Hang);
+    let authenticator = verifier.builder().build().unwrap();
     let service = Service::new(&authenticator);
     authenticator.invalidate_service_account("red-uid");
-    switch.advance(9.0);
+    verifier.advance(9.0);
     let asked = tokio::spawn({
         let service = service.clone();
         async move { service.get(&token("red")).await.status }
     });
-    until(|| switch.calls() == 1).await;
-    switch.advance(3.0);
-    switch.go_on(Mood::Accepts);
+    verifier.wait_for_calls(1).await;
+    verifier.advance(3.0);
+    verifier.resume(Behavior::Accept);
     assert_eq!(asked.await.unwrap(), StatusCode::OK);
-    switch.set(Mood::Rejects);
-    assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
+    verifier.set(Behavior::Reject);
+    assert_eq!(service.blocked(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
-async fn what_may_be_from_before_has_no_grace() {
-    let switch = Switch::new(Mood::Accepts);
+async fn a_decision_that_may_predate_an_invalidation_is_not_served_stale() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
     for ttl in [5, 60] {
         let (ttl, grace) = (Duration::from_secs(ttl), Duration::from_secs(3600));
-        let authenticator = switch.builder().cache_ttl(ttl).serve_stale(grace).build().unwrap();
+        let authenticator = verifier.builder().cache_ttl(ttl).serve_stale(grace).build().unwrap();
         let service = Service::new(&authenticator);
         authenticator.invalidate_service_account("red-uid");
-        switch.set(Mood::Accepts);
-        switch.advance(1.0);
+        verifier.set(Behavior::Accept);
+        verifier.advance(1.0);
         assert_eq!(service.get(&token("red")).await.status, StatusCode::OK);
-        switch.set(Mood::Fails);
-        switch.advance(11.0);
+        verifier.set(Behavior::Fail);
+        verifier.advance(11.0);
         assert_eq!(
-            service.refused(bearer(&token("red"))).await.status,
+            service.blocked(bearer(&token("red"))).await.status,
             StatusCode::SERVICE_UNAVAILABLE
         );
     }
 }
 
-/// An invalidation lets others verify the same token beside one that has begun; which of them ends last does not matter.
+/// After an invalidation two verifications of one token can run at the same time. The one that
+/// began later wins, whichever ends last.
 #[tokio::test]
-async fn an_older_verification_does_not_overwrite_a_newer_refusal() {
-    let switch = Switch::new(Mood::Hangs);
-    let authenticator = switch.builder().build().unwrap();
+async fn an_older_verification_does_not_overwrite_a_newer_rejection() {
+    let verifier = FakeVerifier::new(Behavior::Hang);
+    let authenticator = verifier.builder().build().unwrap();
     let service = Service::new(&authenticator);
     let older = tokio::spawn({
         let service = service.clone();
         async move { service.get(&token("red")).await.status }
     });
-    until(|| switch.calls() == 1).await;
-    authenticator.invalidate_pod("somebody-elses");
-    switch.set(Mood::Rejects);
-    assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
-    switch.go_on(Mood::Accepts);
-    assert_eq!(older.await.unwrap(), StatusCode::OK, "it was asked before");
-    assert_eq!(service.refused(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(switch.calls(), 2);
+    verifier.wait_for_calls(1).await;
+    authenticator.invalidate_pod("another-uid");
+    verifier.set(Behavior::Reject);
+    assert_eq!(service.blocked(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
+    verifier.resume(Behavior::Accept);
+    assert_eq!(older.await.unwrap(), StatusCode::OK, "it was sent before");
+    assert_eq!(service.blocked(bearer(&token("red"))).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(verifier.calls(), 2);
 }
 
 #[tokio::test]
-async fn what_is_forgotten_is_not_served_stale() {
-    let switch = Switch::new(Mood::Accepts);
-    let authenticator = switch.builder().serve_stale(Duration::from_secs(600)).build().unwrap();
+async fn an_invalidated_decision_is_not_served_stale() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let authenticator = verifier.builder().serve_stale(Duration::from_secs(600)).build().unwrap();
     let service = Service::new(&authenticator);
     service.get(&token("red")).await;
-    switch.set(Mood::Fails);
-    switch.advance(67.0);
+    verifier.set(Behavior::Fail);
+    verifier.advance(67.0);
     assert_eq!(service.get(&token("red")).await.status, StatusCode::OK);
     authenticator.invalidate_service_account("red-uid");
     assert_eq!(
-        service.refused(bearer(&token("red"))).await.status,
+        service.blocked(bearer(&token("red"))).await.status,
         StatusCode::SERVICE_UNAVAILABLE
     );
 }

@@ -1,4 +1,4 @@
-//! The integration tests: one binary, so that it links once.
+//! The integration tests, in one binary that links once.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     unreachable_pub,
-    reason = "a test that meets what it did not expect is to fail"
+    reason = "a failed expectation fails the test"
 )]
 
 mod answers;
@@ -19,15 +19,15 @@ mod computing;
 mod credentials;
 mod embedded_cluster;
 mod extractors;
+mod fault_injection;
+mod hostile;
 mod invalidation;
-mod leaks;
 mod manifests;
 mod offline;
 mod properties;
 mod refresh_ahead;
-mod scripted;
 mod single_flight;
 mod stale;
-mod switch;
+#[path = "../support/mod.rs"]
+mod support;
 mod tower_contract;
-mod under_fire;

@@ -1,4 +1,4 @@
-//! The manifests of examples/kubernetes are what Kubernetes' own types say: every field of them is known there.
+//! The manifests in examples/kubernetes: Kubernetes' own types know each of their fields.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 #[test]
-fn every_manifest_is_read_without_loss() {
+fn every_manifest_is_parsed_without_loss() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes");
     let mut objects = 0;
     for entry in fs::read_dir(folder).unwrap() {
@@ -20,14 +20,14 @@ fn every_manifest_is_read_without_loss() {
             let object: Value = serde_saphyr::from_str(document).unwrap();
             let kind = object["kind"].as_str().unwrap().to_owned();
             let read_back = match &*kind {
-                "Namespace" => through::<Namespace>(&object),
-                "ServiceAccount" => through::<ServiceAccount>(&object),
-                "Pod" => through::<Pod>(&object),
-                "Service" => through::<Service>(&object),
-                "Deployment" => through::<Deployment>(&object),
-                "ClusterRoleBinding" => through::<ClusterRoleBinding>(&object),
-                "Role" => through::<Role>(&object),
-                "RoleBinding" => through::<RoleBinding>(&object),
+                "Namespace" => round_trip::<Namespace>(&object),
+                "ServiceAccount" => round_trip::<ServiceAccount>(&object),
+                "Pod" => round_trip::<Pod>(&object),
+                "Service" => round_trip::<Service>(&object),
+                "Deployment" => round_trip::<Deployment>(&object),
+                "ClusterRoleBinding" => round_trip::<ClusterRoleBinding>(&object),
+                "Role" => round_trip::<Role>(&object),
+                "RoleBinding" => round_trip::<RoleBinding>(&object),
                 other => panic!("{} has a {other}: add it here", path.display()),
             };
             assert_eq!(object, read_back, "a field of the {kind} in {} is unknown", path.display());
@@ -37,6 +37,6 @@ fn every_manifest_is_read_without_loss() {
     assert!(objects >= 7, "{objects} objects");
 }
 
-fn through<T: Serialize + DeserializeOwned>(object: &Value) -> Value {
+fn round_trip<T: Serialize + DeserializeOwned>(object: &Value) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(object.clone()).unwrap()).unwrap()
 }

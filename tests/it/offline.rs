@@ -1,4 +1,4 @@
-//! Offline verification end to end: keys from the API server, and from an issuer over HTTPS.
+//! JWKS verification end to end: keys from the API server, and from an issuer over HTTPS.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tower_kube_auth::{
     verdict::{RejectReason, Verdict},
 };
 
-use crate::scripted::{Service, bearer};
+use crate::support::{Service, bearer, token_leaks};
 
 async fn cluster() -> Cluster {
-    crate::leaks::watch();
+    token_leaks::watch();
     let cluster = Cluster::start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     cluster
@@ -23,6 +23,10 @@ async fn cluster() -> Cluster {
 
 fn token(cluster: &Cluster) -> String {
     cluster.token("shop", "checkout").audience("orders").issue().unwrap()
+}
+
+fn service(verifier: JwksVerifier) -> Service {
+    Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap())
 }
 
 async fn verify(verifier: &impl Verifier, token: &str) -> Verdict {
@@ -38,7 +42,7 @@ async fn accepted(verifier: &impl Verifier, token: &str) -> ServiceAccountIdenti
 }
 
 #[tokio::test]
-async fn both_verifiers_give_the_same_identity() {
+async fn both_verifiers_return_the_same_identity() {
     for release in
         [tower_kube_auth::testing::Release::V1_20, tower_kube_auth::testing::Release::V1_36]
     {
@@ -67,8 +71,7 @@ async fn both_verifiers_give_the_same_identity() {
 async fn keys_and_issuer_come_from_the_api_server_and_no_review_is_made() {
     let cluster = cluster().await;
     let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
-    let service =
-        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    let service = service(verifier);
     for _ in 0..5 {
         assert_eq!(service.get(&token(&cluster)).await.status, StatusCode::OK);
     }
@@ -77,8 +80,8 @@ async fn keys_and_issuer_come_from_the_api_server_and_no_review_is_made() {
 }
 
 #[tokio::test]
-async fn a_jwks_uri_that_is_advertised_is_never_followed() {
-    crate::leaks::watch();
+async fn the_advertised_jwks_uri_of_a_cluster_is_never_followed() {
+    token_leaks::watch();
     let elsewhere = Cluster::start().await.unwrap();
     let uri = format!("{}/openid/v1/jwks", elsewhere.url());
     let cluster = Cluster::builder().jwks_uri(uri).start().await.unwrap();
@@ -89,23 +92,22 @@ async fn a_jwks_uri_that_is_advertised_is_never_followed() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_discovery_503_and_the_log_names_the_role() {
+async fn without_the_right_to_discovery_503_and_a_log_line_with_the_role() {
     let cluster = cluster().await;
     cluster.revoke_issuer_discovery();
     cluster.create_service_account("shop", "orders");
     let own = cluster.token("shop", "orders").issue().unwrap();
     let verifier = JwksVerifier::in_cluster(cluster.client_for(own).unwrap()).build().unwrap();
     assert_eq!(verifier.refresh().await.unwrap_err().kind(), VerifyErrorKind::Forbidden);
-    let service =
-        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+    let service = service(verifier);
     assert_eq!(
-        service.refused(bearer(&token(&cluster))).await.status,
+        service.blocked(bearer(&token(&cluster))).await.status,
         StatusCode::SERVICE_UNAVAILABLE
     );
-    assert!(crate::leaks::logged("system:service-account-issuer-discovery"));
+    assert!(token_leaks::logged("system:service-account-issuer-discovery"));
 }
 
-/// It would be the issuer of a token that says `"iss": ""`.
+/// It would match a token with `"iss": ""`.
 #[tokio::test]
 async fn a_discovery_document_with_an_empty_issuer_loads_nothing() {
     let cluster = cluster().await;
@@ -119,15 +121,14 @@ async fn a_discovery_document_with_an_empty_issuer_loads_nothing() {
     );
     let mut claims = cluster.token("shop", "checkout").audience("orders").claims().unwrap();
     claims["iss"] = "".into();
-    let service =
-        Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
-    let refused = service.refused(bearer(&cluster.mint(&claims))).await;
-    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(refused.header("retry-after").is_some());
+    let service = service(verifier);
+    let rejected = service.blocked(bearer(&cluster.mint(&claims))).await;
+    assert_eq!(rejected.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(rejected.header("retry-after").is_some());
 }
 
 #[tokio::test]
-async fn a_key_that_is_hidden_from_discovery_is_refused_offline_and_accepted_by_review() {
+async fn a_key_hidden_from_discovery_is_rejected_by_jwks_only() {
     let cluster = cluster().await;
     cluster.hide_from_discovery(&cluster.signing_key());
     let offline = JwksVerifier::in_cluster(cluster.kube_client().unwrap())
@@ -139,7 +140,7 @@ async fn a_key_that_is_hidden_from_discovery_is_refused_offline_and_accepted_by_
 }
 
 #[tokio::test]
-async fn an_es384_cluster_where_that_is_allowed() {
+async fn es384_is_accepted_only_if_allowed() {
     let cluster = Cluster::builder().signing_algorithm(Algorithm::ES384).start().await.unwrap();
     cluster.create_service_account("shop", "checkout");
     let by_default = JwksVerifier::in_cluster(cluster.kube_client().unwrap()).build().unwrap();
@@ -155,9 +156,9 @@ async fn an_es384_cluster_where_that_is_allowed() {
     accepted(&verifier, &token(&cluster)).await;
 }
 
-/// A cluster whose issuer is its own URL and may be asked by anybody, as a public issuer is.
+/// Starts a cluster that serves discovery anonymously at its issuer's URL, as public issuers do.
 async fn public_issuer() -> Cluster {
-    crate::leaks::watch();
+    token_leaks::watch();
     let cluster = Cluster::builder().issuer_at_own_url().start().await.unwrap();
     cluster.allow_anonymous_discovery();
     cluster.create_service_account("shop", "checkout");
@@ -165,7 +166,7 @@ async fn public_issuer() -> Cluster {
 }
 
 #[tokio::test]
-async fn an_issuer_is_discovered_over_https_with_a_ca_of_its_own() {
+async fn an_issuer_is_discovered_over_https_with_a_private_ca() {
     let cluster = public_issuer().await;
     let verifier = JwksVerifier::discover(cluster.issuer())
         .root_certificate(cluster.ca_pem())
@@ -176,7 +177,7 @@ async fn an_issuer_is_discovered_over_https_with_a_ca_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_issuer_of_an_unknown_ca_is_not_asked() {
+async fn an_issuer_with_an_unknown_ca_receives_no_request() {
     let cluster = public_issuer().await;
     let verifier = JwksVerifier::discover(cluster.issuer()).build().unwrap();
     assert_eq!(verifier.refresh().await.unwrap_err().kind(), VerifyErrorKind::Unavailable);
@@ -184,7 +185,7 @@ async fn an_issuer_of_an_unknown_ca_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_discovery_document_must_be_for_the_very_issuer_and_its_keys_behind_https() {
+async fn a_discovery_document_must_name_the_issuer_and_an_https_key_url() {
     let cluster = public_issuer().await;
     let good_keys = format!("{}/openid/v1/jwks", cluster.url());
     for (issuer, keys, complaint) in [
@@ -207,7 +208,7 @@ async fn a_discovery_document_must_be_for_the_very_issuer_and_its_keys_behind_ht
 }
 
 #[tokio::test]
-async fn an_answer_that_is_broken_too_long_or_a_redirect_is_an_error() {
+async fn a_broken_or_oversized_answer_or_a_redirect_is_an_error() {
     let cluster = public_issuer().await;
     for fault in [
         Fault::BrokenJson,

@@ -1,4 +1,4 @@
-//! What holds for whatever anybody sends.
+//! Properties that hold for all input.
 
 use axum::{
     body::Body,
@@ -11,22 +11,22 @@ use tower_kube_auth::{
     verdict::{Acceptance, RejectReason, Verdict},
 };
 
-use crate::scripted::{Answer, Scripted, Service, accept, bearer, token};
+use crate::support::{Answer, FakeVerifier, Service, accept, bearer, token};
 
-/// Accepts this one token only.
-fn accepting_only(secret: &str) -> Scripted {
+/// Returns a verifier that accepts only this token.
+fn accepting_only(secret: &str) -> FakeVerifier {
     let secret = secret.to_owned();
-    Scripted::new(move |token| {
+    FakeVerifier::scripted(move |token| {
         let verdict =
             if token == secret { accept() } else { Verdict::Reject(RejectReason::Signature) };
         async move { Ok(verdict) }
     })
 }
 
-fn verifiers() -> [Scripted; 3] {
+fn verifiers() -> [FakeVerifier; 3] {
     [
-        Scripted::rejecting(RejectReason::Signature),
-        Scripted::failing(),
+        FakeVerifier::rejecting(RejectReason::Signature),
+        FakeVerifier::failing(),
         accepting_only(&token("secret")),
     ]
 }
@@ -35,7 +35,7 @@ fn in_a_runtime<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Any bytes, also after what makes them look like a token.
+/// Arbitrary bytes, also behind a prefix that makes them look like a token.
 fn header_value() -> impl Strategy<Value = Vec<u8>> {
     let prefix = prop_oneof![
         Just(""),
@@ -48,25 +48,25 @@ fn header_value() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(prefix, bytes)| [prefix.as_bytes(), &bytes].concat())
 }
 
-fn is_a_refusal(answer: &Answer) -> bool {
+fn is_blocked(answer: &Answer) -> bool {
     [400, 401, 503].contains(&answer.status.as_u16())
 }
 
 proptest! {
     #[test]
-    fn no_byte_string_in_the_header_gets_through(value in header_value()) {
+    fn no_byte_string_in_the_header_is_accepted(value in header_value()) {
         let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
         for verifier in verifiers() {
             let service = Service::new(&verifier.authenticator());
             let request = Request::get("/").header("authorization", &value).body(Body::empty()).unwrap();
             let answer = in_a_runtime(service.send(request));
-            prop_assert!(is_a_refusal(&answer), "{}", answer.status);
+            prop_assert!(is_blocked(&answer), "{}", answer.status);
             prop_assert_eq!(service.reached(), 0);
         }
     }
 
     #[test]
-    fn no_two_headers_get_through_though_one_of_them_is_good(value in header_value(), good_first: bool) {
+    fn two_headers_are_not_accepted_even_if_one_is_valid(value in header_value(), good_first: bool) {
         let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
         let good = HeaderValue::try_from(format!("Bearer {}", token("secret"))).unwrap();
         let (first, second) = if good_first { (good, value) } else { (value, good) };
@@ -77,9 +77,9 @@ proptest! {
         prop_assert_eq!(service.reached(), 0);
     }
 
-    /// Not even after that one was accepted, and is in the cache.
+    /// The accepted token is in the cache when the changed one arrives.
     #[test]
-    fn no_token_but_the_accepted_one_gets_through(at: Index, byte in any::<u8>(), change in 0..3) {
+    fn a_changed_token_is_not_accepted(at: Index, byte in any::<u8>(), change in 0..3) {
         let secret = token("secret");
         let mut changed = secret.clone().into_bytes();
         let at = at.index(changed.len());
@@ -95,12 +95,12 @@ proptest! {
         let request = Request::get("/").header("authorization", value).body(Body::empty()).unwrap();
         let (good, answer) = in_a_runtime(async { (service.send(bearer(&secret)).await, service.send(request).await) });
         prop_assert_eq!(good.status, StatusCode::OK);
-        prop_assert!(is_a_refusal(&answer), "{}", answer.status);
+        prop_assert!(is_blocked(&answer), "{}", answer.status);
         prop_assert_eq!(service.reached(), 1);
     }
 
     #[test]
-    fn a_username_that_is_read_prints_as_it_came(
+    fn a_valid_username_round_trips(
         namespace in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
         name in "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?){0,6}",
     ) {
@@ -111,7 +111,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_username_is_read_prints_as_it_came(
+    fn any_username_that_parses_is_valid_and_round_trips(
         namespace in "[a-zA-Z0-9.: -]{0,4}",
         name in "[a-zA-Z0-9.: \u{0}ä-]{0,6}",
     ) {
@@ -126,7 +126,7 @@ proptest! {
     }
 }
 
-/// What a verifier makes of a user of this name who is in the groups of that namespace.
+/// Returns the identity of a user with this name in the groups of `namespace`.
 fn identity_of(username: &str, namespace: &str) -> Option<ServiceAccountIdentity> {
     let user = UserInfo {
         username: username.into(),

@@ -1,171 +1,168 @@
-//! Verified anew before its time is over: those who call regularly never wait.
+//! Refresh-ahead: a regular caller's token is verified again before its TTL ends.
 
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use tokio::runtime::Handle;
 
-use crate::{
-    scripted::{Service, bearer, token},
-    switch::{Mood, Switch, settle, until},
-};
+use crate::support::{Behavior, FakeVerifier, Service, bearer, idle, token, until};
 
-/// Past 80 % of the longest TTL (66 s), and before the end of the shortest (54 s).
+/// Seconds: past 80 % of the longest TTL (66 s), before the end of the shortest (54 s).
 const DUE: f64 = 53.0;
 
 #[tokio::test]
-async fn a_regular_caller_never_waits_and_one_task_verifies_anew() {
-    let switch = Switch::new(Mood::Accepts);
-    let authenticator = switch.builder().build().unwrap();
+async fn a_regular_caller_never_waits_and_one_task_verifies_again() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let authenticator = verifier.builder().build().unwrap();
     let service = Service::new(&authenticator);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
     for round in 2..=5 {
-        switch.set(Mood::Hangs);
-        switch.advance(DUE);
+        verifier.set(Behavior::Hang);
+        verifier.advance(DUE);
         for _ in 0..100 {
             assert_eq!(
                 service.get(&token("a")).await.status,
                 StatusCode::OK,
-                "though the verifier hangs"
+                "while the verifier hangs"
             );
         }
-        settle().await;
-        assert_eq!(switch.calls(), round);
-        switch.go_on(Mood::Accepts);
-        settle().await;
+        idle().await;
+        assert_eq!(verifier.calls(), round);
+        verifier.resume(Behavior::Accept);
+        idle().await;
     }
     assert_eq!(authenticator.metrics().refreshed_ahead, 4);
     assert_eq!((authenticator.metrics().coalesced, authenticator.metrics().in_flight), (0, 0));
 }
 
 #[tokio::test]
-async fn before_80_percent_and_without_a_caller_nothing_is_verified_anew() {
-    let switch = Switch::new(Mood::Accepts);
-    let service = Service::new(&switch.builder().build().unwrap());
+async fn before_80_percent_and_without_a_caller_nothing_is_refreshed() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = Service::new(&verifier.builder().build().unwrap());
     service.get(&token("regular")).await;
     service.get(&token("gone")).await;
     for _ in 0..43 {
-        switch.advance(1.0);
+        verifier.advance(1.0);
         assert_eq!(service.get(&token("regular")).await.status, StatusCode::OK);
     }
-    settle().await;
-    assert_eq!(switch.calls(), 2, "43 s are below 80 % of the shortest TTL");
-    switch.advance(10.0);
+    idle().await;
+    assert_eq!(verifier.calls(), 2, "43 s are below 80 % of the shortest TTL");
+    verifier.advance(10.0);
     service.get(&token("regular")).await;
-    settle().await;
-    assert_eq!(switch.calls(), 3);
+    idle().await;
+    assert_eq!(verifier.calls(), 3);
 }
 
 #[tokio::test]
-async fn a_refusal_ahead_of_time_counts_at_once() {
-    let switch = Switch::new(Mood::Accepts);
-    let service = Service::new(&switch.builder().build().unwrap());
+async fn a_rejection_by_the_refresh_applies_at_once() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = Service::new(&verifier.builder().build().unwrap());
     service.get(&token("a")).await;
-    switch.set(Mood::Rejects);
-    switch.advance(DUE);
-    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "it is not known yet");
-    settle().await;
-    let refused = service.refused(bearer(&token("a"))).await;
-    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
-    assert!(refused.challenge().unwrap().contains("invalid_token"));
-    assert_eq!(switch.calls(), 2, "the refusal is from the cache");
+    verifier.set(Behavior::Reject);
+    verifier.advance(DUE);
+    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "not known yet");
+    idle().await;
+    let rejected = service.blocked(bearer(&token("a"))).await;
+    assert_eq!(rejected.status, StatusCode::UNAUTHORIZED);
+    assert!(rejected.challenge().unwrap().contains("invalid_token"));
+    assert_eq!(verifier.calls(), 2, "the rejection is cached");
 }
 
 #[tokio::test]
-async fn trouble_ahead_of_time_is_tried_once_a_second_and_changes_nothing_before_the_end() {
-    let switch = Switch::new(Mood::Accepts);
-    let service = Service::new(&switch.builder().build().unwrap());
+async fn a_failing_refresh_is_retried_once_a_second_until_the_ttl_ends() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = Service::new(&verifier.builder().build().unwrap());
     service.get(&token("a")).await;
-    switch.set(Mood::Fails);
-    switch.advance(DUE);
+    verifier.set(Behavior::Fail);
+    verifier.advance(DUE);
     for _ in 0..9 {
-        switch.advance(0.1);
+        verifier.advance(0.1);
         for _ in 0..10 {
             assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-            settle().await;
+            idle().await;
         }
     }
     assert!(
-        (2..=3).contains(&switch.calls()),
+        (2..=3).contains(&verifier.calls()),
         "at most one attempt in each second: {}",
-        switch.calls()
+        verifier.calls()
     );
-    switch.advance(13.0);
-    let refused = service.refused(bearer(&token("a"))).await;
-    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(refused.header("retry-after"), Some("1"));
+    verifier.advance(13.0);
+    let rejected = service.blocked(bearer(&token("a"))).await;
+    assert_eq!(rejected.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(rejected.header("retry-after"), Some("1"));
 }
 
 #[tokio::test]
-async fn a_pause_that_the_verifier_asks_for_is_kept() {
-    let switch = Switch::new(Mood::Accepts);
+async fn a_refresh_respects_the_retry_after_of_the_verifier() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
     let service =
-        Service::new(&switch.builder().cache_ttl(Duration::from_secs(600)).build().unwrap());
+        Service::new(&verifier.builder().cache_ttl(Duration::from_secs(600)).build().unwrap());
     service.get(&token("a")).await;
-    switch.set(Mood::FailsWithPause(Duration::from_secs(5)));
-    switch.advance(530.0);
+    verifier.set(Behavior::FailWithRetryAfter(Duration::from_secs(5)));
+    verifier.advance(530.0);
     service.get(&token("a")).await;
-    settle().await;
-    assert_eq!(switch.calls(), 2);
+    idle().await;
+    assert_eq!(verifier.calls(), 2);
     for _ in 0..4 {
-        switch.advance(1.0);
+        verifier.advance(1.0);
         assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-        settle().await;
+        idle().await;
     }
-    assert_eq!(switch.calls(), 2);
-    switch.advance(1.0);
+    assert_eq!(verifier.calls(), 2);
+    verifier.advance(1.0);
     service.get(&token("a")).await;
-    settle().await;
-    assert_eq!(switch.calls(), 3);
+    idle().await;
+    assert_eq!(verifier.calls(), 3);
 }
 
 #[tokio::test]
-async fn a_token_that_is_about_to_expire_is_not_verified_anew() {
-    let switch = Switch::new(Mood::Accepts);
-    let expiry = switch.clock.clock().wall() + Duration::from_secs(40);
-    switch.set(Mood::AcceptsUntil(expiry));
-    let service = Service::new(&switch.builder().build().unwrap());
+async fn a_token_about_to_expire_is_not_refreshed() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let expiry = verifier.clock.clock().wall() + Duration::from_secs(40);
+    verifier.set(Behavior::AcceptUntil(expiry));
+    let service = Service::new(&verifier.builder().build().unwrap());
     service.get(&token("a")).await;
     for _ in 0..39 {
-        switch.advance(1.0);
+        verifier.advance(1.0);
         assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-        settle().await;
+        idle().await;
     }
-    assert_eq!(switch.calls(), 1);
+    assert_eq!(verifier.calls(), 1);
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_leaves_room_for_those_who_wait() {
-    let switch = Switch::new(Mood::Accepts);
-    let authenticator = switch.builder().max_in_flight(4).build().unwrap();
+async fn refreshes_leave_capacity_for_callers_who_wait() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let authenticator = verifier.builder().max_in_flight(4).build().unwrap();
     let service = Service::new(&authenticator);
     for name in ["a", "b", "c", "d"] {
         service.get(&token(name)).await;
     }
-    switch.set(Mood::Hangs);
-    switch.advance(DUE);
+    verifier.set(Behavior::Hang);
+    verifier.advance(DUE);
     for name in ["a", "b", "c", "d"] {
         assert_eq!(service.get(&token(name)).await.status, StatusCode::OK);
     }
-    settle().await;
-    assert_eq!((switch.calls(), authenticator.metrics().in_flight), (4 + 2, 2));
+    idle().await;
+    assert_eq!((verifier.calls(), authenticator.metrics().in_flight), (4 + 2, 2));
     let newcomer = tokio::spawn({
         let service = service.clone();
         async move { service.get(&token("e")).await.status }
     });
-    until(|| authenticator.metrics().in_flight == 3).await;
-    switch.go_on(Mood::Accepts);
+    until("the newcomer is in flight", async || authenticator.metrics().in_flight == 3).await;
+    verifier.resume(Behavior::Accept);
     assert_eq!(newcomer.await.unwrap(), StatusCode::OK);
 }
 
 #[tokio::test]
-async fn a_flood_of_strangers_does_not_keep_it_from_those_who_are_known() {
-    let switch = Switch::new(Mood::Accepts);
-    let authenticator = switch.builder().max_in_flight(8).build().unwrap();
+async fn a_flood_of_unknown_tokens_does_not_block_a_refresh() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let authenticator = verifier.builder().max_in_flight(8).build().unwrap();
     let service = Service::new(&authenticator);
     service.get(&token("regular")).await;
-    switch.advance(DUE);
-    switch.set(Mood::Hangs);
+    verifier.advance(DUE);
+    verifier.set(Behavior::Hang);
     let strangers: Vec<_> = (0..200)
         .map(|number| {
             let service = service.clone();
@@ -174,11 +171,11 @@ async fn a_flood_of_strangers_does_not_keep_it_from_those_who_are_known() {
             )
         })
         .collect();
-    // Six of eight are for anybody, and for each of these 16 wait.
-    until(|| authenticator.metrics().waiting == 6 * 16).await;
-    assert_eq!((authenticator.metrics().in_flight, switch.calls()), (6, 1 + 6));
+    // Six of eight permits are shared, and 16 callers may wait for each of them.
+    until("the queue is full", async || authenticator.metrics().waiting == 6 * 16).await;
+    assert_eq!((authenticator.metrics().in_flight, verifier.calls()), (6, 1 + 6));
     assert_eq!(service.get(&token("regular")).await.status, StatusCode::OK);
-    until(|| switch.calls() == 1 + 6 + 1).await;
+    verifier.wait_for_calls(1 + 6 + 1).await;
     assert_eq!(
         (authenticator.metrics().in_flight, authenticator.metrics().refreshed_ahead),
         (7, 1)
@@ -187,23 +184,23 @@ async fn a_flood_of_strangers_does_not_keep_it_from_those_who_are_known() {
 }
 
 #[tokio::test]
-async fn the_last_handle_takes_the_tasks_with_it() {
-    let switch = Switch::new(Mood::Accepts);
+async fn dropping_the_last_handle_ends_the_tasks() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
     let before = Handle::current().metrics().num_alive_tasks();
-    let authenticator = switch.builder().build().unwrap();
+    let authenticator = verifier.builder().build().unwrap();
     let service = Service::new(&authenticator);
     service.get(&token("a")).await;
-    switch.set(Mood::Hangs);
-    switch.advance(DUE);
+    verifier.set(Behavior::Hang);
+    verifier.advance(DUE);
     service.get(&token("a")).await;
-    let given_up = tokio::time::timeout(Duration::ZERO, service.get(&token("b"))).await;
-    assert!(given_up.is_err(), "its caller has gone, its verification goes on");
-    settle().await;
-    assert_eq!((switch.calls(), Handle::current().metrics().num_alive_tasks()), (3, before + 2));
+    let canceled = tokio::time::timeout(Duration::ZERO, service.get(&token("b"))).await;
+    assert!(canceled.is_err(), "the caller has gone, the verification continues");
+    idle().await;
+    assert_eq!((verifier.calls(), Handle::current().metrics().num_alive_tasks()), (3, before + 2));
     drop(service);
-    settle().await;
-    assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 2, "there is a handle left");
+    idle().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 2, "one handle is left");
     drop(authenticator);
-    settle().await;
+    idle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
 }

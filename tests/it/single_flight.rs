@@ -1,4 +1,4 @@
-//! One verification for all who bring one token at one time, whatever happens to any of them.
+//! Single flight: concurrent requests with one token share one verification.
 
 use std::{
     sync::{
@@ -12,16 +12,13 @@ use axum::http::{StatusCode, header};
 use tokio::sync::{Notify, Semaphore};
 use tower_kube_auth::{BearerToken, error::VerifyErrorKind, testing::ManualClock};
 
-use crate::{
-    scripted::{Scripted, Service, accept, bearer, token},
-    switch::{Mood, Switch, settle, until},
-};
+use crate::support::{Behavior, FakeVerifier, Service, accept, bearer, idle, token, until};
 
-/// Accepts, but only when the gate is opened.
-fn gated() -> (Scripted, Arc<Semaphore>, Arc<Notify>) {
+/// Returns a verifier that accepts once the semaphore has a permit, and notifies when it starts.
+fn gated() -> (FakeVerifier, Arc<Semaphore>, Arc<Notify>) {
     let (gate, entered) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
     let (gate_inside, entered_inside) = (gate.clone(), entered.clone());
-    let verifier = Scripted::new(move |_| {
+    let verifier = FakeVerifier::scripted(move |_| {
         let (gate, entered) = (gate_inside.clone(), entered_inside.clone());
         async move {
             entered.notify_one();
@@ -33,7 +30,7 @@ fn gated() -> (Scripted, Arc<Semaphore>, Arc<Notify>) {
 }
 
 #[tokio::test]
-async fn a_thousand_concurrent_first_requests_with_one_token_make_one_backend_call() {
+async fn concurrent_first_requests_with_one_token_make_one_call() {
     let (verifier, gate, entered) = gated();
     let service = Service::new(&verifier.authenticator());
     let token = token("a");
@@ -53,12 +50,9 @@ async fn a_thousand_concurrent_first_requests_with_one_token_make_one_backend_ca
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_same_on_several_threads() {
+async fn concurrent_first_requests_on_several_threads_make_one_call() {
     for round in 0..20 {
-        let verifier = Scripted::new(async |_| {
-            tokio::task::yield_now().await;
-            Ok(accept())
-        });
+        let verifier = FakeVerifier::accepting_asynchronously();
         let service = Service::new(&verifier.authenticator());
         let token = token(&round.to_string());
         let requests: Vec<_> = (0..200)
@@ -76,7 +70,7 @@ async fn the_same_on_several_threads() {
 
 #[tokio::test]
 async fn different_tokens_do_not_wait_for_each_other() {
-    let verifier = Scripted::new(|text| async move {
+    let verifier = FakeVerifier::scripted(|text| async move {
         if text == token("slow") {
             std::future::pending::<()>().await;
         }
@@ -85,15 +79,16 @@ async fn different_tokens_do_not_wait_for_each_other() {
     let service = Service::new(&verifier.authenticator());
     let (slow, behind) = (token("slow"), service.clone());
     let slow = tokio::spawn(async move { behind.get(&slow).await.status });
-    tokio::task::yield_now().await;
+    verifier.wait_for_calls(1).await;
     assert_eq!(service.get(&token("quick")).await.status, StatusCode::OK);
     assert!(!slow.is_finished());
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_cancels_nobody_not_even_the_first() {
+async fn a_caller_that_goes_away_does_not_cancel_the_others() {
     let (verifier, gate, entered) = gated();
-    let service = Service::new(&verifier.authenticator());
+    let authenticator = verifier.authenticator();
+    let service = Service::new(&authenticator);
     let spawn = || {
         let service = service.clone();
         tokio::spawn(async move { service.get(&token("a")).await.status })
@@ -101,7 +96,7 @@ async fn a_caller_that_goes_away_cancels_nobody_not_even_the_first() {
     let first = spawn();
     entered.notified().await;
     let (second, third) = (spawn(), spawn());
-    tokio::task::yield_now().await;
+    until("both others follow", async || authenticator.metrics().coalesced == 2).await;
     first.abort();
     second.abort();
     assert!(first.await.unwrap_err().is_cancelled());
@@ -111,7 +106,7 @@ async fn a_caller_that_goes_away_cancels_nobody_not_even_the_first() {
 }
 
 #[tokio::test]
-async fn a_verification_that_nobody_waits_for_any_more_still_fills_the_cache() {
+async fn a_verification_without_callers_still_fills_the_cache() {
     let (verifier, gate, entered) = gated();
     let service = Service::new(&verifier.authenticator());
     let behind = service.clone();
@@ -124,11 +119,11 @@ async fn a_verification_that_nobody_waits_for_any_more_still_fills_the_cache() {
 }
 
 #[tokio::test]
-async fn a_panicking_verifier_answers_503_and_the_next_call_works() {
+async fn a_panicking_verifier_is_503_and_the_next_call_works() {
     for waits_first in [false, true] {
         let panics = Arc::new(AtomicBool::new(true));
         let panics_inside = panics.clone();
-        let verifier = Scripted::new(move |_| {
+        let verifier = FakeVerifier::scripted(move |_| {
             let panics = panics_inside.clone();
             async move {
                 if waits_first {
@@ -139,7 +134,7 @@ async fn a_panicking_verifier_answers_503_and_the_next_call_works() {
             }
         });
         let service = Service::new(&verifier.authenticator());
-        let answer = service.refused(crate::scripted::bearer(&token("a"))).await;
+        let answer = service.blocked(bearer(&token("a"))).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer.header(header::RETRY_AFTER), Some("1"));
         panics.store(false, Ordering::SeqCst);
@@ -149,7 +144,7 @@ async fn a_panicking_verifier_answers_503_and_the_next_call_works() {
 }
 
 #[tokio::test]
-async fn a_verification_that_hangs_ends_at_its_time_limit_and_frees_the_key() {
+async fn a_verification_that_hangs_ends_at_its_time_limit() {
     let clock = ManualClock::new();
     let (verifier, gate, entered) = gated();
     let authenticator = verifier.builder().clock(clock.clock()).build().unwrap();
@@ -159,8 +154,8 @@ async fn a_verification_that_hangs_ends_at_its_time_limit_and_frees_the_key() {
         async move { authenticator.authenticate(BearerToken::parse(&text).unwrap()).await }
     });
     entered.notified().await;
-    // The second poll, in the task of its own, sets the time limit.
-    tokio::task::yield_now().await;
+    // The detached task sets the time limit when it polls for the first time.
+    idle().await;
     clock.advance(Duration::from_secs(15));
     assert_eq!(waiting.await.unwrap().unwrap_err().kind(), VerifyErrorKind::Timeout);
     gate.add_permits(1);
@@ -169,7 +164,7 @@ async fn a_verification_that_hangs_ends_at_its_time_limit_and_frees_the_key() {
 }
 
 #[tokio::test]
-async fn beyond_the_limit_in_flight_503_after_a_bounded_wait() {
+async fn beyond_the_limit_in_flight_callers_get_503_after_a_bounded_wait() {
     let clock = ManualClock::new();
     let (verifier, gate, entered) = gated();
     let authenticator = verifier.builder().max_in_flight(1).clock(clock.clock()).build().unwrap();
@@ -181,10 +176,11 @@ async fn beyond_the_limit_in_flight_503_after_a_bounded_wait() {
     let first = spawn("first");
     entered.notified().await;
     let second = spawn("second");
-    while verifier.calls() < 1 || !second.is_finished() {
-        tokio::task::yield_now().await;
+    until("the second caller stops waiting", async || {
         clock.advance(Duration::from_millis(100));
-    }
+        second.is_finished()
+    })
+    .await;
     assert_eq!(second.await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(verifier.calls(), 1, "the second token never reached the backend");
     gate.add_permits(1);
@@ -192,7 +188,7 @@ async fn beyond_the_limit_in_flight_503_after_a_bounded_wait() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_in_the_middle_of_a_lookup_panics_nowhere_and_frees_the_key() {
+fn a_lookup_whose_runtime_shuts_down_does_not_block_the_next() {
     let (verifier, gate, entered) = gated();
     let authenticator = verifier.authenticator();
     let text = token("a");
@@ -210,42 +206,35 @@ fn a_runtime_that_shuts_down_in_the_middle_of_a_lookup_panics_nowhere_and_frees_
     drop(lookup);
     let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     gate.add_permits(10);
-    // Its first attempt may still meet the flight that went down with the other runtime.
-    let accepted = second.block_on(async {
-        for _ in 0..1000 {
-            if authenticator.authenticate(BearerToken::parse(&text).unwrap()).await.is_ok() {
-                return true;
-            }
-            tokio::task::yield_now().await;
-        }
-        false
-    });
-    assert!(accepted);
+    // The first attempt may still join the flight that ended with the other runtime.
+    second.block_on(until("the token is accepted", async || {
+        authenticator.authenticate(BearerToken::parse(&text).unwrap()).await.is_ok()
+    }));
 }
 
-/// A runtime that lives on without being driven never comes to the end of what was begun on it.
+/// A runtime that nobody drives never completes the tasks that it has begun.
 #[tokio::test]
-async fn who_follows_a_leader_whose_runtime_stands_still_gets_503_in_time_and_the_next_one_leads() {
-    let switch = Switch::new(Mood::Hangs);
-    let authenticator = switch.builder().build().unwrap();
+async fn followers_of_a_leader_on_a_stalled_runtime_get_503_in_time() {
+    let verifier = FakeVerifier::new(Behavior::Hang);
+    let authenticator = verifier.builder().build().unwrap();
     let service = Service::new(&authenticator);
-    let still = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stalled = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = service.clone();
     let driven_once = tokio::task::spawn_blocking(move || {
-        let _ = still
+        let _ = stalled
             .block_on(async { tokio::time::timeout(Duration::ZERO, first.get(&token("a"))).await });
-        still
+        stalled
     });
-    let still = driven_once.await.unwrap();
-    assert_eq!(switch.calls(), 1);
-    let follower = tokio::spawn(async move { service.refused(bearer(&token("a"))).await });
-    until(|| authenticator.metrics().coalesced == 1).await;
-    settle().await;
-    switch.advance(16.0);
-    let refused = follower.await.unwrap();
-    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(refused.header(header::RETRY_AFTER), Some("1"));
-    switch.set(Mood::Accepts);
+    let stalled = driven_once.await.unwrap();
+    assert_eq!(verifier.calls(), 1);
+    let follower = tokio::spawn(async move { service.blocked(bearer(&token("a"))).await });
+    until("the request follows", async || authenticator.metrics().coalesced == 1).await;
+    idle().await;
+    verifier.advance(16.0);
+    let rejected = follower.await.unwrap();
+    assert_eq!(rejected.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(rejected.header(header::RETRY_AFTER), Some("1"));
+    verifier.set(Behavior::Accept);
     assert_eq!(Service::new(&authenticator).get(&token("a")).await.status, StatusCode::OK);
-    still.shutdown_background();
+    stalled.shutdown_background();
 }

@@ -1,162 +1,167 @@
-//! An accepted token past its time, while it cannot be verified anew.
+//! `serve_stale`: an accepted token past its TTL while the verifier fails.
 
 use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use crate::{
-    scripted::{Service, bearer, token},
-    switch::{Mood, Switch, settle, until},
-};
+use crate::support::{Behavior, FakeVerifier, Service, bearer, idle, token};
 
 const GRACE: Duration = Duration::from_secs(600);
 
-/// A caller who was accepted, and whose time is over.
-async fn a_caller_past_the_ttl(switch: &Switch) -> Service {
-    let service = Service::new(&switch.builder().serve_stale(GRACE).build().unwrap());
+/// Returns a service that accepted a token whose TTL has ended.
+async fn a_caller_past_the_ttl(verifier: &FakeVerifier) -> Service {
+    let service = Service::new(&verifier.builder().serve_stale(GRACE).build().unwrap());
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    switch.advance(67.0);
+    verifier.advance(67.0);
     service
 }
 
 #[tokio::test]
-async fn it_is_served_until_the_grace_is_over_and_then_503() {
-    let switch = Switch::new(Mood::Accepts);
-    let service = a_caller_past_the_ttl(&switch).await;
-    switch.set(Mood::Fails);
-    // 67 s have passed; the shortest TTL and the grace make 654 s, the longest 666 s.
+async fn a_stale_token_is_served_until_the_grace_period_ends() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = a_caller_past_the_ttl(&verifier).await;
+    verifier.set(Behavior::Fail);
+    // 67 s have passed. The TTL and the grace period together last 654 to 666 s.
     for _ in 0..58 {
         for _ in 0..3 {
             assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-            settle().await;
+            idle().await;
         }
-        switch.advance(10.0);
+        verifier.advance(10.0);
     }
-    assert!(switch.calls() < 2 + 2 * 58, "at most one attempt a second: {}", switch.calls());
-    switch.advance(20.0);
-    let refused = service.refused(bearer(&token("a"))).await;
-    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!((refused.header("retry-after"), refused.challenge()), (Some("1"), None));
+    assert!(verifier.calls() < 2 + 2 * 58, "at most one attempt a second: {}", verifier.calls());
+    verifier.advance(20.0);
+    let rejected = service.blocked(bearer(&token("a"))).await;
+    assert_eq!(rejected.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((rejected.header("retry-after"), rejected.challenge()), (Some("1"), None));
 }
 
 #[tokio::test]
-async fn it_is_never_served_past_exp() {
-    let switch = Switch::new(Mood::Accepts);
-    switch.set(Mood::AcceptsUntil(switch.clock.clock().wall() + Duration::from_secs(200)));
-    let service = a_caller_past_the_ttl(&switch).await;
-    switch.set(Mood::Fails);
-    switch.advance(132.0);
-    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "a second before");
-    switch.advance(1.0);
-    assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
-    switch.clock.jump_back(Duration::from_secs(3600));
-    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "by the clock as it is now");
-    switch.clock.jump_forward(Duration::from_secs(7200));
-    assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+async fn a_stale_token_is_never_served_past_exp() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    verifier.set(Behavior::AcceptUntil(verifier.clock.clock().wall() + Duration::from_secs(200)));
+    let service = a_caller_past_the_ttl(&verifier).await;
+    verifier.set(Behavior::Fail);
+    verifier.advance(132.0);
+    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "a second before exp");
+    verifier.advance(1.0);
+    assert_eq!(service.blocked(bearer(&token("a"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    verifier.clock.jump_back(Duration::from_secs(3600));
+    assert_eq!(
+        service.get(&token("a")).await.status,
+        StatusCode::OK,
+        "before exp by the corrected clock"
+    );
+    verifier.clock.jump_forward(Duration::from_secs(7200));
+    assert_eq!(service.blocked(bearer(&token("a"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]
-async fn a_refusal_ends_it_at_once() {
-    let switch = Switch::new(Mood::Accepts);
-    let service = a_caller_past_the_ttl(&switch).await;
-    switch.set(Mood::Fails);
+async fn a_rejection_ends_stale_serving_at_once() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = a_caller_past_the_ttl(&verifier).await;
+    verifier.set(Behavior::Fail);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    switch.set(Mood::Rejects);
-    switch.advance(1.0);
-    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "it is not known yet");
-    settle().await;
-    assert_eq!(service.refused(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
-    switch.set(Mood::Fails);
-    switch.advance(12.0);
+    verifier.set(Behavior::Reject);
+    verifier.advance(1.0);
+    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "not known yet");
+    idle().await;
+    assert_eq!(service.blocked(bearer(&token("a"))).await.status, StatusCode::UNAUTHORIZED);
+    verifier.set(Behavior::Fail);
+    verifier.advance(12.0);
     assert_eq!(
-        service.refused(bearer(&token("a"))).await.status,
+        service.blocked(bearer(&token("a"))).await.status,
         StatusCode::SERVICE_UNAVAILABLE,
-        "it is forgotten"
+        "the stale entry is gone"
     );
 }
 
 #[tokio::test]
-async fn who_comes_while_nothing_is_known_of_trouble_waits_for_the_answer() {
-    let switch = Switch::new(Mood::Accepts);
-    let service = a_caller_past_the_ttl(&switch).await;
-    switch.set(Mood::Rejects);
+async fn a_caller_waits_for_the_answer_while_no_failure_is_known() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = a_caller_past_the_ttl(&verifier).await;
+    verifier.set(Behavior::Reject);
     assert_eq!(
-        service.refused(bearer(&token("a"))).await.status,
+        service.blocked(bearer(&token("a"))).await.status,
         StatusCode::UNAUTHORIZED,
-        "not served, then asked"
+        "verified before it is served"
     );
 }
 
 #[tokio::test]
-async fn trouble_of_long_ago_does_not_count() {
-    let switch = Switch::new(Mood::Accepts);
+async fn an_old_failure_does_not_count() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
     let limit = Duration::from_secs(24 * 3600);
     let service = Service::new(
-        &switch.builder().serve_stale(GRACE).verification_timeout(limit).build().unwrap(),
+        &verifier.builder().serve_stale(GRACE).verification_timeout(limit).build().unwrap(),
     );
     service.get(&token("a")).await;
-    switch.advance(67.0);
-    switch.set(Mood::Fails);
+    verifier.advance(67.0);
+    verifier.set(Behavior::Fail);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    switch.set(Mood::Rejects);
-    switch.advance(22.0);
+    verifier.set(Behavior::Reject);
+    verifier.advance(22.0);
     assert_eq!(
-        service.refused(bearer(&token("a"))).await.status,
+        service.blocked(bearer(&token("a"))).await.status,
         StatusCode::UNAUTHORIZED,
-        "not served, then asked"
+        "verified before it is served"
     );
 }
 
 #[tokio::test]
-async fn of_a_verifier_that_hangs_the_first_waits_and_the_others_are_served_at_once() {
-    let switch = Switch::new(Mood::Accepts);
-    let service = a_caller_past_the_ttl(&switch).await;
-    switch.set(Mood::Hangs);
+async fn while_the_verifier_hangs_only_the_first_caller_waits() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = a_caller_past_the_ttl(&verifier).await;
+    verifier.set(Behavior::Hang);
     let first = tokio::spawn({
         let service = service.clone();
         async move { service.get(&token("a")).await.status }
     });
-    until(|| switch.calls() == 2).await;
-    settle().await;
+    verifier.wait_for_calls(2).await;
+    idle().await;
     assert!(!first.is_finished());
-    switch.advance(15.0);
+    verifier.advance(15.0);
     assert_eq!(first.await.unwrap(), StatusCode::OK);
     for second in 0..60 {
         assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "second {second}");
-        settle().await;
-        switch.advance(1.0);
-        settle().await;
+        idle().await;
+        verifier.advance(1.0);
+        idle().await;
     }
-    assert!(switch.calls() <= 2 + 60 / 15 + 1, "one attempt at a time: {}", switch.calls());
+    assert!(verifier.calls() <= 2 + 60 / 15 + 1, "one attempt at a time: {}", verifier.calls());
 }
 
 #[tokio::test]
-async fn it_ends_with_the_trouble() {
-    let switch = Switch::new(Mood::Accepts);
-    let authenticator = switch.builder().serve_stale(GRACE).build().unwrap();
+async fn stale_serving_ends_when_the_verifier_recovers() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let authenticator = verifier.builder().serve_stale(GRACE).build().unwrap();
     let service = Service::new(&authenticator);
     service.get(&token("a")).await;
-    switch.advance(67.0);
-    switch.set(Mood::Fails);
+    verifier.advance(67.0);
+    verifier.set(Behavior::Fail);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
     assert_eq!(authenticator.metrics().served_stale, 1);
-    switch.set(Mood::Accepts);
-    switch.advance(1.0);
+    verifier.set(Behavior::Accept);
+    verifier.advance(1.0);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    settle().await;
+    idle().await;
     assert_eq!(authenticator.metrics().served_stale, 2);
     for _ in 0..40 {
         assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-        switch.advance(1.0);
+        verifier.advance(1.0);
     }
-    assert_eq!((authenticator.metrics().served_stale, switch.calls()), (2, 3), "it is fresh again");
+    assert_eq!(
+        (authenticator.metrics().served_stale, verifier.calls()),
+        (2, 3),
+        "the entry is fresh again"
+    );
 }
 
 #[tokio::test]
-async fn strangers_are_not_served_whatever_the_trouble() {
-    let switch = Switch::new(Mood::Accepts);
-    let service = a_caller_past_the_ttl(&switch).await;
-    switch.set(Mood::Fails);
+async fn unknown_tokens_are_not_served_during_a_failure() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = a_caller_past_the_ttl(&verifier).await;
+    verifier.set(Behavior::Fail);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
-    assert_eq!(service.refused(bearer(&token("b"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(service.blocked(bearer(&token("b"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -1,4 +1,4 @@
-//! What Tower asks of a middleware: readiness, any body, clones.
+//! The contract of a Tower middleware: readiness, any body type, clones.
 
 use std::{
     convert::Infallible,
@@ -16,14 +16,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
 use tower_kube_auth::server::{Authenticate, AuthenticateLayer};
 
-use crate::scripted::{Scripted, accept, token};
-
-fn waiting() -> Scripted {
-    Scripted::new(async |_| {
-        tokio::task::yield_now().await;
-        Ok(accept())
-    })
-}
+use crate::support::{FakeVerifier, token};
 
 fn request<B>(token: &str, body: B) -> Request<B> {
     Request::post("/").header("authorization", format!("Bearer {token}")).body(body).unwrap()
@@ -32,7 +25,7 @@ fn request<B>(token: &str, body: B) -> Request<B> {
 #[test]
 fn layer_and_service_are_send_sync_and_clone() {
     fn check<T: Send + Sync + Clone + 'static>(_: T) {}
-    let layer: AuthenticateLayer = Scripted::accepting().authenticator().layer();
+    let layer: AuthenticateLayer = FakeVerifier::accepting().authenticator().layer();
     check(layer.clone());
     let inner = service_fn(async |_: Request<Full<Bytes>>| {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
@@ -41,7 +34,7 @@ fn layer_and_service_are_send_sync_and_clone() {
     check(service);
 }
 
-/// Panics when it is called without having been polled ready, as `ConcurrencyLimit` and `Buffer` do.
+/// Panics if it is called without having been polled ready, as `ConcurrencyLimit` and `Buffer` do.
 struct Strict {
     ready: bool,
     calls: Arc<AtomicUsize>,
@@ -72,7 +65,7 @@ impl Service<Request<Full<Bytes>>> for Strict {
 
 #[tokio::test]
 async fn the_service_that_was_polled_ready_is_the_one_that_is_called() {
-    for verifier in [Scripted::accepting(), waiting()] {
+    for verifier in [FakeVerifier::accepting(), FakeVerifier::accepting_asynchronously()] {
         let calls = Arc::new(AtomicUsize::new(0));
         let mut service =
             verifier.authenticator().layer().layer(Strict { ready: false, calls: calls.clone() });
@@ -93,7 +86,7 @@ async fn the_service_that_was_polled_ready_is_the_one_that_is_called() {
 
 #[tokio::test]
 async fn an_inner_concurrency_limit_works() {
-    for verifier in [Scripted::accepting(), waiting()] {
+    for verifier in [FakeVerifier::accepting(), FakeVerifier::accepting_asynchronously()] {
         let inner = service_fn(async |_: Request<Full<Bytes>>| {
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
         });
@@ -116,7 +109,7 @@ async fn an_inner_concurrency_limit_works() {
 }
 
 #[tokio::test]
-async fn the_inner_services_back_pressure_is_passed_on() {
+async fn the_back_pressure_of_the_inner_service_is_propagated() {
     #[derive(Clone)]
     struct NeverReady;
     impl Service<Request<Full<Bytes>>> for NeverReady {
@@ -130,27 +123,27 @@ async fn the_inner_services_back_pressure_is_passed_on() {
             std::future::pending()
         }
     }
-    let mut service = Scripted::accepting().authenticator().layer().layer(NeverReady);
+    let mut service = FakeVerifier::accepting().authenticator().layer().layer(NeverReady);
     let mut cx = Context::from_waker(std::task::Waker::noop());
     assert!(service.poll_ready(&mut cx).is_pending());
 }
 
 #[tokio::test]
-async fn streaming_bodies_pass_untouched_both_ways() {
+async fn streaming_bodies_pass_unchanged_in_both_directions() {
     type Stream = BoxBody<Bytes, Infallible>;
     let echo = service_fn(async |request: Request<Stream>| {
         Ok::<_, Infallible>(Response::new(request.into_body()))
     });
-    let service = waiting().authenticator().layer().layer(echo);
+    let service = FakeVerifier::accepting_asynchronously().authenticator().layer().layer(echo);
     let chunks = ["a", "b", "c"]
         .map(|chunk| Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(chunk))));
     let body = StreamBody::new(Chunks(chunks.into_iter().collect())).boxed();
     let response = service.clone().oneshot(request(&token("a"), body)).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "abc");
 
-    let refused = service.oneshot(Request::new(Full::<Bytes>::default().boxed())).await.unwrap();
-    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
-    assert!(refused.into_body().collect().await.unwrap().to_bytes().is_empty());
+    let rejected = service.oneshot(Request::new(Full::<Bytes>::default().boxed())).await.unwrap();
+    assert_eq!(rejected.status(), StatusCode::UNAUTHORIZED);
+    assert!(rejected.into_body().collect().await.unwrap().to_bytes().is_empty());
 }
 
 struct Chunks(std::collections::VecDeque<Result<http_body::Frame<Bytes>, Infallible>>);
@@ -163,10 +156,10 @@ impl futures_core::Stream for Chunks {
 }
 
 #[tokio::test]
-async fn a_body_without_a_default_works_with_a_hook() {
+async fn a_body_type_without_default_works_with_a_hook() {
     #[derive(Debug, PartialEq)]
     struct NoDefault(&'static str);
-    let layer = Scripted::accepting().authenticator().layer().map_rejection_response(
+    let layer = FakeVerifier::accepting().authenticator().layer().map_rejection_response(
         |response: Response<()>, _: &tower_kube_auth::server::Rejection| {
             response.map(|()| NoDefault("no"))
         },

@@ -1,4 +1,4 @@
-//! No token in any log: the whole test run is logged at TRACE, and every line is searched for one.
+//! A log subscriber that ends the test run when a token is logged: it captures every line at TRACE.
 
 use std::{
     io::{self, Write},
@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-/// Starts to watch; every fixture of this binary calls it. A token in a log ends the run.
+/// Installs the subscriber. Every fixture calls it.
 pub fn watch() {
     static START: Once = Once::new();
     START.call_once(|| {
@@ -25,7 +25,7 @@ pub fn logged(text: &str) -> bool {
     String::from_utf8_lossy(&LOG.lock().unwrap()).contains(text)
 }
 
-/// A JWT: a part that begins like the base64url of `{"`, and a second one behind a dot.
+/// Finds a JWT: a part that begins like the base64url of `{"`, and a second part behind a dot.
 fn find_token(text: &str) -> Option<&str> {
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     text.split(|character: char| !character.is_ascii() || !is_token_byte(character as u8))
@@ -37,8 +37,9 @@ struct Watcher;
 impl Write for Watcher {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
+        // The second is the signature of `support::token`.
         if find_token(&text).is_some() || text.contains("c2lnbmF0dXJl") {
-            eprintln!("a token was logged; the line begins: {:.80}", text);
+            eprintln!("a token was logged; the line begins: {text:.80}");
             std::process::exit(101);
         }
         LOG.lock().unwrap().extend_from_slice(line);
@@ -58,10 +59,9 @@ impl MakeWriter<'_> for Watcher {
 }
 
 #[test]
-fn the_watcher_knows_a_token_when_it_sees_one() {
-    assert!(
-        find_token(&format!("Authorization: Bearer {}", crate::scripted::token("a"))).is_some()
-    );
-    assert!(find_token(&format!("{{\"token\":\"{}\"}}", crate::scripted::token("a"))).is_some());
+fn the_watcher_recognizes_a_token() {
+    let token = super::token("a");
+    assert!(find_token(&format!("Authorization: Bearer {token}")).is_some());
+    assert!(find_token(&format!("{{\"token\":\"{token}\"}}")).is_some());
     assert!(find_token("BearerToken(1165 bytes, redacted) eyJ eyJhbGciOi").is_none());
 }

@@ -1,43 +1,28 @@
-//! Claims that the issuer's own key signs and that are not a ServiceAccount's token all the same, before each verifier.
+//! Claims that the issuer's own key signs but that Kubernetes would not issue, for each verifier.
 
 use std::time::UNIX_EPOCH;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use tower_kube_auth::{
-    Authenticator, JwksVerifier, TokenReviewVerifier, Verifier,
-    testing::{Algorithm, Cluster, ManualClock},
-};
 
-use crate::scripted::Service;
+use crate::support::{Fixture, Service};
 
-struct Scene {
-    clock: ManualClock,
-    cluster: Cluster,
+struct BothVerifiers {
+    fixture: Fixture,
     jwks: Service,
     review: Service,
 }
 
-impl Scene {
-    async fn new() -> Self {
-        crate::leaks::watch();
-        let clock = ManualClock::new();
-        let builder = Cluster::builder().clock(clock.clock()).signing_algorithm(Algorithm::ES256);
-        let cluster = builder.start().await.unwrap();
-        cluster.create_service_account("shop", "checkout");
-        let client = cluster.kube_client().unwrap();
-        let jwks = JwksVerifier::in_cluster(client.clone()).clock(clock.clock()).build().unwrap();
-        let review = TokenReviewVerifier::new(client).clock(clock.clock());
-        let (jwks, review) = (service(jwks, &clock), service(review, &clock));
-        Self { clock, cluster, jwks, review }
+impl BothVerifiers {
+    async fn start() -> Self {
+        let fixture = Fixture::start().await;
+        let jwks = fixture.service(fixture.jwks().build().unwrap());
+        let review = fixture.service(fixture.review());
+        Self { fixture, jwks, review }
     }
 
     fn now(&self) -> f64 {
         self.clock.clock().wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
-    }
-
-    fn claims(&self) -> Value {
-        self.cluster.token("shop", "checkout").audience("orders").claims().unwrap()
     }
 
     fn with(&self, path: &str, value: Value) -> String {
@@ -61,48 +46,47 @@ impl Scene {
         key.sign_bytes("ES256", key.header().to_string().as_bytes(), claims)
     }
 
-    /// Whether a service lets the claims through: with its handler, or with 401 and a challenge, and not with it.
+    /// Returns whether `service` accepts the token. If not, it answers 401 and not by its handler.
     async fn accepts(service: &Service, token: &str, what: &str) -> bool {
         let reached = service.reached();
         let answer = service.get(token).await;
         let accepted = answer.status == StatusCode::OK;
         assert_eq!(service.reached() - reached, usize::from(accepted), "{what}");
         if !accepted {
-            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{what}");
-            assert!(answer.challenge().unwrap().contains("error=\"invalid_token\""), "{what}");
+            answer.assert_invalid_token(what);
         }
         accepted
     }
 
-    async fn check(&self, claims: impl AsRef<[u8]>, [jwks, review]: [bool; 2]) {
+    async fn check(&self, claims: impl AsRef<[u8]>, expected: [bool; 2]) {
         let what = String::from_utf8_lossy(claims.as_ref()).into_owned();
         let token = self.sign(claims.as_ref());
-        assert_eq!(Self::accepts(&self.jwks, &token, &what).await, jwks, "by JWKS: {what}");
-        assert_eq!(
-            Self::accepts(&self.review, &token, &what).await,
-            review,
-            "by TokenReview: {what}"
-        );
+        let jwks = Self::accepts(&self.jwks, &token, &what).await;
+        let review = Self::accepts(&self.review, &token, &what).await;
+        assert_eq!([jwks, review], expected, "[JWKS, TokenReview]: {what}");
     }
 }
 
-fn service(verifier: impl Verifier, clock: &ManualClock) -> Service {
-    let builder = Authenticator::builder(verifier).audience("orders").clock(clock.clock());
-    Service::new(&builder.build().unwrap())
+impl std::ops::Deref for BothVerifiers {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        &self.fixture
+    }
 }
 
 const BOTH: [bool; 2] = [true, true];
 const NEITHER: [bool; 2] = [false, false];
-/// Kubernetes accepts it, and offline we do not.
+/// Accepted by Kubernetes, rejected by JWKS.
 const ONLY_REVIEW: [bool; 2] = [false, true];
 
 #[tokio::test]
-async fn audiences_of_every_shape() {
-    let scene = Scene::new().await;
+async fn only_a_matching_string_audience_is_accepted() {
+    let setup = BothVerifiers::start().await;
     for audience in
         [json!("orders"), json!(["orders"]), json!(["x", "orders"]), json!(["orders", "orders"])]
     {
-        scene.check(scene.with("aud", audience), BOTH).await;
+        setup.check(setup.with("aud", audience), BOTH).await;
     }
     for audience in [
         json!([]),
@@ -125,15 +109,15 @@ async fn audiences_of_every_shape() {
         json!("\u{43e}rders"),
         json!(null),
     ] {
-        scene.check(scene.with("aud", audience), NEITHER).await;
+        setup.check(setup.with("aud", audience), NEITHER).await;
     }
-    scene.check(scene.without("aud"), NEITHER).await;
+    setup.check(setup.without("aud"), NEITHER).await;
 }
 
 #[tokio::test]
-async fn times_of_every_shape() {
-    let scene = Scene::new().await;
-    let now = scene.now();
+async fn only_numeric_times_in_range_are_accepted() {
+    let setup = BothVerifiers::start().await;
+    let now = setup.now();
     for (claim, time) in [
         ("exp", json!(now + 600.5)),
         ("exp", json!((now + 600.0).floor())),
@@ -142,12 +126,12 @@ async fn times_of_every_shape() {
         ("iat", json!(now + 50.5)),
         ("iat", json!(0)),
     ] {
-        scene.check(scene.with(claim, time), BOTH).await;
+        setup.check(setup.with(claim, time), BOTH).await;
     }
     for time in [json!("4000000000"), json!([4e9]), json!({ "now": 1 }), json!(true), json!("soon")]
     {
         for claim in ["exp", "nbf", "iat"] {
-            scene.check(scene.with(claim, time.clone()), NEITHER).await;
+            setup.check(setup.with(claim, time.clone()), NEITHER).await;
         }
     }
     for time in [
@@ -159,14 +143,14 @@ async fn times_of_every_shape() {
         json!(u64::MAX),
         json!(now - 61.5),
     ] {
-        scene.check(scene.with("exp", time), NEITHER).await;
+        setup.check(setup.with("exp", time), NEITHER).await;
     }
     for claim in ["nbf", "iat"] {
-        scene.check(scene.with(claim, json!(now + 62.0)), NEITHER).await;
-        scene.check(scene.with(claim, json!(i64::MAX / 2)), NEITHER).await;
+        setup.check(setup.with(claim, json!(now + 62.0)), NEITHER).await;
+        setup.check(setup.with(claim, json!(i64::MAX / 2)), NEITHER).await;
     }
-    let good = scene.claims().to_string();
-    let expiry = scene.claims()["exp"].to_string();
+    let good = setup.claims().to_string();
+    let expiry = setup.claims()["exp"].to_string();
     for text in [
         "1e999",
         "-1e999",
@@ -178,23 +162,23 @@ async fn times_of_every_shape() {
         "4e",
         "",
     ] {
-        scene
+        setup
             .check(
                 good.replacen(&format!("\"exp\":{expiry}"), &format!("\"exp\":{text}"), 1),
                 NEITHER,
             )
             .await;
     }
-    // Kubernetes lets a token without an end pass.
-    scene.check(scene.without("exp"), ONLY_REVIEW).await;
-    scene.check(scene.with("exp", Value::Null), ONLY_REVIEW).await;
+    // Kubernetes accepts a token without `exp`.
+    setup.check(setup.without("exp"), ONLY_REVIEW).await;
+    setup.check(setup.with("exp", Value::Null), ONLY_REVIEW).await;
 }
 
 #[tokio::test]
-async fn issuers_and_accounts_of_every_shape() {
-    let scene = Scene::new().await;
-    scene.check(scene.claims().to_string(), BOTH).await;
-    let issuer = scene.cluster.issuer();
+async fn only_the_exact_issuer_and_a_well_formed_account_are_accepted() {
+    let setup = BothVerifiers::start().await;
+    setup.check(setup.claims().to_string(), BOTH).await;
+    let issuer = setup.cluster.issuer();
     for value in [
         json!([issuer]),
         json!({ "iss": issuer }),
@@ -207,18 +191,18 @@ async fn issuers_and_accounts_of_every_shape() {
         json!("https://attacker.example"),
         json!("kubernetes/serviceaccount"),
     ] {
-        scene.check(scene.with("iss", value), NEITHER).await;
+        setup.check(setup.with("iss", value), NEITHER).await;
     }
-    scene.check(scene.without("iss"), NEITHER).await;
+    setup.check(setup.without("iss"), NEITHER).await;
 
-    // Kubernetes looks at the private claims only; offline both must say the same.
+    // Kubernetes reads only the private claims; JWKS requires `sub` to agree with them.
     for value in
         [json!("system:serviceaccount:kube-system:admin"), json!("system:masters"), json!("")]
     {
-        scene.check(scene.with("sub", value), ONLY_REVIEW).await;
+        setup.check(setup.with("sub", value), ONLY_REVIEW).await;
     }
     for value in [json!(1), json!(["system:serviceaccount:shop:checkout"])] {
-        scene.check(scene.with("sub", value), NEITHER).await;
+        setup.check(setup.with("sub", value), NEITHER).await;
     }
     let account = "/kubernetes.io/serviceaccount";
     for (path, value) in [
@@ -236,18 +220,18 @@ async fn issuers_and_accounts_of_every_shape() {
         (format!("{account}/uid"), json!("")),
         (format!("{account}/uid"), json!(null)),
     ] {
-        scene.check(scene.with(&path, value), NEITHER).await;
+        setup.check(setup.with(&path, value), NEITHER).await;
     }
     for path in ["kubernetes.io", "/kubernetes.io/namespace", "/kubernetes.io/serviceaccount/uid"] {
-        scene.check(scene.without(path), NEITHER).await;
+        setup.check(setup.without(path), NEITHER).await;
     }
 }
 
-/// Whoever takes the first and whoever takes the last of two would not agree on whose token it is.
+/// Parsers that keep the first and parsers that keep the last duplicate disagree on the identity.
 #[tokio::test]
-async fn claims_given_twice_and_bytes_that_are_no_text() {
-    let scene = Scene::new().await;
-    let good = scene.claims().to_string();
+async fn duplicate_claims_and_invalid_utf_8_are_rejected() {
+    let setup = BothVerifiers::start().await;
+    let good = setup.claims().to_string();
     for (name, value) in [
         ("aud", r#"["orders"]"#),
         ("aud", r#"["x"]"#),
@@ -265,9 +249,9 @@ async fn claims_given_twice_and_bytes_that_are_no_text() {
             1,
         );
         for name in [name, &spelled] {
-            scene.check(good.replacen('{', &format!("{{\"{name}\":{value},"), 1), NEITHER).await;
+            setup.check(good.replacen('{', &format!("{{\"{name}\":{value},"), 1), NEITHER).await;
             let last = format!("{},\"{name}\":{value}}}", &good[..good.len() - 1]);
-            scene.check(last, NEITHER).await;
+            setup.check(last, NEITHER).await;
         }
     }
     for (inside, twice) in [
@@ -275,16 +259,16 @@ async fn claims_given_twice_and_bytes_that_are_no_text() {
         ("\"name\":\"checkout\"", "\"name\":\"checkout\",\"name\":\"admin\""),
     ] {
         assert!(good.contains(inside), "{good}");
-        scene.check(good.replacen(inside, twice, 1), NEITHER).await;
+        setup.check(good.replacen(inside, twice, 1), NEITHER).await;
     }
-    for text in ["orders", scene.cluster.issuer()] {
+    for text in ["orders", setup.cluster.issuer()] {
         let (before, after) = good.split_once(text).unwrap();
         for bytes in [&b"\xff"[..], b"\xc0\xaf", b"\xed\xa0\x80", b"\x00", b"\n"] {
             let claims = [before.as_bytes(), text.as_bytes(), bytes, after.as_bytes()].concat();
-            scene.check(claims, NEITHER).await;
+            setup.check(claims, NEITHER).await;
         }
-        scene.check(good.replacen(text, &format!("{text}\\ud800"), 1), NEITHER).await;
+        setup.check(good.replacen(text, &format!("{text}\\ud800"), 1), NEITHER).await;
     }
-    // And JSON's own white space changes nothing.
-    scene.check(format!(" \r\n\t{good} "), BOTH).await;
+    // White space between JSON tokens is insignificant.
+    setup.check(format!(" \r\n\t{good} "), BOTH).await;
 }

@@ -1,5 +1,5 @@
-//! Tokens that an attacker could make, one of each kind and generated here, against a real layer before each verifier: none
-//! reaches the handler, and the caller is never told more than that the token is not good.
+//! Forged and malformed tokens against each verifier: none reaches the handler, and the answer
+//! tells the caller no more than that the token is invalid.
 
 use std::time::Duration;
 
@@ -8,103 +8,74 @@ use axum::{
     http::{HeaderValue, Request, StatusCode},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
-use serde_json::{Value, json};
+use serde_json::json;
 use tower_kube_auth::{
-    Authenticator, JwksVerifier, TokenReviewVerifier, Verifier,
-    testing::{Algorithm, Cluster, ManualClock, SigningKey, sign_hs256},
+    Verifier,
+    testing::{Algorithm, SigningKey, sign_hs256},
 };
 
-use crate::scripted::Service;
+use crate::support::{Fixture, Service};
 
-/// A cluster, and a service before each verifier.
-struct Scene {
-    cluster: Cluster,
-    services: Vec<(&'static str, Service)>,
+/// A cluster, and one service for each verifier.
+struct Services {
+    fixture: Fixture,
+    services: [(&'static str, Service); 3],
 }
 
-/// What a token is called, and its text.
+/// A description of a token, and its text.
 type Hostile = (String, String);
 
-impl Scene {
-    async fn new(algorithm: Algorithm) -> Self {
-        crate::leaks::watch();
-        let clock = ManualClock::new();
-        let cluster = Cluster::builder()
-            .clock(clock.clock())
-            .signing_algorithm(algorithm)
-            .start()
-            .await
-            .unwrap();
-        cluster.create_service_account("shop", "checkout");
-        let client = cluster.kube_client().unwrap();
-        let review = TokenReviewVerifier::new(client.clone()).clock(clock.clock());
-        // Without a cooldown a made-up key id is decided about at once.
-        let jwks = JwksVerifier::in_cluster(client)
-            .clock(clock.clock())
-            .unknown_key_cooldown(Duration::ZERO);
-        let jwks = jwks.build().unwrap();
-        let both = review
-            .clone()
-            .screened_by(jwks.clone())
-            .or_when_unavailable(jwks.clone())
-            .clock(clock.clock());
-        let services = vec![
-            ("JWKS", service(jwks, &clock)),
-            ("TokenReview", service(review, &clock)),
-            ("both", service(both, &clock)),
+impl Services {
+    async fn start(algorithm: Algorithm) -> Self {
+        let fixture = Fixture::start_with(|builder| builder.signing_algorithm(algorithm)).await;
+        let review = fixture.review();
+        // Without a cooldown, an unknown key id is rejected at once.
+        let jwks = fixture.jwks().unknown_key_cooldown(Duration::ZERO).build().unwrap();
+        let both = review.clone().screened_by(jwks.clone()).or_when_unavailable(jwks.clone());
+        let services = [
+            ("JWKS", fixture.service(jwks)),
+            ("TokenReview", fixture.service(review)),
+            ("both", fixture.service(both.clock(fixture.clock.clock()))),
         ];
-        Self { cluster, services }
+        Self { fixture, services }
     }
 
-    fn claims(&self) -> Value {
-        self.cluster.token("shop", "checkout").audience("orders").claims().unwrap()
-    }
-
-    /// Every service refuses, as the protocol has it, without its handler being reached.
-    async fn refuse(&self, tokens: impl IntoIterator<Item = Hostile>) {
+    /// Asserts that every service rejects `tokens` as RFC 6750 requires, before its handler.
+    async fn reject(&self, tokens: impl IntoIterator<Item = Hostile>) {
         for (what, token) in tokens {
-            let Ok(value) = HeaderValue::from_bytes(format!("Bearer {token}").as_bytes()) else {
-                panic!("{what}: cannot be sent at all");
-            };
+            let value = HeaderValue::from_bytes(format!("Bearer {token}").as_bytes());
+            let value = value.unwrap_or_else(|_| panic!("{what}: not a header value"));
             for (name, service) in &self.services {
-                let request =
-                    Request::get("/").header("authorization", value.clone()).body(Body::empty());
-                let answer = service.refused(request.unwrap()).await;
-                let challenge = answer
-                    .challenge()
-                    .unwrap_or_else(|| panic!("{what}, {name}: {}", answer.status));
-                match answer.status {
-                    StatusCode::UNAUTHORIZED => {
-                        assert!(challenge.contains("error=\"invalid_token\""), "{what}, {name}")
-                    }
-                    StatusCode::BAD_REQUEST => {
-                        assert!(challenge.contains("error=\"invalid_request\""), "{what}, {name}")
-                    }
-                    other => panic!("{what}, {name}: {other}"),
-                }
-                assert_eq!(
-                    answer.status == StatusCode::BAD_REQUEST,
-                    !is_token68(&token),
-                    "{what}, {name}"
-                );
+                let request = Request::get("/").header("authorization", value.clone());
+                let answer = service.blocked(request.body(Body::empty()).unwrap()).await;
+                let what = format!("{what}, {name}: {}", answer.status);
+                let (status, code) = if is_token68(&token) {
+                    (StatusCode::UNAUTHORIZED, "error=\"invalid_token\"")
+                } else {
+                    (StatusCode::BAD_REQUEST, "error=\"invalid_request\"")
+                };
+                assert_eq!(answer.status, status, "{what}");
+                assert!(answer.challenge().is_some_and(|it| it.contains(code)), "{what}");
                 let body =
                     ["the bearer token is not accepted", "the Authorization header is malformed"];
-                assert!(body.contains(&&*answer.body), "{what}, {name}: {}", answer.body);
+                assert!(body.contains(&&*answer.body), "{what}: {}", answer.body);
             }
         }
     }
 
-    async fn accept(&self, what: &str, token: &str) {
+    async fn accept(&self, token: &str) {
         for (name, service) in &self.services {
-            let answer = service.get(token).await;
-            assert_eq!(answer.status, StatusCode::OK, "{what}, {name}");
+            assert_eq!(service.get(token).await.status, StatusCode::OK, "{name}: a valid token");
         }
     }
 }
 
-fn service(verifier: impl Verifier, clock: &ManualClock) -> Service {
-    let builder = Authenticator::builder(verifier).audience("orders").clock(clock.clock());
-    Service::new(&builder.build().unwrap())
+impl std::ops::Deref for Services {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        &self.fixture
+    }
 }
 
 fn is_token68(token: &str) -> bool {
@@ -117,17 +88,17 @@ fn parts(token: &str) -> [&str; 3] {
     token.split('.').collect::<Vec<_>>().try_into().unwrap()
 }
 
-/// As it comes: none of it need be JSON, or UTF-8.
+/// Signs a header and claims that need not be JSON or UTF-8.
 fn raw(key: &SigningKey, header: &[u8], claims: &[u8]) -> String {
     key.sign_bytes(key.algorithm().name(), header, claims)
 }
 
 #[tokio::test]
-async fn unsigned_and_confused_algorithms() {
+async fn unsigned_tokens_and_confused_algorithms_are_rejected() {
     for algorithm in [Algorithm::RS256, Algorithm::ES256] {
-        let scene = Scene::new(algorithm).await;
-        let (key, claims) = (scene.cluster.signing_key(), scene.claims());
-        scene.accept("good", &scene.cluster.mint(&claims)).await;
+        let setup = Services::start(algorithm).await;
+        let (key, claims) = (setup.cluster.signing_key(), setup.claims());
+        setup.accept(&setup.cluster.mint(&claims)).await;
         let mut tokens = Vec::new();
         for alg in [
             "none", "None", "NONE", "nOnE", "", "HS256", "RS256 ", "rs256", "ES512", "dir",
@@ -135,7 +106,7 @@ async fn unsigned_and_confused_algorithms() {
         ] {
             let header = BASE64URL.encode(json!({ "alg": alg, "kid": key.kid() }).to_string());
             let payload = BASE64URL.encode(claims.to_string());
-            for signature in ["", "AA", parts(&scene.cluster.mint(&claims))[2]] {
+            for signature in ["", "AA", parts(&setup.cluster.mint(&claims))[2]] {
                 tokens.push((format!("alg {alg:?}"), format!("{header}.{payload}.{signature}")));
             }
         }
@@ -152,7 +123,7 @@ async fn unsigned_and_confused_algorithms() {
             ("PEM without its last line end", key.public_key_pem().trim_end().as_bytes()),
             ("DER", key.public_key_der()),
             ("JWK", jwk.as_bytes()),
-            ("nothing", b""),
+            ("an empty secret", b""),
         ] {
             for header in [json!({ "alg": "HS256", "kid": key.kid() }), json!({ "alg": "HS256" })] {
                 tokens.push((
@@ -161,24 +132,24 @@ async fn unsigned_and_confused_algorithms() {
                 ));
             }
         }
-        scene.refuse(tokens).await;
+        setup.reject(tokens).await;
     }
 }
 
-/// A token has no say in which key verifies it, and a key id is only ever looked up.
+/// A token must not select the key that verifies it, and its key id is only looked up.
 #[tokio::test]
-async fn keys_of_the_tokens_own_choice() {
-    let scene = Scene::new(Algorithm::ES256).await;
+async fn a_token_cannot_choose_the_key_that_verifies_it() {
+    let setup = Services::start(Algorithm::ES256).await;
     let (key, attacker, claims) = (
-        scene.cluster.signing_key(),
+        setup.cluster.signing_key(),
         SigningKey::generate(Algorithm::ES256).unwrap(),
-        scene.claims(),
+        setup.claims(),
     );
     let mut tokens = Vec::new();
     for (name, value) in [
         ("jwk", attacker.jwk()),
         ("jku", json!("https://attacker.example/jwks")),
-        ("jku", json!(format!("{}/openid/v1/jwks", scene.cluster.url()))),
+        ("jku", json!(format!("{}/openid/v1/jwks", setup.cluster.url()))),
         ("x5u", json!("https://attacker.example/certificate")),
         ("x5c", json!(["MIIB"])),
         ("x5t", json!("AAAA")),
@@ -213,21 +184,21 @@ async fn keys_of_the_tokens_own_choice() {
             key.sign(&json!({ "alg": "ES256", "kid": kid }), &claims),
         ));
     }
-    tokens.push(("another's key under the right id".into(), attacker.sign(&key.header(), &claims)));
-    scene.refuse(tokens).await;
-    scene.accept("good", &scene.cluster.mint(&claims)).await;
+    tokens.push(("another key under a known key id".into(), attacker.sign(&key.header(), &claims)));
+    setup.reject(tokens).await;
+    setup.accept(&setup.cluster.mint(&claims)).await;
 }
 
 #[tokio::test]
-async fn signatures_that_are_none() {
+async fn invalid_signatures_are_rejected() {
     for algorithm in [Algorithm::ES256, Algorithm::RS256] {
-        let scene = Scene::new(algorithm).await;
-        let token = scene.cluster.mint(&scene.claims());
+        let setup = Services::start(algorithm).await;
+        let token = setup.cluster.mint(&setup.claims());
         let [header, payload, signature] = parts(&token);
         let bytes = BASE64URL.decode(signature).unwrap();
         let half = bytes.len() / 2;
         let (r, s) = bytes.split_at(half);
-        // The order of P-256, and one more: not in the range of 1 to n - 1.
+        // The order n of P-256. ECDSA requires r and s in the range 1 to n - 1.
         let order = BASE64URL.decode("_____wAAAAD__________7zm-q2nF56E87nKwvxjJVE").unwrap();
         let (zero, ones, one) =
             (vec![0; half], vec![0xff; half], [vec![0; half - 1], vec![1]].concat());
@@ -242,40 +213,40 @@ async fn signatures_that_are_none() {
             ("r beyond the order", [&ones, s].concat()),
             ("s beyond the order", [r, &ones].concat()),
             ("halves swapped", [s, r].concat()),
-            ("half of it", r.to_vec()),
-            ("a byte less", bytes[..bytes.len() - 1].to_vec()),
-            ("a byte more", [&bytes[..], &[0]].concat()),
-            ("a zero before it", [&[0], &bytes[..]].concat()),
+            ("r alone", r.to_vec()),
+            ("a byte short", bytes[..bytes.len() - 1].to_vec()),
+            ("a byte too long", [&bytes[..], &[0]].concat()),
+            ("a leading zero", [&[0], &bytes[..]].concat()),
             ("twice", bytes.repeat(2)),
-            ("much of it", vec![0; 8 << 10]),
+            ("8 KiB", vec![0; 8 << 10]),
         ];
         if half == order.len() {
             forged.extend([
                 ("r the order", [&order, s].concat()),
                 ("s the order", [r, &order].concat()),
             ]);
-            // ASN.1, as X.509 has it, is not how JWS spells a signature.
+            // JWS requires r || s (RFC 7518 section 3.4), not the DER encoding that X.509 uses.
             let der = [&[0x30, 0x44, 0x02, 0x20][..], r, &[0x02, 0x20], s].concat();
             forged.push(("in DER", der));
         }
         for position in [0, half - 1, half, bytes.len() - 1] {
             let mut other = bytes.clone();
             other[position] ^= 1;
-            forged.push(("another bit", other));
+            forged.push(("a flipped bit", other));
         }
         let signed = |(what, forged): (&str, Vec<u8>)| {
             (what.to_owned(), format!("{header}.{payload}.{}", BASE64URL.encode(forged)))
         };
-        scene.refuse(forged.into_iter().map(signed)).await;
-        scene.accept("good", &token).await;
+        setup.reject(forged.into_iter().map(signed)).await;
+        setup.accept(&token).await;
     }
 }
 
 #[tokio::test]
-async fn forms_that_are_not_the_one() {
-    let scene = Scene::new(Algorithm::RS256).await;
-    let key = scene.cluster.signing_key();
-    let token = scene.cluster.mint(&scene.claims());
+async fn serializations_other_than_a_compact_jws_are_rejected() {
+    let setup = Services::start(Algorithm::RS256).await;
+    let key = setup.cluster.signing_key();
+    let token = setup.cluster.mint(&setup.claims());
     let [header, payload, signature] = parts(&token);
     let (flat, general) = (
         json!({ "protected": header, "payload": payload, "signature": signature }),
@@ -300,32 +271,32 @@ async fn forms_that_are_not_the_one() {
         ("JSON in base64", BASE64URL.encode(flat.to_string())),
         ("padding", format!("{token}=")),
         ("padding inside", format!("{header}=.{payload}.{signature}")),
-        ("other bits at the end", respelled),
-        ("the other alphabet", format!("{header}.{payload}.+/{}", &signature[2..])),
+        ("other unused bits at the end", respelled),
+        ("the standard base64 alphabet", format!("{header}.{payload}.+/{}", &signature[2..])),
         ("a space", format!("{header}.{payload} .{signature}")),
         ("a space before", format!(" {token}")),
         ("a tab", format!("{header}.\t{payload}.{signature}")),
-        ("a comma and another", format!("{token},{token}")),
-        ("a good one and rubbish", format!("{token}.")),
-        ("percent signs", token.replace('.', "%2E")),
+        ("two tokens with a comma", format!("{token},{token}")),
+        ("a trailing dot", format!("{token}.")),
+        ("percent-encoded", token.replace('.', "%2E")),
         ("quotes", format!("\"{token}\"")),
-        ("in German", format!("{token}\u{fc}")),
+        ("a non-ASCII letter", format!("{token}\u{fc}")),
     ];
-    scene.refuse(tokens.map(|(what, token): (&str, String)| (what.to_owned(), token))).await;
+    setup.reject(tokens.map(|(what, token): (&str, String)| (what.to_owned(), token))).await;
 
-    let (good_header, good_claims) = (key.header().to_string(), scene.claims().to_string());
+    let (good_header, good_claims) = (key.header().to_string(), setup.claims().to_string());
     let deep = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
     let mut tokens = Vec::new();
     for (what, bytes) in [
         ("a list", b"[]".to_vec()),
         ("null", b"null".to_vec()),
         ("a string", b"\"x\"".to_vec()),
-        ("nothing", vec![]),
-        ("no JSON", b"x".to_vec()),
+        ("empty", vec![]),
+        ("not JSON", b"x".to_vec()),
         ("two objects", b"{}{}".to_vec()),
         ("an open object", b"{".to_vec()),
-        ("deep JSON", deep(5_000).into_bytes()),
-        ("deep JSON in an object", format!("{{\"a\":{}}}", deep(4_000)).into_bytes()),
+        ("deeply nested JSON", deep(5_000).into_bytes()),
+        ("deeply nested JSON in an object", format!("{{\"a\":{}}}", deep(4_000)).into_bytes()),
         ("UTF-16", "{}".encode_utf16().flat_map(u16::to_be_bytes).collect()),
         ("a byte order mark", [b"\xef\xbb\xbf", good_claims.as_bytes()].concat()),
     ] {
@@ -344,7 +315,7 @@ async fn forms_that_are_not_the_one() {
         if name != "crit" {
             header["crit"] = json!([name]);
         }
-        tokens.push((format!("header {name}"), key.sign(&header, &scene.claims())));
+        tokens.push((format!("header {name}"), key.sign(&header, &setup.claims())));
     }
-    scene.refuse(tokens).await;
+    setup.reject(tokens).await;
 }

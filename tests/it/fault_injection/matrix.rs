@@ -1,0 +1,395 @@
+//! Each failure of each call to the API server: what callers get, after how long by the injected
+//! clock, for how many calls, and that the service recovers by itself.
+//!
+//! `cargo test --test it fault_injection::matrix -- --nocapture` prints the matrix.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use axum::http::{StatusCode, header};
+use tower_kube_auth::{
+    client::{Token, TokenError, TokenRequestSource, TokenSource},
+    testing::{Cluster, Endpoint},
+};
+
+use super::failure::Failure;
+use crate::support::{Answer, Fixture, Service, drive, join_all};
+
+/// The documented time limit of a TokenReview or TokenRequest with its retries.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// The documented time limit of a fetch of the keys with its retries.
+const FETCH_LIMIT: Duration = Duration::from_secs(5);
+/// The pause after a failed fetch of the keys.
+const FETCH_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a fetch for an unknown key.
+const COOLDOWN: Duration = Duration::from_secs(10);
+/// The upper bound of the default cache TTL with its jitter.
+const LONGEST_TTL: Duration = Duration::from_secs(66);
+/// The grace period of the service with `serve_stale`.
+const GRACE: Duration = Duration::from_secs(300);
+/// The number of concurrent callers.
+const CALLERS: usize = 10;
+
+/// The expected outcome for new callers.
+#[derive(Clone)]
+struct Cell {
+    served: bool,
+    seconds: RangeInclusive<f64>,
+    calls: u64,
+}
+
+fn served(seconds: f64, calls: u64) -> Cell {
+    Cell { served: true, seconds: seconds..=seconds, calls }
+}
+
+/// A 503 with `Retry-After`, or an error of the token source.
+fn undecided(seconds: RangeInclusive<f64>, calls: u64) -> Cell {
+    Cell { served: false, seconds, calls }
+}
+
+/// Five attempts, with pauses that start at 0.5 s, grow by half, and have up to 20 % jitter.
+fn retried(calls: u64) -> Cell {
+    undecided(4.06..=4.88, calls)
+}
+
+fn not_retried() -> Cell {
+    undecided(0.0..=0.0, 1)
+}
+
+/// The rows in the order of [`COLUMNS`], without the last column: it equals the first, except that
+/// everybody is served.
+fn matrix() -> [(Failure, [Cell; 4]); 12] {
+    let everywhere = |cell: Cell| [cell.clone(), cell.clone(), cell.clone(), cell];
+    // A 429 asks for a pause of 2 s: five attempts fit into 10 s, three into 5 s.
+    let (five, three) = (undecided(8.0..=8.1, 5), undecided(4.0..=4.0, 3));
+    // Attempts take up to 3 s: three begin within 10 s, two within 5 s.
+    let (ten, half) = (undecided(10.0..=10.0, 3), undecided(5.0..=5.0, 2));
+    [
+        (Failure::ConnectionRefused, everywhere(retried(0))),
+        (Failure::Hang, [ten.clone(), half.clone(), half, ten]),
+        (Failure::TooManyRequests, [five.clone(), three.clone(), three, five]),
+        (Failure::InternalError, everywhere(retried(5))),
+        (Failure::Unavailable, everywhere(retried(5))),
+        (Failure::Forbidden, everywhere(not_retried())),
+        (Failure::Slow, everywhere(served(2.0, 1))),
+        (Failure::UnknownAuthority, everywhere(retried(0))),
+        (Failure::BrokenJson, everywhere(not_retried())),
+        (Failure::EmptyBody, everywhere(not_retried())),
+        (Failure::HugeBody, everywhere(retried(5))),
+        (Failure::CutConnection, everywhere(retried(5))),
+    ]
+}
+
+const COLUMNS: [&str; 5] = [
+    "TokenReview",
+    "JWKS, first load",
+    "JWKS, refresh",
+    "TokenRequest",
+    "TokenReview, past the TTL, serve_stale",
+];
+
+#[tokio::test]
+async fn each_failure_of_each_call_has_its_documented_outcome() {
+    let mut table =
+        format!("| failure | {} |\n|---|{}", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len()));
+    for (failure, expected) in matrix() {
+        let actual = [
+            token_review(failure).await,
+            first_load(failure).await,
+            refresh(failure).await,
+            token_request(failure).await,
+            stale(failure).await,
+        ];
+        let last_column = Cell { served: true, ..expected[0].clone() };
+        table.push_str(&format!("\n| {failure:?} |"));
+        for (column, (actual, expected)) in
+            COLUMNS.iter().zip(actual.into_iter().zip(expected.into_iter().chain([last_column])))
+        {
+            actual.check(&expected, failure, column);
+            table.push_str(&format!(" {} |", actual.text()));
+        }
+    }
+    eprintln!("{table}");
+}
+
+/// The actual outcome: one for each caller, with the time and the calls that they took together.
+struct Actual {
+    outcomes: Vec<String>,
+    took: Duration,
+    calls: u64,
+}
+
+impl Actual {
+    fn check(&self, expected: &Cell, failure: Failure, column: &str) {
+        let Self { outcomes, took, calls } = self;
+        let what = format!("{failure:?}, {column}: {outcomes:?} after {took:?} and {calls} calls");
+        assert_eq!(self.is_served(), expected.served, "{what}");
+        assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{what}");
+        if outcomes[0].starts_with("503") {
+            assert_eq!(outcomes[0], format!("503 for {} s", failure.retry_after()), "{what}");
+        }
+        assert!(expected.seconds.contains(&took.as_secs_f64()), "{what}");
+        assert_eq!(*calls, expected.calls, "{what}");
+    }
+
+    fn is_served(&self) -> bool {
+        ["200", "a token"].contains(&&*self.outcomes[0])
+    }
+
+    fn text(&self) -> String {
+        format!("{}, {:.1} s, {} calls", self.outcomes[0], self.took.as_secs_f64(), self.calls)
+    }
+}
+
+/// A cluster that fails in one way at one endpoint.
+struct FailingCluster {
+    fixture: Fixture,
+    endpoint: Endpoint,
+    failure: Failure,
+}
+
+impl std::ops::Deref for FailingCluster {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        &self.fixture
+    }
+}
+
+impl FailingCluster {
+    async fn start(failure: Failure, endpoint: Endpoint) -> Self {
+        Self { fixture: Fixture::start().await, endpoint, failure }
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        (0..CALLERS).map(|_| self.token()).collect()
+    }
+
+    async fn fail(&self) {
+        self.failure.begin(&self.cluster, self.endpoint).await;
+    }
+
+    /// Drives `work`, as [`drive`] does.
+    async fn wait<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+        meanwhile: impl AsyncFnMut(),
+    ) -> (T, Duration) {
+        let mut seen = self.cluster.calls(self.endpoint);
+        let held = || {
+            let before = std::mem::replace(&mut seen, self.cluster.calls(self.endpoint));
+            self.failure == Failure::Hang && seen > before
+        };
+        drive(&self.clock, limit, held, work, meanwhile).await
+    }
+
+    /// Sends all `tokens` concurrently and asserts that the handler receives exactly those served.
+    async fn ask(
+        &self,
+        service: &Service,
+        tokens: &[String],
+        limit: Duration,
+        cached: Option<&str>,
+    ) -> Actual {
+        let (calls, reached) = (self.cluster.calls(self.endpoint), service.reached());
+        let asking = tokens.iter().cloned().map(|token| {
+            let service = service.clone();
+            tokio::spawn(async move { service.get(&token).await })
+        });
+        let asking = join_all(asking.collect());
+        let mut cached_served = 0;
+        let meanwhile = async || {
+            if let Some(token) = cached {
+                assert_eq!(
+                    service.get(token).await.status,
+                    StatusCode::OK,
+                    "{:?}: a cached caller",
+                    self.failure
+                );
+                cached_served += 1;
+            }
+        };
+        let (answers, took) = self.wait(limit, asking, meanwhile).await;
+        let served = answers.iter().filter(|answer| answer.status == StatusCode::OK).count();
+        assert_eq!(
+            service.reached() - reached,
+            served + cached_served,
+            "{:?}: requests that the handler received",
+            self.failure
+        );
+        let outcomes = answers.iter().map(|answer| self.outcome(answer)).collect();
+        Actual { outcomes, took, calls: self.cluster.calls(self.endpoint) - calls }
+    }
+
+    /// Asserts that an answer is 200 or 503, and never a 401.
+    fn outcome(&self, answer: &Answer) -> String {
+        if answer.status == StatusCode::OK {
+            return "200".to_owned();
+        }
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{:?}", self.failure);
+        assert_eq!(answer.challenge(), None, "{:?}", self.failure);
+        format!("503 for {} s", answer.header(header::RETRY_AFTER).unwrap())
+    }
+
+    /// Ends the failure and asserts that the service recovers after the documented pause.
+    async fn recovers(&self, service: &Service, token: &str, pause: Duration, limit: Duration) {
+        self.failure.end(&self.cluster).await;
+        self.clock.advance(pause);
+        // A connection that has died meanwhile may need a retry.
+        let (answer, _) =
+            drive(&self.clock, limit, || false, service.get(token), async || ()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{:?}: no recovery", self.failure);
+    }
+}
+
+/// All callers send the same token, so they share the calls.
+async fn token_review(failure: Failure) -> Actual {
+    let setup = FailingCluster::start(failure, Endpoint::TokenReview).await;
+    let service = setup.service(setup.review());
+    let tokens = setup.tokens();
+    assert_eq!(service.get(&tokens[0]).await.status, StatusCode::OK);
+    setup.fail().await;
+    let actual =
+        setup.ask(&service, &vec![tokens[1].clone(); CALLERS], CALL_LIMIT, Some(&tokens[0])).await;
+    assert_eq!(
+        service.get(&tokens[0]).await.status,
+        StatusCode::OK,
+        "{failure:?}: a cached caller"
+    );
+    setup.clock.advance(LONGEST_TTL);
+    let no_longer = setup.ask(&service, &tokens[..1], CALL_LIMIT, None).await;
+    assert_eq!(no_longer.is_served(), actual.is_served(), "{failure:?}: a caller that was cached");
+    setup.recovers(&service, &tokens[2], Duration::ZERO, CALL_LIMIT).await;
+    actual
+}
+
+/// All callers share the first fetch of the keys, whatever their tokens.
+async fn first_load(failure: Failure) -> Actual {
+    let setup = FailingCluster::start(failure, Endpoint::Jwks).await;
+    let service = setup.service(setup.jwks().build().unwrap());
+    let tokens = setup.tokens();
+    setup.fail().await;
+    let actual = setup.ask(&service, &tokens, FETCH_LIMIT, None).await;
+    let again = setup.ask(&service, &tokens, FETCH_LIMIT, None).await;
+    let expected = if actual.is_served() { "200" } else { "503 for 1 s" };
+    let at_once = (again.outcomes[0].as_str(), again.took, again.calls);
+    assert_eq!(
+        at_once,
+        (expected, Duration::ZERO, 0),
+        "{failure:?}: the next fetch comes after a pause"
+    );
+    setup.recovers(&service, &tokens[0], FETCH_PAUSE, FETCH_LIMIT).await;
+    actual
+}
+
+/// Tokens of a new key trigger a fetch, while the loaded keys serve everybody else.
+async fn refresh(failure: Failure) -> Actual {
+    let setup = FailingCluster::start(failure, Endpoint::Jwks).await;
+    let service = setup.service(setup.jwks().build().unwrap());
+    let known = setup.tokens();
+    assert_eq!(service.get(&known[0]).await.status, StatusCode::OK);
+    setup.clock.advance(COOLDOWN);
+    setup.cluster.rotate().unwrap();
+    let tokens = setup.tokens();
+    setup.fail().await;
+    let actual = setup.ask(&service, &tokens, FETCH_LIMIT, Some(&known[0])).await;
+    assert_eq!(
+        service.get(&known[1]).await.status,
+        StatusCode::OK,
+        "{failure:?}: a new caller with a known key"
+    );
+    setup.recovers(&service, &tokens[0], COOLDOWN, FETCH_LIMIT).await;
+    actual
+}
+
+/// After the TTL the first callers wait for the verification and are served stale; so is everybody
+/// until the grace period ends.
+async fn stale(failure: Failure) -> Actual {
+    let setup = FailingCluster::start(failure, Endpoint::TokenReview).await;
+    let builder = setup.authenticator(setup.review());
+    let service = Service::new(&builder.serve_stale(GRACE).build().unwrap());
+    let token = setup.tokens().remove(0);
+    assert_eq!(service.get(&token).await.status, StatusCode::OK);
+    setup.fail().await;
+    setup.clock.advance(LONGEST_TTL);
+    let actual = setup.ask(&service, &vec![token.clone(); CALLERS], CALL_LIMIT, None).await;
+    for _ in 0..5 {
+        assert_eq!(
+            service.get(&token).await.status,
+            StatusCode::OK,
+            "{failure:?}: at once, because the failure is known"
+        );
+    }
+    setup.clock.advance(GRACE / 2);
+    let later = setup.ask(&service, std::slice::from_ref(&token), CALL_LIMIT, None).await;
+    assert!(later.is_served(), "{failure:?}: within the grace period");
+    setup.clock.advance(GRACE);
+    let no_longer = setup.ask(&service, std::slice::from_ref(&token), CALL_LIMIT, None).await;
+    assert_eq!(
+        no_longer.is_served(),
+        failure == Failure::Slow,
+        "{failure:?}: past the grace period"
+    );
+    setup.recovers(&service, &token, Duration::ZERO, CALL_LIMIT).await;
+    actual
+}
+
+async fn token_request(failure: Failure) -> Actual {
+    let setup = FailingCluster::start(failure, Endpoint::TokenRequest).await;
+    setup.cluster.grant_token_request(Cluster::VERIFIER, "shop", &["checkout"]);
+    let builder =
+        TokenRequestSource::builder(setup.client()).namespace("shop").service_account("checkout");
+    let source = builder.audience("orders").clock(setup.clock.clock()).build().unwrap();
+    setup.fail().await;
+    let actual = setup.request(&source).await;
+    failure.end(&setup.cluster).await;
+    let first = setup.get_token(&source, |_| true).await;
+
+    // An invalidated token is replaced, and kept while it cannot be replaced.
+    setup.fail().await;
+    source.invalidate(&first);
+    let (kept, took) = setup.wait(CALL_LIMIT, source.token(), async || ()).await;
+    assert_eq!(kept.unwrap() == first, !actual.is_served(), "{failure:?}: another token");
+    assert!(took <= CALL_LIMIT, "{failure:?}: {took:?}");
+    failure.end(&setup.cluster).await;
+    setup.get_token(&source, |token| *token != first).await;
+    actual
+}
+
+impl FailingCluster {
+    /// Returns a token that is `wanted`, once the pause after the failure is over.
+    async fn get_token(
+        &self,
+        source: &TokenRequestSource,
+        wanted: impl Fn(&Token) -> bool,
+    ) -> Token {
+        let asking = async {
+            loop {
+                match source.token().await {
+                    Ok(token) if wanted(&token) => return token,
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        drive(&self.clock, CALL_LIMIT, || false, asking, async || ()).await.0
+    }
+
+    async fn request(&self, source: &TokenRequestSource) -> Actual {
+        let calls = self.cluster.calls(self.endpoint);
+        let asking = (0..CALLERS).map(|_| {
+            let source = source.clone();
+            tokio::spawn(async move { source.token().await })
+        });
+        let asking = join_all(asking.collect());
+        let (answers, took) = self.wait(CALL_LIMIT, asking, async || ()).await;
+        let outcome = |answer: Result<Token, TokenError>| match answer {
+            Ok(_) => "a token".to_owned(),
+            Err(error) => error.kind().as_str().to_owned(),
+        };
+        Actual {
+            outcomes: answers.into_iter().map(outcome).collect(),
+            took,
+            calls: self.cluster.calls(self.endpoint) - calls,
+        }
+    }
+}

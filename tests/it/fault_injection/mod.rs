@@ -1,0 +1,6 @@
+//! Failures of the API server and the network, key rotation, and clocks that jump.
+
+mod clocks;
+mod failure;
+mod matrix;
+mod rotation;

@@ -1,0 +1,5 @@
+//! Credentials and keys that an attacker or a faulty issuer could make.
+
+mod claims;
+mod keys;
+mod tokens;

@@ -1,0 +1,67 @@
+//! An embedded cluster on a manual clock, clients for it, and services that authenticate with it.
+
+use serde_json::Value;
+use tower_kube_auth::{
+    Authenticator, JwksVerifier, TokenReviewVerifier, Verifier,
+    authenticator::AuthenticatorBuilder,
+    testing::{Algorithm, Cluster, ClusterBuilder, Endpoint, ManualClock},
+    verifier::jwks::JwksBuilder,
+};
+
+use super::Service;
+
+pub struct Fixture {
+    pub cluster: Cluster,
+    pub clock: ManualClock,
+}
+
+impl Fixture {
+    /// Starts a cluster with an ES256 key and the ServiceAccount `shop/checkout`.
+    pub async fn start() -> Self {
+        Self::start_with(|builder| builder).await
+    }
+
+    pub async fn start_with(configure: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
+        super::token_leaks::watch();
+        let clock = ManualClock::new();
+        let builder = Cluster::builder().clock(clock.clock()).signing_algorithm(Algorithm::ES256);
+        let cluster = configure(builder).start().await.unwrap();
+        cluster.create_service_account("shop", "checkout");
+        Self { cluster, clock }
+    }
+
+    /// Returns a client with a verifier's rights and its default retries, which must not run.
+    pub fn client(&self) -> kube::Client {
+        self.cluster.kube_client().unwrap()
+    }
+
+    pub fn review(&self) -> TokenReviewVerifier {
+        TokenReviewVerifier::new(self.client()).clock(self.clock.clock())
+    }
+
+    pub fn jwks(&self) -> JwksBuilder {
+        JwksVerifier::in_cluster(self.client()).clock(self.clock.clock())
+    }
+
+    pub fn authenticator(&self, verifier: impl Verifier) -> AuthenticatorBuilder {
+        Authenticator::builder(verifier).audience("orders").clock(self.clock.clock())
+    }
+
+    pub fn service(&self, verifier: impl Verifier) -> Service {
+        Service::new(&self.authenticator(verifier).build().unwrap())
+    }
+
+    /// Returns the claims of a token for the audience `orders` that is valid for an hour.
+    pub fn claims(&self) -> Value {
+        self.cluster.token("shop", "checkout").audience("orders").claims().unwrap()
+    }
+
+    /// Returns a token with these claims, a different one each time.
+    pub fn token(&self) -> String {
+        self.cluster.token("shop", "checkout").audience("orders").issue().unwrap()
+    }
+
+    pub fn reviews(&self) -> u64 {
+        self.cluster.calls(Endpoint::TokenReview)
+    }
+}

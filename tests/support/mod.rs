@@ -1,0 +1,22 @@
+//! Fixtures that the test binaries share. Each binary uses a part of them.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed expectation fails the test"
+)]
+
+mod fake_verifier;
+mod fixture;
+mod service;
+pub mod token_leaks;
+mod wait;
+
+pub use fake_verifier::{Behavior, FakeVerifier, accept, token};
+pub use fixture::Fixture;
+pub use service::{Answer, Service, anonymous, answer, bearer, with_header};
+pub use wait::{drive, idle, join_all, until};
