@@ -37,7 +37,7 @@ const LAYERS: [&[&str]; 7] = [
 
 /// An outside crate, and the files or folders of `src` where it may be named.
 const CRATES: [(&str, &[&str]); 14] = [
-    ("kube", &["api_server", "testing"]),
+    ("kube", &["api_server", "lib.rs", "testing"]),
     ("jsonwebtoken", &["verifier/jwks"]),
     ("arc_swap", &["verifier/jwks", "client"]),
     ("reqwest", &["verifier/jwks"]),
