@@ -1,11 +1,7 @@
-//! What a request costs in allocations, clones and boxes: counted, so that it cannot grow unseen. A binary of its own, because
-//! the counting allocator is for the whole process.
+//! The allocations, clones and boxes of a request. A separate binary, because the counting
+//! allocator is global to the process.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that meets what it did not expect is to fail"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation fails the test")]
 
 use std::{
     any::TypeId,
@@ -41,7 +37,7 @@ use tower_kube_auth::{
 
 const ISSUER: &str = "https://issuer.example";
 
-/// Accepts every token; makes its future in a box, as every verifier's is made.
+/// Accepts every token.
 struct Accepting;
 
 impl Verifier for Accepting {
@@ -57,7 +53,7 @@ impl Verifier for Accepting {
     }
 }
 
-/// The innermost service: counts its clones and its calls.
+/// An inner service that counts its clones and its calls.
 #[derive(Default)]
 struct Counting {
     clones: Arc<AtomicUsize>,
@@ -118,7 +114,7 @@ fn claims() -> Value {
     })
 }
 
-/// The allocations of one call that answers at once with this status.
+/// Returns the allocations of one call that answers at once with `status`.
 fn allocations(
     service: &mut Authenticate<Counting>,
     request: Request<Body>,
@@ -136,7 +132,7 @@ fn allocations(
     used.count_total
 }
 
-/// The least that puts an `Arc` into the extensions.
+/// Returns the allocations of inserting an `Arc` into the extensions and calling the inner service.
 fn floor() -> u64 {
     let (mut inner, mut request, identity) =
         (Counting::default(), request("a.b.c"), Arc::new(1_u64));
@@ -145,7 +141,7 @@ fn floor() -> u64 {
         let Poll::Ready(response) =
             pin!(inner.call(request)).poll(&mut Context::from_waker(Waker::noop()))
         else {
-            panic!("it waits")
+            panic!("the call is pending")
         };
         drop(response);
     })
@@ -157,7 +153,7 @@ fn a_hit_allocates_nothing_beyond_the_insertion_into_the_extensions() {
     let (mut service, token) = (service(Accepting), "e30.eyJhdWQiOiJhcGkifQ.c2ln");
     allocations(&mut service, request(token), StatusCode::OK);
     let floor = floor();
-    assert!(floor > 0, "the counter counts");
+    assert!(floor > 0, "the counter works");
     for _ in 0..100 {
         let hit = allocations(&mut service, request(token), StatusCode::OK);
         assert!(hit <= floor, "a hit makes {hit} allocations, the floor {floor}");
@@ -177,14 +173,14 @@ fn a_hit_does_not_clone_the_inner_service() {
 }
 
 #[test]
-fn the_future_of_a_hit_is_the_inner_services_own_and_hardly_larger() {
-    type Ours =
+fn the_future_of_a_hit_is_unboxed_and_hardly_larger_than_the_inner_one() {
+    type Future =
         ResponseFuture<Counting, tower_kube_auth::server::DefaultRejectionResponse, Body, Body>;
     let type_of_call =
         |service: &mut Authenticate<Counting>| type_id(&service.call(request("e30.e30.c2ln")));
-    assert_eq!(type_of_call(&mut service(Accepting)), TypeId::of::<Ours>(), "not a box");
-    // One of: the inner future; a box and a boxed future; a response.
-    assert!(size_of::<Ours>() <= size_of::<Ready<Result<Response<Body>, Infallible>>>() + 16);
+    assert_eq!(type_of_call(&mut service(Accepting)), TypeId::of::<Future>(), "not a box");
+    // An enum of the inner future, a boxed future with the service, and a response.
+    assert!(size_of::<Future>() <= size_of::<Ready<Result<Response<Body>, Infallible>>>() + 16);
 }
 
 fn type_id<T: 'static>(_: &T) -> TypeId {
@@ -201,17 +197,17 @@ fn a_miss_with_a_known_key_makes_a_bounded_number_of_allocations() {
         .iter()
         .map(|token| allocations(&mut service, request(token), StatusCode::OK))
         .collect();
-    // The first ones set up thread-locals and tables, and now and then moka does what it had put off.
+    // The median, because the first calls set up tables and some calls run moka's maintenance.
     let mut sorted = counted.clone();
     sorted.sort_unstable();
     assert!(sorted[sorted.len() / 2] <= MISS, "{counted:?}");
 }
 
-/// Decoded parts, audiences, the identity with its strings, the entry and moka's record of it.
+/// For the decoded parts, the audiences, the identity, the cache entry and moka's bookkeeping.
 const MISS: u64 = 55;
 
 #[test]
-fn a_refusal_makes_a_bounded_number_of_allocations() {
+fn a_rejection_makes_a_bounded_number_of_allocations() {
     let key = SigningKey::generate(Algorithm::ES256).unwrap();
     let verifier = JwksVerifier::from_pem(key.public_key_pem()).issuer(ISSUER).build().unwrap();
     let mut service = service(verifier);
@@ -226,29 +222,29 @@ fn a_refusal_makes_a_bounded_number_of_allocations() {
     let remembered = allocations(&mut service, request(&forged), StatusCode::UNAUTHORIZED);
     let malformed = allocations(&mut service, request("two words"), StatusCode::BAD_REQUEST);
     assert!(
-        anonymous.max(remembered).max(malformed) <= REFUSAL,
+        anonymous.max(remembered).max(malformed) <= REJECTION,
         "{anonymous} {remembered} {malformed}"
     );
 }
 
-/// The header map, the challenge, the body.
-const REFUSAL: u64 = 10;
+/// For the header map, the challenge and the body.
+const REJECTION: u64 = 10;
 
-/// Refuses all tokens, or decides about none.
-struct Against(Result<RejectReason, VerifyErrorKind>);
+/// Rejects all tokens, or fails for all.
+struct Failing(Result<RejectReason, VerifyErrorKind>);
 
-impl Verifier for Against {
+impl Verifier for Failing {
     async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
         self.0.map(Verdict::Reject).map_err(|kind| VerifyError::new(kind, "down"))
     }
 }
 
-/// Of a hundred thousand different tokens a thousand refusals are left: their digests, not the tokens.
+/// A thousand rejections remain of a hundred thousand tokens: their digests, not the tokens.
 #[test]
-fn what_a_flood_leaves_behind_is_bounded() {
+fn the_memory_left_after_a_flood_is_bounded() {
     for (verifier, status) in [
-        (Against(Ok(RejectReason::Signature)), StatusCode::UNAUTHORIZED),
-        (Against(Err(VerifyErrorKind::Unavailable)), StatusCode::SERVICE_UNAVAILABLE),
+        (Failing(Ok(RejectReason::Signature)), StatusCode::UNAUTHORIZED),
+        (Failing(Err(VerifyErrorKind::Unavailable)), StatusCode::SERVICE_UNAVAILABLE),
     ] {
         let mut kept = None;
         let used = measure(|| {
@@ -262,16 +258,16 @@ fn what_a_flood_leaves_behind_is_bounded() {
                 let Poll::Ready(Ok(response)) =
                     future.poll(&mut Context::from_waker(Waker::noop()))
                 else {
-                    panic!("it waits")
+                    panic!("the call is pending")
                 };
                 assert_eq!(response.status(), status);
             }
             kept = Some(service);
         });
-        println!("{status}: {} bytes are left of 100 000 tokens", used.bytes_current);
+        println!("{status}: {} bytes are left after 100 000 tokens", used.bytes_current);
         assert!(used.bytes_current <= AFTER_A_FLOOD, "{} bytes", used.bytes_current);
     }
 }
 
-/// A thousand refusals, moka's tables and its log of what it has put off.
+/// For a thousand rejections, and moka's tables and pending maintenance.
 const AFTER_A_FLOOD: i64 = 1_000_000;

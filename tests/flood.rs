@@ -1,11 +1,7 @@
-//! A flood of junk at full speed, beside callers who are known. A binary of its own, because `tests/it` searches its log at TRACE, which
-//! a hundred thousand requests would fill.
+//! A flood of invalid tokens beside known callers. A separate binary, because `tests/it` keeps a
+//! log at TRACE, which a hundred thousand requests would fill.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that meets what it did not expect is to fail"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation fails the test")]
 
 use std::{
     sync::{
@@ -32,7 +28,7 @@ use tower_kube_auth::{
 
 const GOOD_CALLERS: usize = 100;
 const JUNK: usize = 100_000;
-/// More than may be under way and wait.
+/// More than the limits in flight and waiting together.
 const SENDERS: usize = 500;
 const MAX_IN_FLIGHT: usize = 16;
 const REJECT_CAPACITY: u64 = 1_000;
@@ -43,7 +39,7 @@ struct Setup {
     good: Vec<String>,
 }
 
-/// Everything that an attacker can know is right about the junk: the key id, the issuer, the audience, the times.
+/// Tokens that are valid except for the uid and the signature.
 struct Junk {
     header: String,
     issuer: String,
@@ -74,7 +70,7 @@ impl Setup {
     }
 
     fn authenticator(&self, verifier: impl Verifier) -> Authenticator {
-        // The clock stands still: no cached caller's time is over, and nobody's wait.
+        // The clock stands still, so no TTL and no wait ends.
         let builder = Authenticator::builder(verifier).audience("orders").clock(self.clock.clock());
         builder.max_in_flight(MAX_IN_FLIGHT).reject_capacity(REJECT_CAPACITY).build().unwrap()
     }
@@ -109,8 +105,8 @@ async fn status(router: &Router, token: &str) -> StatusCode {
     router.clone().oneshot(request).await.unwrap().status()
 }
 
-/// Sends all the junk, and meanwhile the good callers' tokens. How often each was answered with 401 and 503, and how many good
-/// requests there were.
+/// Sends all the junk and, concurrently, the good callers' tokens. Returns how often the junk got
+/// 401 and 503, and the number of good requests.
 async fn flood(setup: &Setup, authenticator: &Authenticator) -> [usize; 3] {
     let reached = Arc::new(AtomicUsize::new(0));
     let handler = {
@@ -145,14 +141,14 @@ async fn flood(setup: &Setup, authenticator: &Authenticator) -> [usize; 3] {
     for _ in 0..SENDERS {
         let (router, junk, next) = (router.clone(), junk.clone(), next.clone());
         senders.spawn(async move {
-            let (mut refused, mut undecided) = (0, 0);
+            let (mut rejected, mut undecided) = (0, 0);
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= JUNK {
-                    return (refused, undecided);
+                    return (rejected, undecided);
                 }
                 match status(&router, &junk.token(number)).await {
-                    StatusCode::UNAUTHORIZED => refused += 1,
+                    StatusCode::UNAUTHORIZED => rejected += 1,
                     StatusCode::SERVICE_UNAVAILABLE => undecided += 1,
                     other => panic!("junk is answered with {other}"),
                 }
@@ -160,61 +156,58 @@ async fn flood(setup: &Setup, authenticator: &Authenticator) -> [usize; 3] {
             }
         });
     }
-    let (mut refused, mut undecided) = (0, 0);
+    let (mut rejected, mut undecided) = (0, 0);
     while let Some(sender) = senders.join_next().await {
-        let (more_refused, more_undecided) = sender.unwrap();
-        (refused, undecided) = (refused + more_refused, undecided + more_undecided);
+        let (more_rejected, more_undecided) = sender.unwrap();
+        (rejected, undecided) = (rejected + more_rejected, undecided + more_undecided);
     }
     is_over.store(true, Ordering::Relaxed);
     let mut good = 0;
     for regular in regulars {
         good += regular.await.unwrap();
     }
-    assert_eq!(reached.load(Ordering::Relaxed), GOOD_CALLERS + good, "no junk reached the handler");
-    assert_eq!(refused + undecided, JUNK);
+    assert_eq!(reached.load(Ordering::Relaxed), GOOD_CALLERS + good, "junk reached the handler");
+    assert_eq!(rejected + undecided, JUNK);
     let metrics = authenticator.metrics();
     assert_eq!((metrics.in_flight, metrics.waiting), (0, 0));
-    assert_eq!(
-        metrics.accepted_entries, GOOD_CALLERS as u64,
-        "nobody who was accepted was evicted"
-    );
-    // moka puts work off, by some hundred entries at most.
+    assert_eq!(metrics.accepted_entries, GOOD_CALLERS as u64, "an accepted caller was evicted");
+    // moka evicts with a delay of a few hundred entries.
     assert!(metrics.rejected_entries <= REJECT_CAPACITY + 1_000, "{metrics:?}");
-    [refused, undecided, good]
+    [rejected, undecided, good]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_costs_the_api_server_no_more_than_the_limit_and_known_callers_nothing() {
+async fn a_flood_stays_within_the_limit_in_flight_and_delays_no_known_caller() {
     let setup = Setup::new().await;
     let authenticator = setup.authenticator(setup.review());
-    // An API server that takes its time, so that the calls meet.
+    // A slow API server, so that the calls overlap.
     setup.cluster.set_fault(Endpoint::TokenReview, Fault::Delay(Duration::from_millis(2)));
-    let [refused, undecided, good] = flood(&setup, &authenticator).await;
+    let [rejected, undecided, good] = flood(&setup, &authenticator).await;
     let (most, reviews) = (
         setup.cluster.max_in_flight(Endpoint::TokenReview),
         setup.cluster.calls(Endpoint::TokenReview),
     );
     let limit = MAX_IN_FLIGHT as u64;
     assert!((limit / 2..=limit).contains(&most), "{most} in flight");
-    assert_eq!(reviews, (GOOD_CALLERS + refused) as u64, "one for each decision");
+    assert_eq!(reviews, (GOOD_CALLERS + rejected) as u64, "one for each decision");
     assert_eq!(authenticator.metrics().saturated, undecided as u64);
     println!(
-        "TokenReview: {refused} × 401, {undecided} × 503, {most} in flight at most, {good} good requests beside"
+        "TokenReview: {rejected} × 401, {undecided} × 503, {most} in flight at most, {good} good requests beside"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_screen_a_flood_costs_the_api_server_nothing() {
+async fn behind_a_screen_a_flood_causes_no_review() {
     let setup = Setup::new().await;
     let jwks = setup.jwks();
     let authenticator = setup.authenticator(setup.review().screened_by(jwks.clone()));
-    let [refused, undecided, good] = flood(&setup, &authenticator).await;
-    assert_eq!((refused, undecided), (JUNK, 0));
+    let [rejected, undecided, good] = flood(&setup, &authenticator).await;
+    assert_eq!((rejected, undecided), (JUNK, 0));
     assert_eq!(
         setup.cluster.calls(Endpoint::TokenReview),
         GOOD_CALLERS as u64,
         "one for each good caller, none for junk"
     );
     assert_eq!(setup.cluster.calls(Endpoint::Jwks), 1);
-    println!("screened: {refused} × 401, 0 TokenReviews for them, {good} good requests beside");
+    println!("screened: {rejected} × 401, 0 TokenReviews for them, {good} good requests beside");
 }

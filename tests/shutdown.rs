@@ -1,14 +1,13 @@
-//! A runtime that is shut down in the middle of whatever this crate does: nothing panics, whoever waits elsewhere is told,
-//! and the next call on another runtime works. A binary of its own, because the panic hook is the whole process's.
+//! Runtimes that shut down during a call: nothing panics, waiters on other runtimes are told, and
+//! the next call on another runtime works. A separate binary, because the panic hook is global.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that meets what it did not expect is to fail"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation fails the test")]
+
+mod support;
 
 use std::{
     future::poll_fn,
+    ops::Deref,
     panic,
     pin::pin,
     sync::{
@@ -24,25 +23,35 @@ use tower_kube_auth::{
     Authenticator, BearerToken, JwksVerifier, TokenReviewVerifier,
     client::{ProjectedToken, TokenRequestSource, TokenSource},
     error::VerifyErrorKind,
-    testing::{Algorithm, Cluster, Endpoint, Fault, ManualClock},
+    testing::{Cluster, Endpoint, Fault},
     verdict::Verdict,
 };
 
+use crate::support::{Fixture, until};
+
 static PANICS: AtomicUsize = AtomicUsize::new(0);
-/// The refresh of keys, and of a token that lives for an hour, with their jitter.
+/// Upper bounds of the refresh intervals, with their jitter: of the keys, and of a one-hour token.
 const LONGEST_PERIOD: Duration = Duration::from_secs(331);
 const LONGEST_REFRESH: Duration = Duration::from_secs(2881);
 
-/// A cluster and a `kube` client on a runtime that stays.
-struct Scene {
-    stays: Runtime,
-    cluster: Cluster,
+/// A cluster and a client on a runtime that outlives the others.
+struct LastingCluster {
+    // Dropped before the runtime.
     client: kube::Client,
-    clock: ManualClock,
+    fixture: Fixture,
+    lasting: Runtime,
 }
 
-impl Scene {
-    fn new() -> Self {
+impl Deref for LastingCluster {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        &self.fixture
+    }
+}
+
+impl LastingCluster {
+    fn start() -> Self {
         static COUNT: Once = Once::new();
         COUNT.call_once(|| {
             let before = panic::take_hook();
@@ -51,20 +60,15 @@ impl Scene {
                 before(info);
             }));
         });
-        let (stays, clock) = (runtime(), ManualClock::new());
-        let builder = Cluster::builder().signing_algorithm(Algorithm::ES256).clock(clock.clock());
-        let cluster = stays.block_on(builder.start()).unwrap();
-        cluster.create_service_account("shop", "checkout");
-        cluster.grant_token_request(Cluster::VERIFIER, "shop", &["checkout"]);
-        let client = stays.block_on(async { cluster.kube_client() }).unwrap();
-        Self { stays, cluster, client, clock }
+        let lasting = runtime();
+        let fixture = lasting.block_on(Fixture::start());
+        fixture.cluster.grant_token_request(Cluster::VERIFIER, "shop", &["checkout"]);
+        let client = lasting.block_on(async { fixture.client() });
+        Self { client, fixture, lasting }
     }
 
-    fn token(&self) -> String {
-        self.cluster.token("shop", "checkout").audience("orders").issue().unwrap()
-    }
-
-    /// Its back-off is the system's, so that a connection that has died with its runtime is got over without our help.
+    /// Returns an authenticator with the system's clock, so that the back-off after a connection
+    /// that ended with its runtime passes without the test's help.
     fn review(&self) -> Authenticator {
         let verifier = TokenReviewVerifier::new(self.client.clone());
         Authenticator::builder(verifier).audience("orders").build().unwrap()
@@ -81,43 +85,42 @@ impl Scene {
         JwksVerifier::in_cluster(self.client.clone()).clock(self.clock.clock()).build().unwrap()
     }
 
-    /// Returns when nothing is left to be waited for but a refresh.
+    /// Returns when the next timer is a refresh.
     fn settle(&self) {
-        while self.clock.next_wake().is_none_or(|wake| wake < Duration::from_secs(60)) {
-            std::thread::yield_now();
-        }
+        let settled = || self.clock.next_wake().is_some_and(|wake| wake >= Duration::from_secs(60));
+        self.lasting.block_on(until("only a refresh is pending", async || settled()));
     }
 
-    /// Shuts `gone` down once the API server has its call, which it never answers.
+    /// Shuts `gone` down once the API server has received its call, which it never answers.
     fn shut_down_in_a_call(&self, gone: Runtime, endpoint: Endpoint, calls: u64) {
-        self.stays.block_on(self.cluster.wait_for_calls(endpoint, calls));
+        self.lasting.block_on(self.cluster.wait_for_calls(endpoint, calls));
         drop(gone);
         self.cluster.clear_faults();
     }
 
-    /// Has `work` done on a new runtime.
-    fn elsewhere<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+    /// Runs `work` on a new runtime.
+    fn elsewhere<T>(&self, work: impl Future<Output = T>) -> T {
         self.on(&runtime(), work)
     }
 
-    /// Has `work` done while time passes: for the pauses after what was broken off.
-    fn on<T: Send + 'static>(
-        &self,
-        runtime: &Runtime,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> T {
-        let working = runtime.spawn(work);
-        runtime.block_on(async {
-            while !working.is_finished() {
+    /// Runs `work` while the clock advances through the pauses after an aborted call.
+    fn on<T>(&self, runtime: &Runtime, work: impl Future<Output = T>) -> T {
+        let ticking = async {
+            loop {
                 self.clock.advance(Duration::from_millis(1));
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            working.await.unwrap()
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                output = work => output,
+                never = ticking => never,
+            }
         })
     }
 }
 
-impl Drop for Scene {
+impl Drop for LastingCluster {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             assert_eq!(PANICS.load(Ordering::SeqCst), 0, "something panicked");
@@ -135,23 +138,23 @@ async fn accepts(authenticator: Authenticator, token: String) -> bool {
 }
 
 #[test]
-fn a_lookup_ends_with_its_runtime_and_its_followers_elsewhere_are_told() {
-    let scene = Scene::new();
-    let (authenticator, token, gone) = (scene.review(), scene.token(), runtime());
-    scene.cluster.set_fault(Endpoint::TokenReview, Fault::Hang);
+fn a_lookup_ends_with_its_runtime_and_its_followers_get_an_error() {
+    let setup = LastingCluster::start();
+    let (authenticator, token, gone) = (setup.review(), setup.token(), runtime());
+    setup.cluster.set_fault(Endpoint::TokenReview, Fault::Hang);
     gone.spawn(accepts(authenticator.clone(), token.clone()));
-    scene.stays.block_on(scene.cluster.wait_for_calls(Endpoint::TokenReview, 1));
+    setup.lasting.block_on(setup.cluster.wait_for_calls(Endpoint::TokenReview, 1));
 
     let (sender, joined) = std::sync::mpsc::channel();
     let followers: Vec<_> = (0..10)
         .map(|_| {
             let (authenticator, token, sender) =
                 (authenticator.clone(), token.clone(), sender.clone());
-            scene.stays.spawn(async move {
+            setup.lasting.spawn(async move {
                 let mut lookup =
                     pin!(authenticator.authenticate(BearerToken::parse(&token).unwrap()));
                 poll_fn(|cx| {
-                    assert!(lookup.as_mut().poll(cx).is_pending(), "it follows");
+                    assert!(lookup.as_mut().poll(cx).is_pending(), "the lookup joins the flight");
                     Poll::Ready(())
                 })
                 .await;
@@ -163,118 +166,115 @@ fn a_lookup_ends_with_its_runtime_and_its_followers_elsewhere_are_told() {
     for _ in 0..10 {
         joined.recv().unwrap();
     }
-    scene.shut_down_in_a_call(gone, Endpoint::TokenReview, 1);
+    setup.shut_down_in_a_call(gone, Endpoint::TokenReview, 1);
     for follower in followers {
-        let error = scene.stays.block_on(follower).unwrap().unwrap_err();
+        let error = setup.lasting.block_on(follower).unwrap().unwrap_err();
         assert_eq!(error.kind(), VerifyErrorKind::Aborted, "{error}");
     }
-    assert_eq!(scene.cluster.calls(Endpoint::TokenReview), 1);
-    assert!(scene.elsewhere(accepts(authenticator, token)));
+    assert_eq!(setup.cluster.calls(Endpoint::TokenReview), 1);
+    assert!(setup.elsewhere(accepts(authenticator, token)));
 }
 
 #[test]
 fn a_first_load_of_keys_ends_with_its_runtime() {
-    let scene = Scene::new();
-    let (verifier, token, gone) = (scene.jwks(), scene.token(), runtime());
-    scene.cluster.set_fault(Endpoint::Jwks, Fault::Hang);
+    let setup = LastingCluster::start();
+    let (verifier, token, gone) = (setup.jwks(), setup.token(), runtime());
+    setup.cluster.set_fault(Endpoint::Jwks, Fault::Hang);
     let authenticator = Authenticator::builder(verifier).audience("orders").build().unwrap();
     gone.spawn(accepts(authenticator.clone(), token.clone()));
-    scene.shut_down_in_a_call(gone, Endpoint::Jwks, 1);
-    assert!(scene.elsewhere(async move {
-        // The load that was broken off may leave a pause behind.
-        while !accepts(authenticator.clone(), token.clone()).await {
-            tokio::task::yield_now().await;
-        }
-        true
-    }));
+    setup.shut_down_in_a_call(gone, Endpoint::Jwks, 1);
+    setup.elsewhere(async move {
+        // The aborted load may leave a pause.
+        until("the token is accepted", async || {
+            accepts(authenticator.clone(), token.clone()).await
+        })
+        .await;
+    });
 }
 
 #[test]
-fn a_refresh_of_keys_in_the_background_ends_with_its_runtime_and_goes_on_in_another() {
-    let scene = Scene::new();
-    let (verifier, gone) = (scene.jwks(), runtime());
+fn a_background_refresh_ends_with_its_runtime_and_resumes_on_another() {
+    let setup = LastingCluster::start();
+    let (verifier, gone) = (setup.jwks(), runtime());
     gone.block_on(verifier.refresh()).unwrap();
-    scene.settle();
-    scene.cluster.set_fault(Endpoint::Jwks, Fault::Hang);
-    scene.clock.advance(LONGEST_PERIOD);
-    scene.shut_down_in_a_call(gone, Endpoint::Jwks, 2);
+    setup.settle();
+    setup.cluster.set_fault(Endpoint::Jwks, Fault::Hang);
+    setup.clock.advance(LONGEST_PERIOD);
+    setup.shut_down_in_a_call(gone, Endpoint::Jwks, 2);
     let authenticator =
         Authenticator::builder(verifier.clone()).audience("orders").build().unwrap();
-    let calls = scene.cluster.calls(Endpoint::Jwks);
-    assert!(scene.elsewhere(accepts(authenticator, scene.token())), "the keys stay");
-    assert_eq!(scene.cluster.calls(Endpoint::Jwks), calls);
+    let calls = setup.cluster.calls(Endpoint::Jwks);
+    assert!(setup.elsewhere(accepts(authenticator, setup.token())), "the keys stay");
+    assert_eq!(setup.cluster.calls(Endpoint::Jwks), calls);
     let refreshed = verifier.clone();
-    scene.elsewhere(async move { refreshed.refresh().await }).unwrap();
+    setup.elsewhere(async move { refreshed.refresh().await }).unwrap();
 }
 
 #[test]
 fn a_token_request_ends_with_its_runtime() {
-    let scene = Scene::new();
-    let (source, gone) = (scene.requests(), runtime());
-    scene.cluster.set_fault(Endpoint::TokenRequest, Fault::Hang);
+    let setup = LastingCluster::start();
+    let (source, gone) = (setup.requests(), runtime());
+    setup.cluster.set_fault(Endpoint::TokenRequest, Fault::Hang);
     let asking = source.clone();
     gone.spawn(async move { asking.token().await });
-    scene.shut_down_in_a_call(gone, Endpoint::TokenRequest, 1);
+    setup.shut_down_in_a_call(gone, Endpoint::TokenRequest, 1);
     let asking = source.clone();
-    scene.elsewhere(async move { asking.token().await }).unwrap();
+    setup.elsewhere(async move { asking.token().await }).unwrap();
 
-    // And in the background, when a token is at hand.
-    let (source, gone) = (scene.requests(), runtime());
+    // The same in the background, when there is a token.
+    let (source, gone) = (setup.requests(), runtime());
     let asking = source.clone();
-    let first = scene.on(&gone, async move { asking.token().await }).unwrap();
-    scene.settle();
-    let calls = scene.cluster.calls(Endpoint::TokenRequest);
-    scene.cluster.set_fault(Endpoint::TokenRequest, Fault::Hang);
-    scene.clock.advance(LONGEST_REFRESH);
-    scene.shut_down_in_a_call(gone, Endpoint::TokenRequest, calls + 1);
+    let first = setup.on(&gone, async move { asking.token().await }).unwrap();
+    setup.settle();
+    let calls = setup.cluster.calls(Endpoint::TokenRequest);
+    setup.cluster.set_fault(Endpoint::TokenRequest, Fault::Hang);
+    setup.clock.advance(LONGEST_REFRESH);
+    setup.shut_down_in_a_call(gone, Endpoint::TokenRequest, calls + 1);
     let asking = source.clone();
-    let kept = scene.elsewhere(async move { asking.token().await }).unwrap();
-    assert_eq!(kept, first, "it is good for some time yet");
+    let kept = setup.elsewhere(async move { asking.token().await }).unwrap();
+    assert_eq!(kept, first, "the token is still valid");
 }
 
-/// At whatever moment: in a handshake, in a call, between both.
+/// The shutdowns hit handshakes, calls and the pauses between them.
 #[test]
 fn runtimes_that_come_and_go_under_load_break_nothing() {
-    let scene = Scene::new();
-    let (review, source, verifier) = (scene.review(), scene.requests(), scene.jwks());
+    let setup = LastingCluster::start();
+    let (review, source, verifier) = (setup.review(), setup.requests(), setup.jwks());
     let offline =
         Authenticator::builder(verifier.clone()).audience("orders").cache_ttl(Duration::ZERO);
     let offline = offline.build().unwrap();
     for round in 0..20 {
         let gone = runtime();
         for _ in 0..10 {
-            gone.spawn(accepts(review.clone(), scene.token()));
-            gone.spawn(accepts(offline.clone(), scene.token()));
+            gone.spawn(accepts(review.clone(), setup.token()));
+            gone.spawn(accepts(offline.clone(), setup.token()));
             let (source, verifier) = (source.clone(), verifier.clone());
             gone.spawn(async move { source.token().await });
             gone.spawn(async move { verifier.refresh().await });
         }
-        scene.stays.block_on(scene.cluster.wait_for_calls(Endpoint::All, round));
+        setup.lasting.block_on(setup.cluster.wait_for_calls(Endpoint::All, round));
         gone.shutdown_background();
     }
-    let (token, again) = (scene.token(), scene.token());
-    assert!(scene.elsewhere(async move {
-        while !(accepts(review.clone(), token.clone()).await
-            && accepts(offline.clone(), again.clone()).await)
-        {
-            tokio::task::yield_now().await;
-        }
-        while source.token().await.is_err() {
-            tokio::task::yield_now().await;
-        }
-        true
-    }));
+    let (token, again) = (setup.token(), setup.token());
+    setup.elsewhere(async move {
+        until("both tokens are accepted and a token is issued", async || {
+            accepts(review.clone(), token.clone()).await
+                && accepts(offline.clone(), again.clone()).await
+                && source.token().await.is_ok()
+        })
+        .await;
+    });
 }
 
 #[test]
-fn the_last_handle_takes_its_task_along() {
-    let scene = Scene::new();
+fn dropping_the_last_handle_ends_the_refreshers() {
+    let setup = LastingCluster::start();
     let folder =
         std::env::temp_dir().join(format!("tower-kube-auth-shutdown-{}", std::process::id()));
-    scene.cluster.write_projected_volume(&folder, &scene.token()).unwrap();
+    setup.cluster.write_projected_volume(&folder, &setup.token()).unwrap();
     let tasks = runtime();
-    let (verifier, requests) = (scene.jwks(), scene.requests());
-    let projected = ProjectedToken::new(folder.join("token")).clock(scene.clock.clock());
+    let (verifier, requests) = (setup.jwks(), setup.requests());
+    let projected = ProjectedToken::new(folder.join("token")).clock(setup.clock.clock());
     tasks.block_on(async {
         verifier.refresh().await.unwrap();
         requests.token().await.unwrap();
@@ -287,10 +287,9 @@ fn the_last_handle_takes_its_task_along() {
     );
     assert!(alive >= 3, "{alive}");
     drop((verifier, requests, projected));
-    assert!(tasks.block_on(others.1.token()).is_ok(), "there are handles yet");
+    assert!(tasks.block_on(others.1.token()).is_ok(), "clones are left");
     drop(others);
-    // What is left are connections of the client's.
-    while tasks.metrics().num_alive_tasks() > alive - 3 {
-        std::thread::yield_now();
-    }
+    // The tasks that remain are connections of the client.
+    let ended = || tasks.metrics().num_alive_tasks() <= alive - 3;
+    tasks.block_on(until("the three refreshers end", async || ended()));
 }

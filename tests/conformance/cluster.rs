@@ -1,4 +1,4 @@
-//! A cluster, whichever it is: what scenarios need of it beyond the Kubernetes API, which they speak through `kube`.
+//! A cluster of any kind, with the operations that the Kubernetes API does not offer.
 
 use std::{error::Error, path::PathBuf};
 
@@ -14,20 +14,20 @@ use crate::{
     version::Version,
 };
 
-/// What most clusters call their issuer.
+/// The usual issuer of a cluster.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-/// Which cluster a scenario runs against.
+/// The cluster that a scenario runs against.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Column {
     Embedded(Release),
-    /// Ours: etcd and kube-apiserver in this folder.
+    /// etcd and kube-apiserver from this folder, started by the suite.
     Assets(PathBuf),
-    /// Somebody's, which runs already and is neither restarted nor given new keys.
+    /// A running cluster, which the suite neither restarts nor reconfigures.
     Kubeconfig(PathBuf),
 }
 
-/// How a cluster is to be.
+/// The configuration of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Options {
     pub(crate) algorithm: Algorithm,
@@ -42,7 +42,7 @@ impl Default for Options {
 
 pub(crate) struct TestCluster {
     backing: Backing,
-    /// Where it is and how to trust it, with nobody's credential.
+    /// Its address and CA, without a credential.
     reached: Config,
     admin: Config,
     version: Version,
@@ -133,40 +133,40 @@ impl TestCluster {
         &self.ca_pem
     }
 
-    /// The configuration of a client without a credential.
+    /// Returns the configuration of a client without a credential.
     pub(crate) fn anonymous(&self) -> Config {
         self.reached.clone()
     }
 
-    /// A client that may do everything.
+    /// Returns a client with all rights.
     pub(crate) fn admin(&self) -> Client {
         Client::try_from(self.admin.clone()).expect("a client for the admin")
     }
 
-    /// The static token of an admin, who is not a ServiceAccount; somebody else's cluster has none for us.
+    /// Returns the static token of an admin user. A cluster that the suite did not start has none.
     pub(crate) fn static_token(&self) -> Option<String> {
         self.static_token.clone()
     }
 
-    /// A client that sends `token`.
+    /// Returns a client that sends `token`.
     pub(crate) fn client_for(&self, token: &str) -> Client {
         let mut config = self.anonymous();
         config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
         Client::try_from(config).expect("a client for a token")
     }
 
-    /// The key that signs tokens now, where it is ours.
+    /// Returns the current signing key of a cluster that the suite started.
     pub(crate) async fn signing_key(&self) -> SigningKey {
         match &self.backing {
             Backing::Embedded(cluster) => cluster.signing_key(),
             Backing::KubeApiserver(server) => {
                 server.lock().await.signing.keys.last().cloned().expect("a key")
             }
-            Backing::Existing => unreachable!("{NOT_OURS}"),
+            Backing::Existing => unreachable!("{EXTERNAL}"),
         }
     }
 
-    /// Ends all connections and lets no more in.
+    /// Closes all connections and accepts no new ones.
     pub(crate) async fn go_down(&self) -> Result<(), Failure> {
         match &self.backing {
             Backing::Embedded(cluster) => Ok(cluster.go_down().await?),
@@ -174,11 +174,11 @@ impl TestCluster {
                 server.lock().await.down();
                 Ok(())
             }
-            Backing::Existing => unreachable!("{NOT_OURS}"),
+            Backing::Existing => unreachable!("{EXTERNAL}"),
         }
     }
 
-    /// Ends gracefully, where the cluster knows the difference.
+    /// Shuts down gracefully, if the cluster distinguishes that.
     pub(crate) async fn shut_down(&self) -> Result<(), Failure> {
         match &self.backing {
             Backing::KubeApiserver(server) => server.lock().await.shut_down().await,
@@ -191,30 +191,30 @@ impl TestCluster {
         match &self.backing {
             Backing::Embedded(cluster) => Ok(cluster.come_up().await?),
             Backing::KubeApiserver(server) => server.lock().await.up().await,
-            Backing::Existing => unreachable!("{NOT_OURS}"),
+            Backing::Existing => unreachable!("{EXTERNAL}"),
         }
     }
 
-    /// Cuts the server off from its store, and leaves it running.
+    /// Stops etcd and leaves the server running.
     pub(crate) async fn lose_store(&self) {
         match &self.backing {
             Backing::Embedded(cluster) => cluster.lose_store(),
             Backing::KubeApiserver(server) => server.lock().await.lose_store(),
-            Backing::Existing => unreachable!("{NOT_OURS}"),
+            Backing::Existing => unreachable!("{EXTERNAL}"),
         }
     }
 
-    /// Lets the server reach its store again.
+    /// Starts etcd again.
     pub(crate) async fn regain_store(&self) -> Result<(), Failure> {
         match &self.backing {
             Backing::Embedded(cluster) => cluster.regain_store(),
             Backing::KubeApiserver(server) => server.lock().await.regain_store()?,
-            Backing::Existing => unreachable!("{NOT_OURS}"),
+            Backing::Existing => unreachable!("{EXTERNAL}"),
         }
         Ok(())
     }
 
-    /// Restarts with a new key that signs, and with the old ones that still verify.
+    /// Restarts with a new signing key. The old keys still verify.
     pub(crate) async fn restart_with_new_key(&self) -> Result<(), Failure> {
         self.go_down().await?;
         match &self.backing {
@@ -224,12 +224,12 @@ impl TestCluster {
                 let algorithm = signing.keys.last().expect("a key").algorithm();
                 signing.keys.push(SigningKey::generate(algorithm)?);
             }
-            Backing::Existing => unreachable!("{NOT_OURS}"),
+            Backing::Existing => unreachable!("{EXTERNAL}"),
         }
         self.come_up().await
     }
 
-    /// Restarts with the key that signs, and without the older ones.
+    /// Restarts with only the current signing key.
     pub(crate) async fn restart_without_old_keys(&self) -> Result<(), Failure> {
         self.go_down().await?;
         match &self.backing {
@@ -238,13 +238,13 @@ impl TestCluster {
                 let keys = &mut server.lock().await.signing.keys;
                 keys.drain(..keys.len() - 1);
             }
-            Backing::Existing => unreachable!("{NOT_OURS}"),
+            Backing::Existing => unreachable!("{EXTERNAL}"),
         }
         self.come_up().await
     }
 }
 
-const NOT_OURS: &str = "this scenario is not run against a cluster that is not ours";
+const EXTERNAL: &str = "this scenario needs a cluster that the suite started";
 
 fn pem(der: &[u8]) -> String {
     use base64::Engine as _;

@@ -1,4 +1,4 @@
-//! The clusters of all columns, and the scenarios as trials.
+//! The clusters of all columns, and the scenarios as libtest-mimic trials.
 
 use std::{
     env,
@@ -16,19 +16,19 @@ use tower_kube_auth::testing::Release;
 
 use crate::{
     cluster::{Column, Options, TestCluster},
+    fixture::Fixture,
     scenarios::{self, Needs, Scenario},
-    scene::Scene,
 };
 
-/// envtest's convention: a folder with `kube-apiserver` and `etcd`.
+/// A folder with `kube-apiserver` and `etcd`, as envtest names it.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
-/// Not `KUBECONFIG`, lest the suite creates namespaces where nobody meant it to.
+/// Not `KUBECONFIG`, so that the suite does not create namespaces in a cluster by accident.
 const KUBECONFIG: &str = "TOWER_KUBE_AUTH_CONFORMANCE_KUBECONFIG";
-/// Servers of a scenario's own that run at the same time.
+/// Servers for single scenarios that run concurrently.
 const OWN_AT_A_TIME: usize = 2;
 
 pub(crate) struct Fleet {
-    // Before the runtime, so that it is dropped within its life.
+    // Declared before the runtime, so that it is dropped while the runtime lives.
     columns: Vec<Arc<Ships>>,
     runtime: Arc<Runtime>,
 }
@@ -59,7 +59,7 @@ impl Fleet {
         Self { columns, runtime: Arc::new(runtime) }
     }
 
-    /// Each scenario once in each column.
+    /// Returns each scenario once for each column.
     pub(crate) fn trials(&self) -> Vec<Trial> {
         let mut trials = Vec::new();
         for ships in &self.columns {
@@ -93,19 +93,19 @@ impl Ships {
             .as_ref()
             .ok_or_else(|| format!("neither {ASSETS} nor {KUBECONFIG} is set"))?;
         let (cluster, _permit) = match scenario.needs {
-            Needs::Shared | Needs::SharedOfOurs => (self.shared(column).await?, None),
+            Needs::Shared | Needs::SharedWithKeys => (self.shared(column).await?, None),
             Needs::Own(options) => {
                 let permit = self.own.acquire().await?;
                 (Arc::new(TestCluster::start(column, options).await?), Some(permit))
             }
         };
-        let scene = Scene::new(cluster).await?;
-        let namespace = scene.namespace().to_owned();
-        let cluster = scene.cluster().clone();
-        // In a task of its own, so that we clean up after a panic too.
-        let outcome = tokio::spawn((scenario.run)(scene)).await;
+        let fixture = Fixture::new(cluster).await?;
+        let namespace = fixture.namespace().to_owned();
+        let cluster = fixture.cluster().clone();
+        // Runs in its own task, so that a panic does not skip the cleanup.
+        let outcome = tokio::spawn((scenario.run)(fixture)).await;
         if matches!(column, Column::Kubeconfig(_)) {
-            crate::scene::clean_up(&cluster, &namespace).await;
+            crate::fixture::clean_up(&cluster, &namespace).await;
         }
         match outcome {
             Ok(outcome) => outcome,
@@ -113,7 +113,7 @@ impl Ships {
         }
     }
 
-    /// The cluster of all scenarios that leave it as it was. If it does not start, it is not tried once per scenario.
+    /// Returns the cluster that scenarios share. A failed start is not repeated for each scenario.
     async fn shared(
         &self,
         column: &Column,

@@ -1,11 +1,11 @@
-//! What Kubernetes itself says about a token, with nothing of this crate in between.
+//! A TokenReview without any code of this crate.
 
 use kube::Client;
 use serde_json::{Value, json};
 
-use crate::scene::Outcome;
+use crate::fixture::Outcome;
 
-/// The `status` of a TokenReview.
+/// Returns the `status` of a TokenReview.
 pub(crate) async fn raw_review(client: Client, token: &str, audiences: &[&str]) -> Outcome<Value> {
     let review = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",

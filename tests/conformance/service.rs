@@ -1,4 +1,4 @@
-//! A service behind the layer, as a caller sees it.
+//! An axum service behind the layer.
 
 use axum::{Router, body::Body, routing::get};
 use http::{Request, Response, StatusCode, header};
@@ -10,7 +10,7 @@ pub(crate) struct Service {
     router: Router,
 }
 
-/// An answer with its whole body.
+/// A response with its whole body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -20,7 +20,7 @@ pub(crate) struct Answer {
 }
 
 impl Service {
-    /// Answers with the caller's username.
+    /// Creates a service that answers with the caller's username.
     pub(crate) fn new(authenticator: &Authenticator) -> Self {
         async fn whoami(caller: ServiceAccountIdentity) -> String {
             caller.username().to_owned()
@@ -28,8 +28,8 @@ impl Service {
         Self { router: Router::new().route("/", get(whoami)).layer(authenticator.layer()) }
     }
 
-    /// A service that asks `verifier` and remembers nothing.
-    pub(crate) fn forgetful(verifier: impl Verifier, audience: &str) -> Self {
+    /// Creates a service that calls `verifier` for every request.
+    pub(crate) fn uncached(verifier: impl Verifier, audience: &str) -> Self {
         let builder = Authenticator::builder(verifier).audience(audience);
         let zero = std::time::Duration::ZERO;
         Self::new(&builder.cache_ttl(zero).reject_ttl(zero).build().expect("an authenticator"))

@@ -1,4 +1,4 @@
-//! Both verifiers of this crate, as a service with its own ServiceAccount runs them.
+//! Both verifiers of this crate, with the rights of a service's own ServiceAccount.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tower_kube_auth::{
     verdict::{RejectReason, Verdict},
 };
 
-use crate::scene::{Outcome, Scene};
+use crate::fixture::{Fixture, Outcome};
 
 /// The ServiceAccount that the verifiers act as.
 pub(crate) const ACCOUNT: &str = "verifier";
 
-/// Long enough to be met with, and short enough to wait for.
+/// Short enough to wait for in a scenario.
 const COOLDOWN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Verifiers {
@@ -23,15 +23,15 @@ pub(crate) struct Verifiers {
     pub(crate) jwks: JwksVerifier,
 }
 
-impl Scene {
-    /// Both verifiers, acting as a ServiceAccount with the rights that the documentation asks for, and no others.
+impl Fixture {
+    /// Returns both verifiers as a ServiceAccount with exactly the documented rights.
     pub(crate) async fn verifiers(&self) -> Outcome<Verifiers> {
         self.service_account(ACCOUNT).await?;
         self.grant_auth_delegator(ACCOUNT).await?;
         self.verifiers_as(&self.token(ACCOUNT, &[]).await?)
     }
 
-    /// Both verifiers, with `token` as their own credential.
+    /// Returns both verifiers with `token` as their own credential.
     pub(crate) fn verifiers_as(&self, token: &str) -> Outcome<Verifiers> {
         let client = self.cluster().client_for(token);
         Ok(Verifiers { review: TokenReviewVerifier::new(client.clone()), jwks: offline(client) })
@@ -44,7 +44,7 @@ pub(crate) fn offline(client: Client) -> JwksVerifier {
     verifier.build().expect("a verifier")
 }
 
-/// What both verifiers said about a token.
+/// The decisions of both verifiers about a token.
 #[derive(Debug)]
 pub(crate) struct Verdicts {
     pub(crate) review: Verdict,
@@ -60,15 +60,15 @@ impl Verifiers {
 }
 
 impl Verdicts {
-    /// Both accept: the identities, by TokenReview and by JWKS.
+    /// Asserts that both accept, and returns the identities from TokenReview and JWKS.
     #[track_caller]
     pub(crate) fn accepted(&self) -> (&ServiceAccountIdentity, &ServiceAccountIdentity) {
         (accepted(&self.review), accepted(&self.jwks))
     }
 
-    /// Both refuse: the API server as it always does, without a reason, and the offline verifier for `reason`.
+    /// Asserts that both reject: the API server without a reason, as always, and JWKS for `reason`.
     #[track_caller]
-    pub(crate) fn refused(&self, what: &str, reason: RejectReason) {
+    pub(crate) fn rejected(&self, what: &str, reason: RejectReason) {
         assert_eq!(
             self.review,
             Verdict::Reject(RejectReason::Unauthenticated),
@@ -82,7 +82,7 @@ impl Verdicts {
 pub(crate) fn accepted(verdict: &Verdict) -> &ServiceAccountIdentity {
     match verdict {
         Verdict::Accept(acceptance) => acceptance.identity(),
-        Verdict::Reject(reason) => panic!("refused: {reason}"),
+        Verdict::Reject(reason) => panic!("rejected: {reason}"),
     }
 }
 
@@ -92,7 +92,5 @@ pub(crate) async fn verify(
     audience: &str,
 ) -> Result<Verdict, VerifyError> {
     let audiences = Audiences::new([audience]).expect("an audience");
-    verifier
-        .verify(BearerToken::parse(token).expect("a token in the form of one"), &audiences)
-        .await
+    verifier.verify(BearerToken::parse(token).expect("a well-formed token"), &audiences).await
 }

@@ -1,4 +1,4 @@
-//! Which Kubernetes a cluster is. What differs between versions is stated here, by version.
+//! The Kubernetes version of a cluster, and the behavior that depends on it.
 
 use std::{error::Error, fmt};
 
@@ -7,7 +7,7 @@ use std::{error::Error, fmt};
 pub(crate) struct Version(u32, u32);
 
 impl Version {
-    /// From `Kubernetes v1.20.2` or `v1.33.1+k3s1`.
+    /// Parses `Kubernetes v1.20.2` or `v1.33.1+k3s1`.
     pub(crate) fn parse(text: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let mut numbers =
             text.trim().trim_start_matches("Kubernetes ").trim_start_matches('v').split('.');
@@ -24,25 +24,26 @@ impl Version {
         Self::parse(version["gitVersion"].as_str().unwrap_or_default())
     }
 
-    /// Tokens have a `jti`, users a `credential-id`, and the token of a Pod on a node names the node
+    /// Returns whether tokens have a `jti`, users a `credential-id`, and Pod tokens their node
     /// (ServiceAccountTokenJTI, ServiceAccountTokenPodNodeInfo: on by default since 1.30).
     pub(crate) fn identifies_tokens(self) -> bool {
         self >= (1, 30)
     }
 
-    /// Whether a token whose `iat` lies in the future is refused: 1.20's go-jose 2.2 does not look at it, that of 1.30
-    /// and later does. In between it was exchanged; which release did is not known here, so that either is right.
+    /// Returns whether a token with an `iat` in the future is rejected. go-jose 2.2 in 1.20 ignores
+    /// `iat`, the one in 1.30 and later does not. For the releases in between either is right,
+    /// because the release that replaced it is unknown here.
     pub(crate) fn refuses_issue_times_to_come(self) -> Option<bool> {
         if self >= (1, 30) { Some(true) } else { (self < (1, 21)).then_some(false) }
     }
 
-    /// A token can be bound to a node (ServiceAccountTokenNodeBinding: on by default since 1.31, to be switched on in 1.29
-    /// and 1.30).
+    /// Returns whether a token can be bound to a node (ServiceAccountTokenNodeBinding: on by
+    /// default since 1.31, opt-in in 1.29 and 1.30).
     pub(crate) fn binds_tokens_to_nodes(self) -> Option<bool> {
         if self >= (1, 31) { Some(true) } else { (self < (1, 29)).then_some(false) }
     }
 
-    /// `--service-account-issuer` may be given more than once.
+    /// Returns whether `--service-account-issuer` may be repeated.
     pub(crate) fn accepts_several_issuers(self) -> bool {
         self >= (1, 22)
     }

@@ -1,4 +1,4 @@
-//! Callers who ask again as soon as they are answered.
+//! Callers that send their next request as soon as they have an answer.
 
 use std::{
     sync::{
@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::{
-    modes::Mode,
-    oracle::{Asked, Oracle, Said},
-    population::{Population, Token},
+    fixture::Outcome,
+    oracle::{Asked, Decision, Oracle},
     report::{Report, Wrong},
-    scene::Outcome,
+    services::Service,
+    token_pool::{Token, TokenPool},
 };
 
 pub(crate) struct Load {
@@ -28,18 +28,18 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start(modes: &[Mode], population: Arc<Population>, oracle: Arc<Oracle>) -> Self {
+    pub(crate) fn start(services: &[Service], pool: Arc<TokenPool>, oracle: Arc<Oracle>) -> Self {
         let (over, mut callers) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
         let started = Instant::now();
-        for mode in modes {
-            for _ in 0..mode.callers {
-                let (mode, over) = (mode.clone(), over.clone());
-                let (population, oracle) = (population.clone(), oracle.clone());
+        for service in services {
+            for _ in 0..service.callers {
+                let (service, over) = (service.clone(), over.clone());
+                let (pool, oracle) = (pool.clone(), oracle.clone());
                 callers.spawn(async move {
                     let mut report = Report::new(started);
                     while !over.load(SeqCst) {
-                        ask(&mode, &population.pick(), &oracle, &mut report).await;
-                        // What is in the cache is answered without any wait, and others want the processor too.
+                        ask(&service, &pool.pick(), &oracle, &mut report).await;
+                        // Cache hits never suspend: let other tasks run.
                         tokio::task::yield_now().await;
                     }
                     report
@@ -58,33 +58,36 @@ impl Load {
     }
 }
 
-async fn ask(mode: &Mode, token: &Token, oracle: &Oracle, report: &mut Report) {
+async fn ask(service: &Service, token: &Token, oracle: &Oracle, report: &mut Report) {
     let request =
         Request::get("/").header(header::AUTHORIZATION, format!("Bearer {}", token.text()));
     let sent = Instant::now();
-    // Before the answer: what happens meanwhile is not what was asked about.
+    // Taken before the answer, so that later events do not change it.
     let label = token.label(sent);
-    let answering = mode.router.clone().oneshot(request.body(Body::empty()).expect("a request"));
+    let answering = service.router.clone().oneshot(request.body(Body::empty()).expect("a request"));
     let (head, body) = answering.await.expect("an infallible service").into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     let asked = Asked { sent, answered: Instant::now() };
 
-    let (said, objection) = match head.status {
+    let (decision, objection) = match head.status {
         StatusCode::OK if body != token.username => {
-            (Said::Accept, Some("wrong accept: as somebody else"))
+            (Decision::Accept, Some("wrong accept: as another identity"))
         }
-        StatusCode::OK => (Said::Accept, oracle.objection(mode, &token.facts, asked, Said::Accept)),
+        StatusCode::OK => {
+            (Decision::Accept, oracle.objection(service, &token.facts, asked, Decision::Accept))
+        }
         StatusCode::UNAUTHORIZED => {
-            (Said::Reject, oracle.objection(mode, &token.facts, asked, Said::Reject))
+            (Decision::Reject, oracle.objection(service, &token.facts, asked, Decision::Reject))
         }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            (Said::Undecided, oracle.objection(mode, &token.facts, asked, Said::Undecided))
-        }
-        _ => (Said::Undecided, Some("an answer that is none of the three")),
+        StatusCode::SERVICE_UNAVAILABLE => (
+            Decision::Undecided,
+            oracle.objection(service, &token.facts, asked, Decision::Undecided),
+        ),
+        _ => (Decision::Undecided, Some("an unexpected status")),
     };
-    report.count(mode.name, label, said, asked);
+    report.count(service.name, label, decision, asked);
     if let Some(what) = objection {
         let reason = format!("{}: {}", head.status, String::from_utf8_lossy(&body));
-        report.wrong(Wrong { mode: mode.name, label, what, reason, asked });
+        report.wrong(Wrong { service: service.name, label, what, reason, asked });
     }
 }

@@ -1,8 +1,9 @@
-//! Full load, with keys that rotate, Pods that are deleted and an API server that is restarted all the time: every answer
-//! is held against an oracle. No wrong acceptance, no wrong refusal, and undecided only where the server was down.
+//! Full load while keys rotate, Pods are deleted and the API server restarts. An oracle checks
+//! every answer: no wrong acceptance, no wrong rejection, and undecided only while the server is
+//! down.
 //!
-//! It runs for `SOAK_SECONDS`, against the kube-apiserver in `KUBEBUILDER_ASSETS` or else the embedded cluster; without
-//! the former variable it is ignored. See CONTRIBUTING.md.
+//! It runs for `SOAK_SECONDS`, and is ignored without it, against the kube-apiserver in
+//! `KUBEBUILDER_ASSETS` or else the embedded cluster. See CONTRIBUTING.md.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,29 +15,29 @@
 )]
 
 #[path = "../conformance/cluster.rs"]
-#[allow(dead_code, reason = "the conformance suite needs the rest")]
+#[allow(dead_code, reason = "used by the conformance suite")]
 mod cluster;
+#[path = "../conformance/fixture.rs"]
+#[allow(dead_code, reason = "used by the conformance suite")]
+mod fixture;
 #[path = "../conformance/kube_apiserver/mod.rs"]
 mod kube_apiserver;
 #[path = "../conformance/raw_review.rs"]
 mod raw_review;
-#[path = "../conformance/scene.rs"]
-#[allow(dead_code, reason = "the conformance suite needs the rest")]
-mod scene;
 #[path = "../conformance/verifiers.rs"]
-#[allow(dead_code, reason = "the conformance suite needs the rest")]
+#[allow(dead_code, reason = "used by the conformance suite")]
 mod verifiers;
 #[path = "../conformance/version.rs"]
-#[allow(dead_code, reason = "the conformance suite needs the rest")]
+#[allow(dead_code, reason = "used by the conformance suite")]
 mod version;
 
+mod baseline_probe;
+mod chaos;
 mod load;
-mod modes;
 mod oracle;
-mod population;
 mod report;
-mod witness;
-mod world;
+mod services;
+mod token_pool;
 
 use std::{
     env,
@@ -49,20 +50,20 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tower_kube_auth::testing::Release;
 
 use crate::{
+    baseline_probe::BaselineProbe,
+    chaos::Chaos,
     cluster::{Column, Options, TestCluster},
+    fixture::Outcome,
     load::Load,
-    scene::Outcome,
-    witness::Witness,
-    world::World,
 };
 
 const HINT: &str =
     "SOAK_SECONDS=600 KUBEBUILDER_ASSETS=… cargo test --release --test soak; see CONTRIBUTING.md";
-/// Below that no bound of the oracle is ever reached, and it would look on and say nothing.
+/// In a shorter run no time bound of the oracle is reached, so it would check nothing.
 const SHORTEST: Duration = Duration::from_secs(45);
 
 fn main() {
-    // rustls may have two providers to choose from, depending on features; `kube` takes the process's.
+    // Features may enable two rustls providers. `kube` uses the process default.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let arguments = Arguments::from_args();
     let seconds = env::var("SOAK_SECONDS").ok();
@@ -97,20 +98,20 @@ async fn soak(length: Duration) -> Outcome {
     };
     println!("\nsoaking {name} {} for {length:?}", cluster.version());
 
-    let world = World::new(cluster).await?;
-    let modes = modes::all(world.client())?;
-    let load = Load::start(&modes, world.population(), world.oracle());
-    let witness = Witness::start(world.client(), world.population());
-    // A failure here says more than what it made of the load.
-    let events = world.live(length).await;
+    let chaos = Chaos::new(cluster).await?;
+    let services = services::all(chaos.client())?;
+    let load = Load::start(&services, chaos.pool(), chaos.oracle());
+    let probe = BaselineProbe::start(chaos.client(), chaos.pool());
+    // Returned after the report: a failure here explains the answers in it.
+    let events = chaos.run(length).await;
     load.over.store(true, SeqCst);
     let report = load.end().await?;
-    println!("{report}\nevents: {}\n{}", world.events(), witness.end().await?);
+    println!("{report}\nevents: {}\n{}", chaos.events(), probe.end().await?);
     events?;
     report.verdict()
 }
 
-/// The same choice as the conformance suite's, save that a cluster which is not ours is not soaked.
+/// Returns the cluster to soak: never an external one.
 fn column() -> Column {
     let assets =
         env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()).map(PathBuf::from);

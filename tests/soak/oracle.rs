@@ -1,24 +1,24 @@
-//! What is right, independent of any verifier: what has happened to a token, and which answers that allows.
+//! The correct answers, independent of any verifier: the history of a token, and what it allows.
 //!
-//! Every question has an interval, from when it was sent to when it was answered, and what happens to a token has one too.
-//! Where they touch, either answer may be right; where they do not, only one is.
+//! A request has an interval, from sending to answer, and so does each event of a token. If they
+//! overlap, either answer is correct; if not, only one is.
 
 use std::{
     sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
-use crate::modes::Mode;
+use crate::services::Service;
 
-/// What the machine may take for whatever takes no time: watches of the API server that lag, a busy processor, whole seconds.
+/// Tolerance for lagging watches of the API server, a busy processor, and times in whole seconds.
 const SLACK: Duration = Duration::from_secs(2);
-/// kube-apiserver serves an authenticated token from a cache of its own for so long, past its `exp` too
+/// kube-apiserver caches an authenticated token for this long, even past its `exp`
 /// (`TokenSuccessCacheTTL`).
 const SERVERS_CACHE: Duration = Duration::from_secs(10);
-/// For so long, at most, a server that has failed is not asked where there is something to fall back on.
+/// Upper bound of the time for which an open circuit breaker skips a failed server.
 const LEFT_ALONE: Duration = Duration::from_secs(30);
 
-/// The end of something: of a Pod, or of a key.
+/// The removal of a Pod or a key.
 #[derive(Default)]
 pub(crate) struct End {
     begun: OnceLock<Instant>,
@@ -26,12 +26,12 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// From now on it may be over.
+    /// Marks that the removal has begun: from now on it may have taken effect.
     pub(crate) fn begin(&self) {
         let _ = self.begun.set(Instant::now());
     }
 
-    /// It is over.
+    /// Marks that the removal is complete.
     pub(crate) fn finish(&self) {
         let _ = self.done.set(Instant::now());
     }
@@ -51,16 +51,16 @@ impl End {
 
 /// A signing key of the cluster.
 pub(crate) struct Key {
-    /// When the server had it. Nothing is signed with it before.
+    /// When the server got the key. Nothing is signed with it before.
     pub(crate) since: Instant,
     pub(crate) removal: End,
 }
 
-/// What is known about a token beyond its text.
+/// The history of a token.
 pub(crate) struct Facts {
-    /// No server and no service of ours may ever accept it.
+    /// Whether it must never be accepted.
     pub(crate) never_good: bool,
-    /// Whether its key id is one that the cluster has, or had.
+    /// Whether the cluster has, or had, a key with its key id.
     pub(crate) known_key: bool,
     pub(crate) key: std::sync::Arc<Key>,
     pub(crate) pod: Option<std::sync::Arc<End>>,
@@ -68,13 +68,13 @@ pub(crate) struct Facts {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Said {
+pub(crate) enum Decision {
     Accept,
     Reject,
     Undecided,
 }
 
-/// A question's time.
+/// The interval of a request.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) sent: Instant,
@@ -87,7 +87,7 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// The server is being taken down. It is up again when the returned closure is called.
+    /// Marks that the server is being taken down, until [`outage_ends`](Self::outage_ends).
     pub(crate) fn outage_begins(&self) {
         let outage = End::default();
         outage.begin();
@@ -100,28 +100,29 @@ impl Oracle {
         }
     }
 
-    /// What is wrong with an answer.
+    /// Returns what is wrong with an answer.
     pub(crate) fn objection(
         &self,
-        mode: &Mode,
+        service: &Service,
         facts: &Facts,
         asked: Asked,
-        said: Said,
+        decision: Decision,
     ) -> Option<&'static str> {
-        match said {
-            Said::Accept if facts.never_good => Some("wrong accept: it was never good"),
-            Said::Accept => self.over_for_good(mode, facts, asked.sent),
-            Said::Reject if facts.surely_good(mode.leeway, asked.answered) => {
-                Some("wrong reject: it was good all the time")
+        match decision {
+            Decision::Accept if facts.never_good => Some("wrong accept: never valid"),
+            Decision::Accept => self.expired_or_revoked(service, facts, asked.sent),
+            Decision::Reject if facts.certainly_valid(service.leeway, asked.answered) => {
+                Some("wrong reject: valid all the time")
             }
-            Said::Reject => None,
-            Said::Undecided if self.may_be_undecided(mode, facts, asked) => None,
-            Said::Undecided => Some("undecided, though the server was up"),
+            Decision::Reject => None,
+            Decision::Undecided if self.may_be_undecided(service, facts, asked) => None,
+            Decision::Undecided => Some("undecided, though the server was up"),
         }
     }
 
-    /// Whether the server was down at some time of the question, or not up for long enough: a verification that began while
-    /// it was down may end as late as its time limit, and its outcome is everybody's who asked meanwhile.
+    /// Returns whether the server was down during the request, or up for less than `settling`: a
+    /// verification that began during the outage may end as late as its time limit, and requests
+    /// that joined it share its outcome.
     pub(crate) fn was_down(&self, asked: Asked, settling: Duration) -> bool {
         let outages = self.outages.lock().expect("no panic");
         outages.iter().any(|outage| {
@@ -129,55 +130,62 @@ impl Oracle {
         })
     }
 
-    fn may_be_undecided(&self, mode: &Mode, facts: &Facts, asked: Asked) -> bool {
-        let down = mode.asks_server && self.was_down(asked, mode.call_limit + SLACK);
-        // A screen too, for it lets only so many unknown keys through to the server.
-        let by_keys = mode.keys.filter(|_| !mode.falls_back);
+    fn may_be_undecided(&self, service: &Service, facts: &Facts, asked: Asked) -> bool {
+        let down = service.asks_server && self.was_down(asked, service.call_limit + SLACK);
+        // Includes a screen, because it limits the unknown keys that it passes to the server.
+        let by_keys = service.keys.filter(|_| !service.falls_back);
         down || by_keys.is_some_and(|keys| {
-            // Offline a known key is decided at once, whatever the server does. An unknown one may have been added a moment
-            // ago, so it is undecided until the keys may be fetched again: after the fetch under way, a pause, and another.
-            let fetched = keys.cooldown + mode.call_limit * 2 + SLACK;
+            // JWKS decides a known key at once. An unknown key may be new, so it is undecided until
+            // the keys are fetched again: the fetch in progress, a cooldown, and another fetch.
+            let fetched = keys.cooldown + service.call_limit * 2 + SLACK;
             !facts.known_key
                 || facts.key.removal.has_begun()
                 || asked.sent < facts.key.since + fetched
         })
     }
 
-    /// Why it could not be accepted any more when asked at `sent`. All of it is what the documentation promises.
-    fn over_for_good(&self, mode: &Mode, facts: &Facts, sent: Instant) -> Option<&'static str> {
-        let cached = mode.cache_ttl.mul_f64(1.1);
-        // The server's word may take as long as a call until it is in our cache.
-        let servers_word = SERVERS_CACHE + mode.call_limit + cached + SLACK;
+    /// Returns why the token had to be rejected at `sent`, by the documented bounds.
+    fn expired_or_revoked(
+        &self,
+        service: &Service,
+        facts: &Facts,
+        sent: Instant,
+    ) -> Option<&'static str> {
+        let cached = service.cache_ttl.mul_f64(1.1);
+        // The server's answer may take as long as a call until it is cached here.
+        let review_is_stale = SERVERS_CACHE + service.call_limit + cached + SLACK;
 
-        // Nothing of ours is served past `exp`; whoever is asked tolerates clocks that differ.
-        let expired = if mode.asks_server { SERVERS_CACHE + SLACK } else { SLACK };
-        if facts.expires_at + mode.leeway + expired < sent {
+        // This crate serves nothing past `exp`; the verifiers tolerate clock skew.
+        let expired = if service.asks_server { SERVERS_CACHE + SLACK } else { SLACK };
+        if facts.expires_at + service.leeway + expired < sent {
             return Some("wrong accept: it had expired");
         }
-        // Offline nobody sees a Pod being deleted: the token is good until it expires.
-        let offline = !mode.asks_server
-            || mode.falls_back
-                && self.was_down(Asked { sent, answered: sent }, servers_word + LEFT_ALONE);
-        if !offline && facts.pod.as_ref().is_some_and(|pod| pod.was_done(servers_word, sent)) {
+        // JWKS does not notice a deleted Pod: the token is valid until it expires.
+        let offline = !service.asks_server
+            || service.falls_back
+                && self.was_down(Asked { sent, answered: sent }, review_is_stale + LEFT_ALONE);
+        if !offline && facts.pod.as_ref().is_some_and(|pod| pod.was_done(review_is_stale, sent)) {
             return Some("wrong accept: its Pod had been deleted");
         }
-        let forgotten = match mode.keys {
-            // A restarted server knows nothing of the key; only our own cache does.
+        let key_is_stale = match service.keys {
+            // A restarted server does not know the key; only the cache of this crate may.
             None => cached + SLACK,
-            // The fetch that was under way fails, then comes the next one, in its own time.
-            Some(keys) => keys.refresh_interval.mul_f64(1.1) + mode.call_limit * 2 + cached + SLACK,
+            // The fetch in progress fails, and the next one follows at its interval.
+            Some(keys) => {
+                keys.refresh_interval.mul_f64(1.1) + service.call_limit * 2 + cached + SLACK
+            }
         };
         facts
             .key
             .removal
-            .was_done(forgotten, sent)
+            .was_done(key_is_stale, sent)
             .then_some("wrong accept: its key had been removed")
     }
 }
 
 impl Facts {
-    /// Whether nothing had happened to the token by `answered`.
-    pub(crate) fn surely_good(&self, leeway: Duration, answered: Instant) -> bool {
+    /// Returns whether the token was certainly valid at `answered`.
+    pub(crate) fn certainly_valid(&self, leeway: Duration, answered: Instant) -> bool {
         !self.never_good
             && answered + Duration::from_secs(1) < self.expires_at + leeway
             && !self.key.removal.had_begun_by(answered)

@@ -1,4 +1,4 @@
-//! What was asked and answered, and what of it was wrong.
+//! Counts of the answers, and the wrong ones in full.
 
 use std::{
     collections::BTreeMap,
@@ -7,12 +7,12 @@ use std::{
 };
 
 use crate::{
-    oracle::{Asked, Said},
-    scene::Outcome,
+    fixture::Outcome,
+    oracle::{Asked, Decision},
 };
 
-/// So many wrong answers are told in full.
-const TOLD: usize = 20;
+/// Upper bound of the wrong answers in the report.
+const MAX_DETAILS: usize = 20;
 
 pub(crate) struct Report {
     started: Instant,
@@ -31,7 +31,7 @@ struct Row {
 }
 
 pub(crate) struct Wrong {
-    pub(crate) mode: &'static str,
+    pub(crate) service: &'static str,
     pub(crate) label: &'static str,
     pub(crate) what: &'static str,
     pub(crate) reason: String,
@@ -51,16 +51,16 @@ impl Report {
 
     pub(crate) fn count(
         &mut self,
-        mode: &'static str,
+        service: &'static str,
         label: &'static str,
-        said: Said,
+        decision: Decision,
         asked: Asked,
     ) {
-        let row = self.counts.entry((mode, label)).or_default();
-        *match said {
-            Said::Accept => &mut row.accepted,
-            Said::Reject => &mut row.rejected,
-            Said::Undecided => &mut row.undecided,
+        let row = self.counts.entry((service, label)).or_default();
+        *match decision {
+            Decision::Accept => &mut row.accepted,
+            Decision::Reject => &mut row.rejected,
+            Decision::Undecided => &mut row.undecided,
         } += 1;
         row.longest = row.longest.max(asked.answered - asked.sent);
         self.ended = self.ended.max(asked.answered);
@@ -68,7 +68,7 @@ impl Report {
 
     pub(crate) fn wrong(&mut self, wrong: Wrong) {
         self.wrong_in_all += 1;
-        if self.wrong.len() < TOLD {
+        if self.wrong.len() < MAX_DETAILS {
             self.wrong.push(wrong);
         }
     }
@@ -86,22 +86,22 @@ impl Report {
         self.wrong_in_all += other.wrong_in_all;
         self.wrong.extend(other.wrong);
         self.wrong.sort_by_key(|wrong| wrong.asked.sent);
-        self.wrong.truncate(TOLD);
+        self.wrong.truncate(MAX_DETAILS);
     }
 
-    /// No wrong answer, and of each kind of token at least one right one: a service that decides nothing is not sound.
+    /// Fails on a wrong answer, or if a service has never decided about some kind of token.
     pub(crate) fn verdict(&self) -> Outcome {
         if self.wrong_in_all > 0 {
             return Err(format!("{} wrong answers", self.wrong_in_all).into());
         }
-        for ((mode, label), row) in &self.counts {
+        for ((service, label), row) in &self.counts {
             let decided = match *label {
                 "good" | "good, of a Pod" => row.accepted > 0,
                 _ => row.accepted + row.rejected > 0,
             };
             if !decided {
                 return Err(
-                    format!("{mode}: no token of the kind {label:?} was ever decided").into()
+                    format!("{service}: no token of the kind {label:?} was ever decided").into()
                 );
             }
         }
@@ -117,12 +117,12 @@ impl fmt::Display for Report {
             "", "", "accepted", "rejected", "undecided", "longest"
         )?;
         let mut asked = 0;
-        for ((mode, label), row) in &self.counts {
+        for ((service, label), row) in &self.counts {
             let Row { accepted, rejected, undecided, longest } = row;
             let longest = format!("{:.2} s", longest.as_secs_f64());
             writeln!(
                 f,
-                "{mode:<26} {label:<38} {accepted:>12} {rejected:>10} {undecided:>10} {longest:>9}"
+                "{service:<26} {label:<38} {accepted:>12} {rejected:>10} {undecided:>10} {longest:>9}"
             )?;
             asked += accepted + rejected + undecided;
         }
@@ -134,10 +134,10 @@ impl fmt::Display for Report {
         )?;
         for wrong in &self.wrong {
             let at = |time: Instant| (time - self.started).as_secs_f64();
-            let Wrong { mode, label, what, reason, asked: Asked { sent, answered } } = wrong;
+            let Wrong { service, label, what, reason, asked: Asked { sent, answered } } = wrong;
             writeln!(
                 f,
-                "  {mode}, token {label}, {:.2} to {:.2} s: {what} ({reason})",
+                "  {service}, token {label}, {:.2} to {:.2} s: {what} ({reason})",
                 at(*sent),
                 at(*answered)
             )?;

@@ -34,9 +34,9 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
 /// Drives `work` to its end and returns its output and how long it took by the clock.
 ///
 /// The clock stands still while bytes are in transit, however slow the machine is: it advances only
-/// to the end of a sleep *within* `limit`, such as the back-off between two attempts. It advances to
-/// the time limit of an attempt or of the call only if `held` says that the API server has received
-/// a call that it will not answer. Calls `meanwhile` after each step of the clock.
+/// to the end of a sleep *within* `limit`, such as the back-off between two attempts. It advances
+/// to the time limit of an attempt or of the call only if `held` says that the API server has
+/// received a call that it will not answer. Calls `meanwhile` after each step of the clock.
 pub async fn drive<T>(
     manual: &ManualClock,
     limit: Duration,

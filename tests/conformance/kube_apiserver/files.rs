@@ -19,7 +19,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Makes the folder with a certificate for 127.0.0.1, and `admin_token` as the user `admin` of `system:masters`.
+    /// Creates the folder with a certificate for 127.0.0.1, and with `admin_token` as the user
+    /// `admin` of `system:masters`.
     pub(super) fn create(admin_token: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let folder = Folder::create("conformance")?;
         let mut ca = CertificateParams::new(Vec::new())?;

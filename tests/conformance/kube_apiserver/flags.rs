@@ -7,12 +7,12 @@ use tower_kube_auth::testing::SigningKey;
 use super::files::Files;
 use crate::version::Version;
 
-/// What an API server signs and accepts tokens by. A restart may change it.
+/// The keys and issuers of an API server. A restart may change them.
 #[derive(Clone, Debug)]
 pub(crate) struct Signing {
-    /// All of them verify tokens; the last one signs them.
+    /// All of them verify tokens. The last one signs.
     pub(crate) keys: Vec<SigningKey>,
-    /// All of them are accepted, where the server can; the first one is written into tokens.
+    /// All of them are accepted, if the version supports that. The first one is in issued tokens.
     pub(crate) issuers: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn kube_apiserver(
         format!("--token-auth-file={}", file("tokens.csv")),
         "--authorization-mode=RBAC".to_owned(),
         "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
-        // Pods are wanted as objects, before any controller has made them a token.
+        // Scenarios create Pods without a controller that provides their tokens.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
     ];
     if version < (1, 24) {
@@ -61,7 +61,7 @@ pub(super) fn kube_apiserver(
             files.write_private(key)?.display()
         ));
     }
-    // Before 1.22 the flag is a single string, of which the last one given would count.
+    // Before 1.22 the flag is a single string: the last occurrence would win.
     let several = if version.accepts_several_issuers() { signing.issuers.len() } else { 1 };
     flags.extend(
         signing
@@ -77,8 +77,8 @@ pub(super) fn kube_apiserver(
     Ok(flags)
 }
 
-/// A port that was free a moment ago. Somebody may take it before the server does; then the server does not start, and
-/// is started on another one.
+/// Returns a port that is currently free. Another process may take it before the server does; then
+/// the server is started on another port.
 pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,4 +1,4 @@
-//! A real kube-apiserver with an etcd of its own, on free loopback ports in a temporary folder.
+//! A real kube-apiserver with its own etcd, on free loopback ports in a temporary folder.
 
 mod files;
 mod flags;
@@ -19,9 +19,9 @@ pub(crate) use self::flags::Signing;
 use self::{files::Files, process::Process};
 use crate::version::Version;
 
-/// Slow machines compile nothing here, but they do start two servers per core.
+/// Generous, because a slow machine starts two servers per core.
 const STARTS_WITHIN: Duration = Duration::from_secs(180);
-/// How often another port is tried.
+/// Attempts with another port.
 const ATTEMPTS: u32 = 3;
 
 pub(crate) struct KubeApiserver {
@@ -32,13 +32,13 @@ pub(crate) struct KubeApiserver {
     etcd_port: u16,
     port: u16,
     admin_token: String,
-    // In this order, so that the server goes before its store.
+    // In this order, so that the server is dropped before etcd.
     server: Option<Process>,
     etcd: Option<Process>,
 }
 
 impl KubeApiserver {
-    /// Starts both from `assets`, and returns when the server is ready.
+    /// Starts both from `assets` and returns when the server is ready.
     pub(crate) async fn start(
         assets: &Path,
         signing: Signing,
@@ -82,12 +82,12 @@ impl KubeApiserver {
         Ok(started)
     }
 
-    /// Kills the store, and leaves the server alone with what it has at hand.
+    /// Kills etcd and leaves the server running.
     pub(crate) fn lose_store(&mut self) {
         self.etcd = None;
     }
 
-    /// Starts the store with what was in it.
+    /// Starts etcd with its old data.
     pub(crate) fn regain_store(&mut self) -> io::Result<()> {
         let flags = flags::etcd(&self.files.path("etcd"), self.etcd_port);
         self.etcd =
@@ -95,12 +95,12 @@ impl KubeApiserver {
         Ok(())
     }
 
-    /// Kills the server in the middle of whatever it does. The store stays.
+    /// Kills the server. etcd keeps running.
     pub(crate) fn down(&mut self) {
         self.server = None;
     }
 
-    /// Has the server end in its own time, with what is under way. The store stays.
+    /// Shuts the server down gracefully. etcd keeps running.
     pub(crate) async fn shut_down(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
         if let Some(server) = self.server.take() {
             tokio::task::spawn_blocking(|| server.shut_down()).await??;
@@ -108,7 +108,8 @@ impl KubeApiserver {
         Ok(())
     }
 
-    /// Starts the server again on the same port, with what `signing` says by now, and waits until it is ready.
+    /// Starts the server again on the same port with the current `signing`, and waits until it is
+    /// ready.
     pub(crate) async fn up(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.server = None;
         let flags = flags::kube_apiserver(
@@ -125,7 +126,7 @@ impl KubeApiserver {
             while server.is_running() && self.etcd.as_mut().is_some_and(Process::is_running) {
                 let request =
                     http::Request::get("/readyz").body(Vec::new()).map_err(kube::Error::HttpError);
-                // What answers on the port may be another server that has taken it: then not for our admin.
+                // Another server may have taken the port. It does not know this admin token.
                 if client.request_text(request?).await.is_ok_and(|answer| answer == "ok") {
                     return Ok::<_, kube::Error>(true);
                 }
@@ -159,7 +160,7 @@ impl KubeApiserver {
         &self.files.ca_pem
     }
 
-    /// How a client that sends `token` reaches the server.
+    /// Returns the configuration of a client that sends `token`.
     pub(crate) fn config(&self, token: &str) -> kube::Config {
         let url = http::Uri::builder()
             .scheme("https")

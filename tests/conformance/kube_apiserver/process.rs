@@ -1,4 +1,4 @@
-//! A server process that ends when this one does, however this one does.
+//! A server process that ends with this process, even if this process is killed.
 
 use std::{
     fs::File,
@@ -7,8 +7,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Starts the server and kills it at the end of its own input, which is the end of whoever holds the other end of the pipe.
-/// A line of input asks the server to end before. It ends by itself when the server does.
+/// Starts the server and kills it at the end of its standard input, when the owner of the pipe's
+/// other end is gone. A line of input terminates the server gracefully. The script ends when the
+/// server does.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
 exec 3<&0 </dev/null
@@ -22,7 +23,7 @@ kill -KILL "$reader" 2>/dev/null
 exit "$status"
 "#;
 
-/// Removes a folder at the end of its input.
+/// Removes a folder at the end of its standard input.
 const SWEEPER: &str = r#"
 trap '' INT TERM HUP
 read -r _
@@ -32,8 +33,8 @@ for attempt in 1 2 3 4 5 6 7 8 9 10; do
 done
 "#;
 
-/// A running server. Dropping it kills it; so does the end of this process, be it a panic, Ctrl-C or SIGKILL, because a
-/// small shell in a process group of its own watches a pipe that nobody else holds.
+/// A running server. It is killed on drop, and when this process ends by a panic, Ctrl-C or
+/// SIGKILL: a shell in its own process group watches a pipe that only this process holds.
 #[derive(Debug)]
 pub(crate) struct Process {
     watchdog: Child,
@@ -48,24 +49,24 @@ impl Process {
         Ok(Self { watchdog: command.spawn()?, log })
     }
 
-    /// Asks the server to end, as an administrator would, and waits until it has.
+    /// Terminates the server gracefully and waits for its end.
     pub(crate) fn shut_down(mut self) -> io::Result<()> {
         if let Some(input) = &mut self.watchdog.stdin {
             input.write_all(b"\n")?;
         }
-        // Not `wait`, which would close the pipe, and so kill.
+        // `wait` would close the pipe, which kills the server.
         while self.is_running() {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         Ok(())
     }
 
-    /// Whether the server is still there.
+    /// Returns whether the server is still running.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.watchdog.try_wait(), Ok(None))
     }
 
-    /// The last lines of what the server has said, for an error message.
+    /// Returns the last lines of the server's log, for an error message.
     pub(crate) fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
@@ -79,7 +80,7 @@ impl Drop for Process {
     }
 }
 
-/// A folder under the system's temporary one, which goes when this process does.
+/// A temporary folder that is removed when this process ends.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
@@ -112,7 +113,7 @@ fn shell(script: &str) -> Command {
     use std::os::unix::process::CommandExt as _;
 
     let mut command = Command::new("sh");
-    // A group of its own, which Ctrl-C at the terminal does not reach.
+    // Its own process group, which Ctrl-C in the terminal does not reach.
     command.args(["-c", script, "sh"]).stdin(Stdio::piped()).process_group(0);
     command
 }

@@ -1,4 +1,4 @@
-//! What the API server answers to the calls that this crate makes, and how it refuses them.
+//! Responses and errors of the API server to the calls that this crate makes.
 
 use http::Request;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -6,14 +6,14 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use crate::{
+    fixture::{Fixture, Outcome},
     raw_review::raw_review,
-    scene::{Outcome, Scene},
 };
 
-pub(super) async fn a_token_request_says_when_the_token_ends(scene: Scene) -> Outcome {
-    scene.service_account("robot").await?;
+pub(super) async fn a_token_request_returns_the_expiry_of_the_token(fixture: Fixture) -> Outcome {
+    fixture.service_account("robot").await?;
     let asked = json!({"spec": {"audiences": ["orders", "invoices"], "expirationSeconds": 1200}});
-    let answer = token_request(&scene, "robot", &asked).await?;
+    let answer = token_request(&fixture, "robot", &asked).await?;
     assert_eq!(
         (&answer["kind"], &answer["apiVersion"]),
         (&json!("TokenRequest"), &json!("authentication.k8s.io/v1"))
@@ -29,18 +29,20 @@ pub(super) async fn a_token_request_says_when_the_token_ends(scene: Scene) -> Ou
     assert_eq!(claimed.audiences(), ["orders", "invoices"]);
     assert_eq!(claimed.expires_at(), Some(ends.into()));
 
-    // Nobody in particular is the API server itself.
-    let answer = token_request(&scene, "robot", &json!({"spec": {}})).await?;
+    // Without audiences the token is for the API server.
+    let answer = token_request(&fixture, "robot", &json!({"spec": {}})).await?;
     assert_eq!(answer["spec"]["expirationSeconds"], 3600);
     assert_eq!(answer["spec"]["audiences"].as_array().map(Vec::len), Some(1), "{answer}");
     Ok(())
 }
 
-pub(super) async fn token_requests_are_refused_as_documented(scene: Scene) -> Outcome {
-    scene.service_account("robot").await?;
-    scene.service_account("other").await?;
-    scene.pod("other-0", "other").await?;
-    scene.pod("robot-0", "robot").await?;
+pub(super) async fn invalid_token_requests_fail_with_the_documented_status(
+    fixture: Fixture,
+) -> Outcome {
+    fixture.service_account("robot").await?;
+    fixture.service_account("other").await?;
+    fixture.pod("other-0", "other").await?;
+    fixture.pod("robot-0", "robot").await?;
     let bound = |name: &str, uid: &str| {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
         json!({"spec": {"audiences": ["orders"], "boundObjectRef": pod}})
@@ -60,15 +62,17 @@ pub(super) async fn token_requests_are_refused_as_documented(scene: Scene) -> Ou
             409,
         ),
     ] {
-        let refused = token_request(&scene, account, &asked).await;
-        assert_eq!(status_of(refused).0, code, "{what}");
+        let rejected = token_request(&fixture, account, &asked).await;
+        assert_eq!(status_of(rejected).0, code, "{what}");
     }
     Ok(())
 }
 
-pub(super) async fn a_bad_token_is_told_from_a_bad_caller(scene: Scene) -> Outcome {
-    // A token that is not good is an answer, with an error in it that is no error of the call.
-    let review = raw_review(scene.admin(), "garbage", &["orders"]).await?;
+pub(super) async fn an_invalid_token_is_distinguished_from_an_invalid_caller(
+    fixture: Fixture,
+) -> Outcome {
+    // An invalid token is a successful response with an error in its status.
+    let review = raw_review(fixture.admin(), "garbage", &["orders"]).await?;
     assert!(review["authenticated"].is_null() || review["authenticated"] == false, "{review}");
     assert!(
         review["error"].as_str().is_some_and(|error| error.contains("invalid bearer token")),
@@ -77,21 +81,21 @@ pub(super) async fn a_bad_token_is_told_from_a_bad_caller(scene: Scene) -> Outco
     assert_eq!(review["user"], json!({}));
     assert!(review["audiences"].is_null());
 
-    // A caller who is not good is refused.
-    let (code, reason) = status_of(review_as(scene.cluster().client_for("garbage")).await);
+    // An invalid caller is an HTTP error.
+    let (code, reason) = status_of(review_as(fixture.cluster().client_for("garbage")).await);
     assert_eq!((code, &*reason), (401, "Unauthorized"));
-    scene.service_account("robot").await?;
-    let robot = scene.cluster().client_for(&scene.token("robot", &[]).await?);
+    fixture.service_account("robot").await?;
+    let robot = fixture.cluster().client_for(&fixture.token("robot", &[]).await?);
     let (code, reason) = status_of(review_as(robot).await);
     assert_eq!((code, &*reason), (403, "Forbidden"));
-    let elsewhere = scene.cluster().client_for(&scene.token("robot", &["orders"]).await?);
+    let elsewhere = fixture.cluster().client_for(&fixture.token("robot", &["orders"]).await?);
     assert_eq!(
         status_of(review_as(elsewhere).await).0,
         401,
-        "a token for another audience is none here"
+        "a token for another audience is no credential here"
     );
-    // Nothing to review is no answer either.
-    let empty = raw_review(scene.admin(), "", &["orders"]).await;
+    // An empty token is an error of the call.
+    let empty = raw_review(fixture.admin(), "", &["orders"]).await;
     assert!(empty.is_err(), "{empty:?}");
     Ok(())
 }
@@ -100,21 +104,22 @@ async fn review_as(client: Client) -> Outcome<Value> {
     raw_review(client, "x", &["orders"]).await
 }
 
-async fn token_request(scene: &Scene, account: &str, asked: &Value) -> Outcome<Value> {
-    let path = format!("/api/v1/namespaces/{}/serviceaccounts/{account}/token", scene.namespace());
+async fn token_request(fixture: &Fixture, account: &str, asked: &Value) -> Outcome<Value> {
+    let path =
+        format!("/api/v1/namespaces/{}/serviceaccounts/{account}/token", fixture.namespace());
     let mut body = asked.clone();
     body["apiVersion"] = "authentication.k8s.io/v1".into();
     body["kind"] = "TokenRequest".into();
     let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
-    Ok(scene.admin().request(request.body(body.to_string().into_bytes())?).await?)
+    Ok(fixture.admin().request(request.body(body.to_string().into_bytes())?).await?)
 }
 
-/// The code and the reason of a refusal.
+/// Returns the code and the reason of an error response.
 #[track_caller]
 fn status_of(outcome: Outcome<Value>) -> (u16, String) {
-    let error = outcome.expect_err("a refusal");
+    let error = outcome.expect_err("an error response");
     match error.downcast_ref::<kube::Error>() {
         Some(kube::Error::Api(status)) => (status.code, status.reason.clone()),
-        _ => panic!("not an answer: {error}"),
+        _ => panic!("no response: {error}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Callers that are not ServiceAccounts: users, and nobody at all.
+//! Callers that are not ServiceAccounts: users and anonymous requests.
 
 use http::StatusCode;
 use tower_kube_auth::{
@@ -9,16 +9,16 @@ use tower_kube_auth::{
 
 use crate::{
     cluster::ISSUER,
+    fixture::{Fixture, Outcome},
     raw_review::raw_review,
-    scene::{Outcome, Scene},
     service::Service,
     verifiers::verify,
 };
 
-pub(super) async fn a_user_is_not_a_service_account(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    let token = scene.cluster().static_token().ok_or("a static token")?;
-    let review = raw_review(scene.admin(), &token, &[ISSUER]).await?;
+pub(super) async fn a_user_is_not_a_service_account(fixture: Fixture) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    let token = fixture.cluster().static_token().ok_or("a static token")?;
+    let review = raw_review(fixture.admin(), &token, &[ISSUER]).await?;
     assert_eq!(review["authenticated"], true, "Kubernetes knows the user: {review}");
     assert_eq!(review["user"]["username"], "admin");
     assert_eq!(review["audiences"], serde_json::json!([ISSUER]));
@@ -37,7 +37,7 @@ pub(super) async fn a_user_is_not_a_service_account(scene: Scene) -> Outcome {
     );
 
     for audience in [ISSUER, "orders"] {
-        let answer = Service::forgetful(verifiers.review.clone(), audience)
+        let answer = Service::uncached(verifiers.review.clone(), audience)
             .ask(&format!("Bearer {token}"))
             .await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
@@ -46,9 +46,11 @@ pub(super) async fn a_user_is_not_a_service_account(scene: Scene) -> Outcome {
     Ok(())
 }
 
-pub(super) async fn without_a_credential(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    let service = Service::forgetful(verifiers.review, "orders");
+pub(super) async fn a_request_without_a_credential_is_401_with_a_bare_challenge(
+    fixture: Fixture,
+) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    let service = Service::uncached(verifiers.review, "orders");
     let answer = service.ask_without_credential().await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     let challenge = answer.challenge.ok_or("a challenge")?;
@@ -56,12 +58,12 @@ pub(super) async fn without_a_credential(scene: Scene) -> Outcome {
     Ok(())
 }
 
-/// A client without a credential is `system:anonymous`, or nobody where `--anonymous-auth` is off; neither may review
-/// tokens or read keys, and neither makes a caller's token bad.
-pub(super) async fn anonymous_verifiers_are_forbidden(scene: Scene) -> Outcome {
-    scene.service_account("robot").await?;
-    let token = scene.token("robot", &["orders"]).await?;
-    let client = kube::Client::try_from(scene.cluster().anonymous())?;
+/// A client without a credential is `system:anonymous`, or unauthenticated if `--anonymous-auth` is
+/// off. Neither may review tokens or read keys, and neither causes a rejection of the caller.
+pub(super) async fn anonymous_verifiers_are_forbidden(fixture: Fixture) -> Outcome {
+    fixture.service_account("robot").await?;
+    let token = fixture.token("robot", &["orders"]).await?;
+    let client = kube::Client::try_from(fixture.cluster().anonymous())?;
     let kinds = [VerifyErrorKind::Forbidden, VerifyErrorKind::Unauthenticated];
     let error = verify(&TokenReviewVerifier::new(client.clone()), &token, "orders")
         .await

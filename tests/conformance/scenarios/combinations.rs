@@ -1,4 +1,4 @@
-//! TokenReview and JWKS together, and decisions that are forgotten before their time.
+//! TokenReview combined with JWKS, and invalidation of cached decisions.
 
 use std::{
     sync::{
@@ -17,20 +17,22 @@ use tower_kube_auth::{
 };
 
 use crate::{
-    scene::{Outcome, Scene, eventually},
+    fixture::{Fixture, Outcome, eventually},
     service::Service,
     verifiers::{accepted, verify},
 };
 
-pub(super) async fn junk_stays_at_the_screen(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    scene.service_account("robot").await?;
-    let good = scene.token("robot", &["orders"]).await?;
+pub(super) async fn forged_tokens_are_rejected_by_the_screen_without_a_review(
+    fixture: Fixture,
+) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account("robot").await?;
+    let good = fixture.token("robot", &["orders"]).await?;
     let (review, reviews) = Counted::new(verifiers.review);
-    let service = Service::forgetful(review.screened_by(verifiers.jwks), "orders");
+    let service = Service::uncached(review.screened_by(verifiers.jwks), "orders");
     let (message, signature) = good.rsplit_once('.').ok_or("a token has a signature")?;
     for number in 0..500 {
-        // Another signature each time, of the right length.
+        // A different signature each time, with the right length.
         let forged = format!("{message}.{number:04}{}", &signature[4..]);
         let answer = service.ask(&format!("Bearer {forged}")).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
@@ -42,47 +44,52 @@ pub(super) async fn junk_stays_at_the_screen(scene: Scene) -> Outcome {
     Ok(())
 }
 
-pub(super) async fn a_deletion_is_seen_behind_a_screen(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    scene.service_account("robot").await?;
-    scene.pod("robot-0", "robot").await?;
-    let token = scene.bound_token("robot", &["orders"], "Pod", "robot-0").await?;
+pub(super) async fn a_deletion_is_noticed_behind_a_screen(fixture: Fixture) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account("robot").await?;
+    fixture.pod("robot-0", "robot").await?;
+    let token = fixture.bound_token("robot", &["orders"], "Pod", "robot-0").await?;
     let screened = verifiers.review.screened_by(verifiers.jwks);
     accepted(&verify(&screened, &token, "orders").await?);
-    scene.delete_pod("robot-0").await?;
-    eventually("the API server to refuse the token", || async {
+    fixture.delete_pod("robot-0").await?;
+    eventually("the API server to reject the token", || async {
         Ok(verify(&screened, &token, "orders").await?
             == Verdict::Reject(RejectReason::Unauthenticated))
     })
     .await
 }
 
-/// The API server may answer from its own cache at first; that must not become a minute of ours.
-pub(super) async fn an_invalidation_is_faster_than_the_cache(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    scene.service_account("robot").await?;
-    let uid = scene.pod("robot-0", "robot").await?;
-    let token = scene.bound_token("robot", &["orders"], "Pod", "robot-0").await?;
-    // For longer than the scenario waits.
+/// The API server may answer from its own cache at first. That answer must not be cached for the
+/// whole TTL.
+pub(super) async fn an_invalidation_takes_effect_before_the_cache_ttl_ends(
+    fixture: Fixture,
+) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account("robot").await?;
+    let uid = fixture.pod("robot-0", "robot").await?;
+    let token = fixture.bound_token("robot", &["orders"], "Pod", "robot-0").await?;
+    // Longer than the scenario waits.
     let ttl = Duration::from_secs(3600);
     let authenticator =
         Authenticator::builder(verifiers.review).audience("orders").cache_ttl(ttl).build()?;
     let service = Service::new(&authenticator);
     let bearer = format!("Bearer {token}");
     assert_eq!(service.ask(&bearer).await.status, StatusCode::OK);
-    scene.delete_pod("robot-0").await?;
+    fixture.delete_pod("robot-0").await?;
     assert_eq!(service.ask(&bearer).await.status, StatusCode::OK, "from the cache");
     authenticator.invalidate_pod(&uid);
-    eventually("the token to be refused", || async {
+    eventually("the token to be rejected", || async {
         Ok(service.ask(&bearer).await.status == StatusCode::UNAUTHORIZED)
     })
     .await
 }
 
-pub(super) async fn in_an_outage_the_fallback_decides_and_says_so(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    scene.service_account("robot").await?;
-    let good = scene.token("robot", &["orders"]).await?;
+pub(super) async fn in_an_outage_the_fallback_decides_and_marks_the_identity(
+    fixture: Fixture,
+) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account("robot").await?;
+    let good = fixture.token("robot", &["orders"]).await?;
     let forged = format!("{}AAAA", &good[..good.len() - 4]);
     verifiers.jwks.refresh().await?;
     let verifier =
@@ -93,7 +100,7 @@ pub(super) async fn in_an_outage_the_fallback_decides_and_says_so(scene: Scene) 
         )
     };
     assert!(!is_from_fallback().await?);
-    scene.cluster().go_down().await?;
+    fixture.cluster().go_down().await?;
     for _ in 0..3 {
         assert!(is_from_fallback().await?);
         assert_eq!(
@@ -101,11 +108,11 @@ pub(super) async fn in_an_outage_the_fallback_decides_and_says_so(scene: Scene) 
             Verdict::Reject(RejectReason::Signature)
         );
     }
-    scene.cluster().come_up().await?;
+    fixture.cluster().come_up().await?;
     eventually("the API server to decide again", || async { Ok(!is_from_fallback().await?) }).await
 }
 
-/// A verifier, and how often it was asked.
+/// A verifier that counts its calls.
 struct Counted<V>(V, Arc<AtomicUsize>);
 
 impl<V> Counted<V> {

@@ -1,4 +1,4 @@
-//! Tokens that the issuer's own key signs and that are not good all the same.
+//! Tokens with invalid claims, signed by the issuer's own key.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use tower_kube_auth::{
 };
 
 use crate::{
-    scene::{Outcome, Scene},
+    fixture::{Fixture, Outcome},
     verifiers::{Verifiers, accepted, verify},
     version::Version,
 };
@@ -18,30 +18,33 @@ use crate::{
 /// Kubernetes' leeway for a token's times.
 const LEEWAY: u64 = 60;
 
-/// A change to good claims, and what it is called.
+/// A change to valid claims, and its description.
 type Case = (&'static str, fn(&mut Value));
 
-pub(super) async fn expiry_is_kept(scene: Scene) -> Outcome {
-    let forge = Forge::new(&scene).await?;
+pub(super) async fn exp_is_enforced(fixture: Fixture) -> Outcome {
+    let forge = Forge::new(&fixture).await?;
     let now = seconds();
     forge
         .verdicts(|claims| claims["exp"] = (now - LEEWAY - 10).into())
         .await?
-        .refused("long over", RejectReason::Expired);
-    forge.verdicts(|claims| claims["exp"] = 0.into()).await?.refused("1970", RejectReason::Expired);
+        .rejected("expired", RejectReason::Expired);
+    forge
+        .verdicts(|claims| claims["exp"] = 0.into())
+        .await?
+        .rejected("1970", RejectReason::Expired);
     forge.verdicts(|claims| claims["exp"] = (now + 600).into()).await?.accepted();
-    // Kubernetes lets a token without an end pass; a verifier that cannot be told of its end does not.
+    // Kubernetes accepts a token without `exp`. JWKS does not: it would never notice its end.
     let endless = forge.verdicts(|claims| remove(claims, "exp")).await?;
     assert_eq!(endless.jwks, Verdict::Reject(RejectReason::Expired));
     Ok(())
 }
 
-pub(super) async fn times_to_come_are_not_valid_yet(scene: Scene) -> Outcome {
-    let forge = Forge::new(&scene).await?;
+pub(super) async fn nbf_and_iat_in_the_future_are_not_valid_yet(fixture: Fixture) -> Outcome {
+    let forge = Forge::new(&fixture).await?;
     let now = seconds();
     let later = forge.verdicts(|claims| claims["nbf"] = (now + LEEWAY + 100).into()).await?;
-    later.refused("nbf", RejectReason::NotYetValid);
-    // Offline we do not trust a clock that has not come yet, wherever the API server may.
+    later.rejected("nbf", RejectReason::NotYetValid);
+    // JWKS rejects an `iat` in the future in every version.
     let later = forge.verdicts(|claims| claims["iat"] = (now + LEEWAY + 100).into()).await?;
     assert_eq!(later.jwks, Verdict::Reject(RejectReason::NotYetValid));
     match forge.version.refuses_issue_times_to_come() {
@@ -51,25 +54,27 @@ pub(super) async fn times_to_come_are_not_valid_yet(scene: Scene) -> Outcome {
             "iat: by TokenReview"
         ),
         Some(false) => {
-            assert_eq!(accepted(&later.review).name(), "robot", "1.20 does not look at iat")
+            assert_eq!(accepted(&later.review).name(), "robot", "1.20 ignores iat")
         }
         None => {}
     }
-    // Clocks differ a little.
+    // The leeway tolerates clock skew.
     for claim in ["nbf", "iat"] {
         forge.verdicts(|claims| claims[claim] = (now + LEEWAY / 2).into()).await?.accepted();
     }
     Ok(())
 }
 
-pub(super) async fn claims_that_are_not_a_service_accounts(scene: Scene) -> Outcome {
-    let forge = Forge::new(&scene).await?;
+pub(super) async fn claims_of_anything_but_a_service_account_are_rejected(
+    fixture: Fixture,
+) -> Outcome {
+    let forge = Forge::new(&fixture).await?;
     forge
         .verdicts(|claims| claims["iss"] = "https://elsewhere.example".into())
         .await?
-        .refused("another issuer", RejectReason::Issuer);
-    // Kubernetes looks at the private claims only. Offline both must say the same: a token whose `sub` is another's is
-    // one that Kubernetes would not have made.
+        .rejected("another issuer", RejectReason::Issuer);
+    // Kubernetes reads only the private claims. JWKS requires `sub` to agree with them, because
+    // Kubernetes does not issue a token in which they differ.
     let contradictions: [Case; 3] = [
         ("another subject", |claims| {
             claims["sub"] = "system:serviceaccount:kube-system:admin".into()
@@ -80,7 +85,7 @@ pub(super) async fn claims_that_are_not_a_service_accounts(scene: Scene) -> Outc
     for (what, change) in contradictions {
         let verdicts = forge.verdicts(change).await?;
         assert_eq!(accepted(&verdicts.review).name(), "robot", "{what}: by TokenReview");
-        refused_as_no_service_account(what, &verdicts.jwks);
+        rejected_as_no_service_account(what, &verdicts.jwks);
     }
     let cases: [Case; 5] = [
         ("no private claims", |claims| remove(claims, "kubernetes.io")),
@@ -98,9 +103,9 @@ pub(super) async fn claims_that_are_not_a_service_accounts(scene: Scene) -> Outc
             Verdict::Reject(RejectReason::Unauthenticated),
             "{what}: by TokenReview"
         );
-        refused_as_no_service_account(what, &verdicts.jwks);
+        rejected_as_no_service_account(what, &verdicts.jwks);
     }
-    // What only the API server can know.
+    // Only the API server knows the current uid.
     let uid =
         forge.token(|claims| claims["kubernetes.io"]["serviceaccount"]["uid"] = "another".into());
     assert_eq!(
@@ -111,7 +116,7 @@ pub(super) async fn claims_that_are_not_a_service_accounts(scene: Scene) -> Outc
 }
 
 #[track_caller]
-fn refused_as_no_service_account(what: &str, jwks: &Verdict) {
+fn rejected_as_no_service_account(what: &str, jwks: &Verdict) {
     let fitting = [RejectReason::NotAServiceAccount, RejectReason::Malformed];
     assert!(
         matches!(jwks, Verdict::Reject(reason) if fitting.contains(reason)),
@@ -127,18 +132,18 @@ struct Forge {
 }
 
 impl Forge {
-    async fn new(scene: &Scene) -> Outcome<Self> {
-        let verifiers = scene.verifiers().await?;
-        scene.service_account("robot").await?;
-        let token = scene.token("robot", &["orders"]).await?;
+    async fn new(fixture: &Fixture) -> Outcome<Self> {
+        let verifiers = fixture.verifiers().await?;
+        fixture.service_account("robot").await?;
+        let token = fixture.token("robot", &["orders"]).await?;
         let claims = Value::Object(UnverifiedToken::decode(&token)?.claims().clone());
         let forge = Self {
             verifiers,
-            key: scene.cluster().signing_key().await,
+            key: fixture.cluster().signing_key().await,
             claims,
-            version: scene.cluster().version(),
+            version: fixture.cluster().version(),
         };
-        // The forged tokens differ from good ones in nothing but what is changed.
+        // The forged tokens differ from valid ones only in the change.
         forge.verdicts(|_| ()).await?.accepted();
         Ok(forge)
     }

@@ -1,4 +1,4 @@
-//! Tokens of Secrets, as every ServiceAccount had one before 1.24: without an end and without an audience.
+//! Secret-based tokens, which every ServiceAccount had before 1.24: no expiry and no audience.
 
 use serde_json::json;
 use tower_kube_auth::{
@@ -8,49 +8,49 @@ use tower_kube_auth::{
 
 use crate::{
     cluster::ISSUER,
+    fixture::{Fixture, Outcome, eventually},
     raw_review::raw_review,
-    scene::{Outcome, Scene, eventually},
     verifiers::{ACCOUNT, accepted, verify},
 };
 
-pub(super) async fn a_secrets_token_is_for_the_api_server_only(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    let uid = scene.service_account("robot").await?;
-    let key = scene.cluster().signing_key().await;
+pub(super) async fn the_token_of_a_secret_is_for_the_api_server_only(fixture: Fixture) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    let uid = fixture.service_account("robot").await?;
+    let key = fixture.cluster().signing_key().await;
     let token = key.sign(
         &key.header(),
         &json!({
             "iss": "kubernetes/serviceaccount",
-            "kubernetes.io/serviceaccount/namespace": scene.namespace(),
+            "kubernetes.io/serviceaccount/namespace": fixture.namespace(),
             "kubernetes.io/serviceaccount/secret.name": "robot-token",
             "kubernetes.io/serviceaccount/service-account.name": "robot",
             "kubernetes.io/serviceaccount/service-account.uid": uid,
-            "sub": scene.username("robot"),
+            "sub": fixture.username("robot"),
         }),
     );
-    let review = raw_review(scene.admin(), &token, &[]).await?;
-    assert_ne!(review["authenticated"], true, "not without its Secret");
-    scene.token_secret("robot-token", ("robot", &uid), &token).await?;
-    eventually("the Secret to be noticed", || async {
-        Ok(raw_review(scene.admin(), &token, &[]).await?["authenticated"] == true)
+    let review = raw_review(fixture.admin(), &token, &[]).await?;
+    assert_ne!(review["authenticated"], true, "no Secret yet");
+    fixture.token_secret("robot-token", ("robot", &uid), &token).await?;
+    eventually("the Secret to take effect", || async {
+        Ok(raw_review(fixture.admin(), &token, &[]).await?["authenticated"] == true)
     })
     .await?;
 
-    // The API server takes it for its own audience.
+    // The API server accepts it for its own audience.
     let verdict = verify(&verifiers.review, &token, ISSUER).await?;
     assert_eq!((accepted(&verdict).uid(), accepted(&verdict).expires_at()), (&*uid, None));
-    // So it is nobody's whose audience is another, and offline nobody's at all unless somebody asks for danger.
+    // It is rejected for other audiences, and by JWKS unless the dangerous option is set.
     let verdict = verify(&verifiers.review, &token, "orders").await?;
     assert_eq!(verdict, Verdict::Reject(RejectReason::Unauthenticated));
     assert_eq!(
         verify(&verifiers.jwks, &token, "orders").await?,
         Verdict::Reject(RejectReason::Issuer)
     );
-    let own = scene.cluster().client_for(&scene.token(ACCOUNT, &[]).await?);
+    let own = fixture.cluster().client_for(&fixture.token(ACCOUNT, &[]).await?);
     let reckless = JwksVerifier::in_cluster(own).dangerous_accept_legacy_tokens().build()?;
     assert_eq!(accepted(&verify(&reckless, &token, "orders").await?).uid(), uid);
 
-    scene.delete_secret("robot-token").await?;
+    fixture.delete_secret("robot-token").await?;
     eventually("the token to end with its Secret", || async {
         Ok(verify(&verifiers.review, &token, ISSUER).await?
             == Verdict::Reject(RejectReason::Unauthenticated))

@@ -1,5 +1,4 @@
-//! The API server goes down in the middle of load and comes up again: no wrong decision, only 503s, and recovery
-//! without help.
+//! A restart of the API server under load: no wrong decision, only 503s, and automatic recovery.
 
 use std::{
     collections::BTreeMap,
@@ -14,55 +13,54 @@ use http::StatusCode;
 use tower_kube_auth::TokenReviewVerifier;
 
 use crate::{
-    scene::{Outcome, Scene, eventually},
+    fixture::{Fixture, Outcome, eventually},
     service::Service,
 };
 
-/// Callers of each kind, who ask again as soon as they are answered.
+/// Callers of each kind. Each sends its next request as soon as it has an answer.
 const CALLERS: usize = 4;
 
-pub(super) async fn only_503s_and_recovery_without_help(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    scene.service_account("robot").await?;
-    let good = scene.token("robot", &["orders"]).await?;
-    let elsewhere = scene.token("robot", &["invoices"]).await?;
+pub(super) async fn a_restart_causes_only_503s_and_needs_no_help(fixture: Fixture) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account("robot").await?;
+    let good = fixture.token("robot", &["orders"]).await?;
+    let elsewhere = fixture.token("robot", &["invoices"]).await?;
     let forged = format!("{}AAAA", &good[..good.len() - 4]);
-    // One time limit for all attempts of a review: short, so that many are ended by it.
+    // Short, so that many reviews run into the time limit.
     let review: TokenReviewVerifier = verifiers.review.clone().timeout(Duration::from_secs(2));
-    let by_review =
-        Load::start(Service::forgetful(review, "orders"), &[&good, &forged, &elsewhere]);
+    let by_review = Load::start(Service::uncached(review, "orders"), &[&good, &forged, &elsewhere]);
     let by_jwks =
-        Load::start(Service::forgetful(verifiers.jwks, "orders"), &[&good, &forged, &elsewhere]);
+        Load::start(Service::uncached(verifiers.jwks, "orders"), &[&good, &forged, &elsewhere]);
 
     for gracefully in [false, true] {
         all_is_well(&by_review).await?;
         all_is_well(&by_jwks).await?;
         if gracefully {
-            scene.cluster().shut_down().await?
+            fixture.cluster().shut_down().await?
         } else {
-            scene.cluster().go_down().await?
+            fixture.cluster().go_down().await?
         }
         by_review.until(0, StatusCode::SERVICE_UNAVAILABLE).await?;
-        scene.cluster().come_up().await?;
+        fixture.cluster().come_up().await?;
     }
     all_is_well(&by_review).await?;
     all_is_well(&by_jwks).await?;
 
     let (review, jwks) = (by_review.end().await?, by_jwks.end().await?);
-    let trouble = StatusCode::SERVICE_UNAVAILABLE;
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     for (service, answers) in [("TokenReview", &review), ("JWKS", &jwks)] {
         for (caller, right) in
             [StatusCode::OK, StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED].iter().enumerate()
         {
             let wrong: Vec<_> = answers[&caller]
                 .keys()
-                .filter(|status| ![*right, trouble].contains(status))
+                .filter(|status| ![*right, unavailable].contains(status))
                 .collect();
             assert!(wrong.is_empty(), "{service}: caller {caller} was answered {answers:?}");
         }
     }
-    let offline = jwks.values().all(|answers| !answers.contains_key(&trouble));
-    assert!(offline, "the keys were known, and nobody needed the API server: {jwks:?}");
+    let offline = jwks.values().all(|answers| !answers.contains_key(&unavailable));
+    assert!(offline, "JWKS needs no API server once the keys are loaded: {jwks:?}");
     Ok(())
 }
 
@@ -73,15 +71,15 @@ fn count(seen: &Mutex<(Answers, Answers)>, kind: usize, status: StatusCode) {
     }
 }
 
-/// From now on each caller gets the answer that is right.
+/// Waits until each kind of caller gets its correct answer.
 async fn all_is_well(load: &Load) -> Outcome {
-    load.invalidate();
+    load.reset();
     load.until(0, StatusCode::OK).await?;
     load.until(1, StatusCode::UNAUTHORIZED).await?;
     load.until(2, StatusCode::UNAUTHORIZED).await
 }
 
-/// How often each caller got each status, over all and since the last look.
+/// How often each caller got each status: in total, and since the last reset.
 type Answers = BTreeMap<usize, BTreeMap<StatusCode, u64>>;
 
 struct Load {
@@ -103,7 +101,7 @@ impl Load {
                     while !over.load(SeqCst) {
                         let status = service.ask(&authorization).await.status;
                         count(&seen, kind, status);
-                        // Offline answers need no waiting; others want the processor too.
+                        // Synchronous answers never suspend: let other tasks run.
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                 }));
@@ -120,8 +118,8 @@ impl Load {
         eventually(&format!("caller {caller} to be answered {status}"), question).await
     }
 
-    /// Looks anew: `until` waits for answers that come from now on.
-    fn invalidate(&self) {
+    /// Resets the recent answers, so that `until` waits for new ones.
+    fn reset(&self) {
         self.seen.lock().expect("no panic").1.clear();
     }
 

@@ -1,4 +1,4 @@
-//! Rotation of the signing key, as it is done: by restarting the API server with a new key and both public ones.
+//! Rotation of the signing key: the API server restarts with a new key and both public keys.
 
 use tower_kube_auth::{
     error::VerifyErrorKind,
@@ -7,21 +7,21 @@ use tower_kube_auth::{
 };
 
 use crate::{
+    fixture::{Fixture, Outcome, eventually},
     identities::assert_equal,
-    scene::{Outcome, Scene, eventually},
     verifiers::{ACCOUNT, Verifiers, accepted, verify},
 };
 
-pub(super) async fn old_and_new_tokens_are_accepted_without_a_restart_on_our_side(
-    scene: Scene,
+pub(super) async fn old_and_new_tokens_are_accepted_without_a_restart_of_the_service(
+    fixture: Fixture,
 ) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    scene.service_account("robot").await?;
-    let old = scene.token("robot", &["orders"]).await?;
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account("robot").await?;
+    let old = fixture.token("robot", &["orders"]).await?;
     verifiers.verdicts(&old, "orders").await?.accepted();
 
-    scene.cluster().restart_with_new_key().await?;
-    let new = scene.token("robot", &["orders"]).await?;
+    fixture.cluster().restart_with_new_key().await?;
+    let new = fixture.token("robot", &["orders"]).await?;
     let [old_key, new_key] = [&old, &new].map(|token| key_id(token));
     assert_ne!(old_key, new_key);
     for token in [&old, &new] {
@@ -31,43 +31,43 @@ pub(super) async fn old_and_new_tokens_are_accepted_without_a_restart_on_our_sid
     let (review, jwks) = verdicts.accepted();
     assert_equal(review, jwks);
 
-    // The end of the rotation: the old key is gone, and with it all that it signed, our own credential included. That
-    // is trouble of ours and no decision about the caller.
-    scene.cluster().restart_without_old_keys().await?;
-    eventually("our own token to be refused", || async {
+    // The rotation ends: all tokens of the old key are invalid, the service's own credential
+    // included. That is a failure of the service, not a decision about the caller.
+    fixture.cluster().restart_without_old_keys().await?;
+    eventually("the own token to be rejected", || async {
         match verify(&verifiers.review, &new, "orders").await {
             Err(error) => Ok(error.kind() == VerifyErrorKind::Unauthenticated),
             Ok(verdict) => Err(format!("a decision without a credential: {verdict:?}").into()),
         }
     })
     .await?;
-    let renewed = scene.verifiers_as(&scene.token(ACCOUNT, &[]).await?)?;
+    let renewed = fixture.verifiers_as(&fixture.token(ACCOUNT, &[]).await?)?;
     eventually("both verifiers to accept it", || accept(&renewed, &new)).await?;
     let review = verify(&renewed.review, &old, "orders").await?;
     assert_eq!(
         review,
         Verdict::Reject(RejectReason::Unauthenticated),
-        "a forgotten key's token, by TokenReview"
+        "a token of the removed key, by TokenReview"
     );
-    eventually("the old key to be unknown offline too", || async {
+    eventually("the old key to be unknown to JWKS too", || async {
         match verify(&renewed.jwks, &old, "orders").await {
             Err(error) if error.kind() == VerifyErrorKind::Inconclusive => Ok(false),
             Ok(Verdict::Reject(RejectReason::UnknownKey)) => Ok(true),
-            other => Err(format!("neither refused nor undecided: {other:?}").into()),
+            other => Err(format!("neither rejected nor undecided: {other:?}").into()),
         }
     })
     .await?;
-    // Whoever has the new key goes on with it, although the credential that fetched it is refused by now.
+    // A verifier with the new key keeps it, although its own credential is rejected by now.
     accepted(&verify(&verifiers.jwks, &new, "orders").await?);
     Ok(())
 }
 
-/// Whether both accept. A key that is not known yet leaves the decision open; any refusal is the end.
+/// Returns whether both accept. An unknown key is undecided; a rejection is an error.
 async fn accept(verifiers: &Verifiers, token: &str) -> Outcome<bool> {
     let review = verify(&verifiers.review, token, "orders").await?;
     match verify(&verifiers.jwks, token, "orders").await {
         Ok(Verdict::Accept(_)) => Ok(matches!(review, Verdict::Accept(_))),
-        // The keys were fetched a moment ago, and are not fetched again for every unknown one: undecided.
+        // Within the cooldown an unknown key triggers no fetch.
         Err(error) if error.kind() == VerifyErrorKind::Inconclusive => Ok(false),
         other => Err(format!("neither accepted nor undecided: {other:?}").into()),
     }

@@ -1,4 +1,4 @@
-//! The caller's side: tokens that are bound to a Pod, a Secret or a node.
+//! Tokens from `TokenRequestSource` that are bound to a Pod, a Secret or a Node.
 
 use std::fs;
 
@@ -6,25 +6,25 @@ use tower_kube_auth::client::{BoundObjectRef, TokenErrorKind, TokenRequestSource
 
 use super::token_sources::{ACCOUNT, orders};
 use crate::{
+    fixture::{Fixture, Outcome},
     kube_apiserver::process::Folder,
-    scene::{Outcome, Scene},
     verifiers::{accepted, verify},
 };
 
-pub(super) async fn a_token_can_be_bound_to_a_pod_a_secret_and_our_own_pod(
-    scene: Scene,
+pub(super) async fn a_token_can_be_bound_to_a_pod_a_secret_and_the_own_pod(
+    fixture: Fixture,
 ) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    scene.service_account(ACCOUNT).await?;
-    let pod = scene.pod("checkout-0", ACCOUNT).await?;
-    let secret = scene.secret("anchor").await?;
-    let own = scene.bound_token(ACCOUNT, &[], "Pod", "checkout-0").await?;
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account(ACCOUNT).await?;
+    let pod = fixture.pod("checkout-0", ACCOUNT).await?;
+    let secret = fixture.secret("anchor").await?;
+    let own = fixture.bound_token(ACCOUNT, &[], "Pod", "checkout-0").await?;
     let mount = Folder::create("own-mount")?;
     fs::write(mount.path().join("token"), own)?;
 
-    let by_name = orders(&scene).bound_to(BoundObjectRef::pod("checkout-0"));
-    let by_uid = orders(&scene).bound_to(BoundObjectRef::pod("checkout-0").uid(&pod));
-    let our_own = TokenRequestSource::builder(scene.admin())
+    let by_name = orders(&fixture).bound_to(BoundObjectRef::pod("checkout-0"));
+    let by_uid = orders(&fixture).bound_to(BoundObjectRef::pod("checkout-0").uid(&pod));
+    let our_own = TokenRequestSource::builder(fixture.admin())
         .own_mount(mount.path())
         .audience("orders")
         .bound_to_own_pod();
@@ -35,7 +35,7 @@ pub(super) async fn a_token_can_be_bound_to_a_pod_a_secret_and_our_own_pod(
         assert_eq!((bound.name, bound.uid), ("checkout-0", Some(&*pod)));
     }
 
-    let to_secret = orders(&scene)
+    let to_secret = orders(&fixture)
         .bound_to(BoundObjectRef::secret("anchor").uid(secret))
         .build()?
         .token()
@@ -44,12 +44,12 @@ pub(super) async fn a_token_can_be_bound_to_a_pod_a_secret_and_our_own_pod(
     Ok(())
 }
 
-pub(super) async fn what_cannot_be_bound_to_is_refused_with_the_reason(scene: Scene) -> Outcome {
-    scene.service_account(ACCOUNT).await?;
-    scene.service_account("other").await?;
-    scene.pod("checkout-0", ACCOUNT).await?;
-    scene.pod("other-0", "other").await?;
-    scene.secret("anchor").await?;
+pub(super) async fn a_failed_binding_is_an_error_with_the_reason(fixture: Fixture) -> Outcome {
+    fixture.service_account(ACCOUNT).await?;
+    fixture.service_account("other").await?;
+    fixture.pod("checkout-0", ACCOUNT).await?;
+    fixture.pod("other-0", "other").await?;
+    fixture.secret("anchor").await?;
     let cases = [
         (BoundObjectRef::pod("checkout-0").uid("another"), "UID"),
         (BoundObjectRef::secret("anchor").uid("another"), "UID"),
@@ -59,20 +59,22 @@ pub(super) async fn what_cannot_be_bound_to_is_refused_with_the_reason(scene: Sc
     ];
     for (bound, reason) in cases {
         let error =
-            orders(&scene).bound_to(bound.clone()).build()?.token().await.expect_err(reason);
+            orders(&fixture).bound_to(bound.clone()).build()?.token().await.expect_err(reason);
         assert_eq!(error.kind(), TokenErrorKind::InvalidRequest, "{bound:?}: {error}");
         assert!(error.to_string().contains(reason), "{bound:?}: {error}");
     }
     Ok(())
 }
 
-pub(super) async fn a_node_from_the_version_on_that_can(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    scene.service_account(ACCOUNT).await?;
-    let (node, uid) = scene.node().await?;
+pub(super) async fn a_token_can_be_bound_to_a_node_if_the_version_supports_it(
+    fixture: Fixture,
+) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account(ACCOUNT).await?;
+    let (node, uid) = fixture.node().await?;
     let asked =
-        orders(&scene).bound_to(BoundObjectRef::node(&node).uid(uid)).build()?.token().await;
-    match (asked, scene.cluster().version().binds_tokens_to_nodes()) {
+        orders(&fixture).bound_to(BoundObjectRef::node(&node).uid(uid)).build()?.token().await;
+    match (asked, fixture.cluster().version().binds_tokens_to_nodes()) {
         (Ok(token), Some(true) | None) => {
             verifiers.verdicts(token.expose_secret(), "orders").await?.accepted();
         }

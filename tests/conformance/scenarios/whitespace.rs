@@ -1,29 +1,30 @@
-//! Kubernetes takes a reviewed token apart as it does a header, so that whitespace hides it or what follows it. None of
-//! that may reach it through us.
+//! Whitespace in tokens. Kubernetes parses a reviewed token like a header, so whitespace hides the
+//! token or what follows it. This crate must not forward such a token.
 
 use http::StatusCode;
 use tower_kube_auth::BearerToken;
 
 use crate::{
+    fixture::{Fixture, Outcome},
     raw_review::raw_review,
-    scene::{Outcome, Scene},
     service::Service,
 };
 
-pub(super) async fn tokens_with_whitespace_never_reach_the_api_server(scene: Scene) -> Outcome {
-    let verifiers = scene.verifiers().await?;
-    scene.service_account("robot").await?;
-    let token = scene.token("robot", &["orders"]).await?;
-    let service = Service::forgetful(verifiers.review.clone(), "orders");
-    assert_eq!(service.ask(&format!("Bearer {token}")).await.body, scene.username("robot"));
+pub(super) async fn tokens_with_whitespace_never_reach_the_api_server(fixture: Fixture) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account("robot").await?;
+    let token = fixture.token("robot", &["orders"]).await?;
+    let service = Service::uncached(verifiers.review.clone(), "orders");
+    assert_eq!(service.ask(&format!("Bearer {token}")).await.body, fixture.username("robot"));
 
-    // What makes the check necessary: one token in any number of spellings, and nobody's token as somebody.
+    // Without the check one token would have many spellings, and an empty token would be a user.
     for followed in [" junk", " ", "\n"] {
-        let review = raw_review(scene.admin(), &format!("{token}{followed}"), &["orders"]).await?;
+        let review =
+            raw_review(fixture.admin(), &format!("{token}{followed}"), &["orders"]).await?;
         assert_eq!(review["authenticated"], true, "followed by {followed:?}");
-        assert_eq!(review["user"]["username"], scene.username("robot"));
+        assert_eq!(review["user"]["username"], fixture.username("robot"));
     }
-    let review = raw_review(scene.admin(), &format!(" {token}"), &["orders"]).await?;
+    let review = raw_review(fixture.admin(), &format!(" {token}"), &["orders"]).await?;
     assert_eq!(review["user"]["username"], "system:anonymous", "{review}");
     assert_eq!(review["authenticated"], true);
 

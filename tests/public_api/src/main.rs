@@ -23,7 +23,8 @@ const ALLOWED: [&str; 14] = [
     "pin_project_lite",
 ];
 
-/// Parts of the lines that may name kube: the conversion and the re-export, and the embedded cluster's clients.
+/// Parts of the lines that may name kube: the conversion and the re-export, and the embedded
+/// cluster's clients.
 const ALLOWED_FOR_KUBE: [&str; 3] = [
     "core::convert::From<kube_client::",
     "pub use tower_kube_auth::kube",

@@ -1,4 +1,4 @@
-//! What the server itself says about good tokens, with nothing of this crate in between: whether it ever refuses one.
+//! TokenReviews of valid tokens without this crate: shows whether the server itself rejects one.
 
 use std::{
     collections::BTreeMap,
@@ -14,69 +14,69 @@ use kube::Client;
 use tokio::task::JoinHandle;
 
 use crate::{
-    modes::{AUDIENCE, LEEWAY},
-    population::Population,
+    fixture::Outcome,
     raw_review::raw_review,
-    scene::Outcome,
+    services::{AUDIENCE, LEEWAY},
+    token_pool::TokenPool,
 };
 
-/// Often enough to meet a server that is just starting or ending, and no load of its own.
+/// Short enough to hit a server that starts or stops, long enough to add no load.
 const PAUSE: Duration = Duration::from_millis(10);
 
-pub(crate) struct Witness {
+pub(crate) struct BaselineProbe {
     over: Arc<AtomicBool>,
-    watching: JoinHandle<Testimony>,
+    watching: JoinHandle<Baseline>,
 }
 
-/// What was answered to TokenReviews for good tokens.
+/// The answers to TokenReviews of valid tokens.
 #[derive(Default)]
-pub(crate) struct Testimony {
+pub(crate) struct Baseline {
     accepted: u64,
-    /// By the `status.error`.
-    refused: BTreeMap<String, u64>,
+    /// Counts by `status.error`.
+    rejected: BTreeMap<String, u64>,
     unanswered: u64,
 }
 
-impl Witness {
-    pub(crate) fn start(client: Client, population: Arc<Population>) -> Self {
+impl BaselineProbe {
+    pub(crate) fn start(client: Client, pool: Arc<TokenPool>) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let ended = over.clone();
         let watching = tokio::spawn(async move {
-            let mut testimony = Testimony::default();
+            let mut baseline = Baseline::default();
             for number in 0_u64.. {
                 if ended.load(SeqCst) {
                     break;
                 }
-                testimony.hear(&client, &population, number).await;
+                baseline.review(&client, &pool, number).await;
                 tokio::time::sleep(PAUSE).await;
             }
-            testimony
+            baseline
         });
         Self { over, watching }
     }
 
-    pub(crate) async fn end(self) -> Outcome<Testimony> {
+    pub(crate) async fn end(self) -> Outcome<Baseline> {
         self.over.store(true, SeqCst);
         Ok(self.watching.await?)
     }
 }
 
-impl Testimony {
-    async fn hear(&mut self, client: &Client, population: &Population, number: u64) {
-        let token = population.pick();
-        // Another audience each time, lest the server answers from its cache.
-        let review =
+impl Baseline {
+    async fn review(&mut self, client: &Client, pool: &TokenPool, number: u64) {
+        let token = pool.pick();
+        // A new audience each time, so that the server does not answer from its cache.
+        let status =
             raw_review(client.clone(), &token.text(), &[AUDIENCE, &format!("nobody-{number}")])
                 .await;
-        if !token.facts.surely_good(LEEWAY, Instant::now()) {
+        if !token.facts.certainly_valid(LEEWAY, Instant::now()) {
             return;
         }
-        match review {
+        match status {
             Err(_) => self.unanswered += 1,
             Ok(status) if status["authenticated"] == true => self.accepted += 1,
             Ok(status) => {
                 *self
-                    .refused
+                    .rejected
                     .entry(status["error"].as_str().unwrap_or_default().to_owned())
                     .or_default() += 1
             }
@@ -84,14 +84,16 @@ impl Testimony {
     }
 }
 
-impl fmt::Display for Testimony {
+impl fmt::Display for Baseline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let refused: u64 = self.refused.values().sum();
+        let rejected: u64 = self.rejected.values().sum();
         let Self { accepted, unanswered, .. } = self;
         write!(
             f,
-            "the server's own word on good tokens: {accepted} accepted, {refused} refused, {unanswered} unanswered"
+            "TokenReviews of valid tokens without this crate: {accepted} accepted, {rejected} rejected, {unanswered} unanswered"
         )?;
-        self.refused.iter().try_for_each(|(error, times)| write!(f, "\n  {times} times: {error:?}"))
+        self.rejected
+            .iter()
+            .try_for_each(|(error, times)| write!(f, "\n  {times} times: {error:?}"))
     }
 }

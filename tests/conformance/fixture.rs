@@ -1,4 +1,4 @@
-//! A scenario's own namespace, and how it fills it: only through the Kubernetes API.
+//! A namespace for one scenario, and the objects in it, created through the Kubernetes API only.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -22,16 +22,17 @@ use crate::cluster::TestCluster;
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// The API server remembers an authenticated token for 10 s, and its watches lag a little.
+/// Upper bound for a change to take effect: the API server caches an authenticated token for 10 s,
+/// and its watches lag.
 pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 
-pub(crate) struct Scene {
+pub(crate) struct Fixture {
     cluster: Arc<TestCluster>,
     namespace: String,
 }
 
-impl Scene {
-    /// A scene in a namespace of its own.
+impl Fixture {
+    /// A fixture in a new namespace.
     pub(crate) async fn new(cluster: Arc<TestCluster>) -> Outcome<Self> {
         let namespace = format!("conformance-{:08x}", fastrand::u32(..));
         let admin = cluster.admin();
@@ -48,7 +49,8 @@ impl Scene {
         &self.namespace
     }
 
-    /// Another one each time: a pool may not have noticed yet that the server has ended its connections.
+    /// Returns a new client each time: a connection pool may still hold connections that the server
+    /// has closed.
     pub(crate) fn admin(&self) -> Client {
         self.cluster.admin()
     }
@@ -83,7 +85,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Creates a Pod, as an object, and returns its uid.
+    /// Creates a Pod object and returns its uid.
     pub(crate) async fn pod(&self, name: &str, service_account: &str) -> Outcome<String> {
         self.create::<Pod>(pod(name, service_account)).await
     }
@@ -119,7 +121,7 @@ impl Scene {
         self.create::<Secret>(json!({"metadata": {"name": name}})).await
     }
 
-    /// Creates the Secret that a legacy token lives in.
+    /// Creates the Secret of a legacy token.
     pub(crate) async fn token_secret(
         &self,
         name: &str,
@@ -141,12 +143,12 @@ impl Scene {
         Ok(())
     }
 
-    /// A token for `audiences`, or for the API server itself.
+    /// Requests a token for `audiences`, or for the API server if there are none.
     pub(crate) async fn token(&self, service_account: &str, audiences: &[&str]) -> Outcome<String> {
         self.request_token(service_account, audiences, None).await
     }
 
-    /// A token that ends with a Pod, Secret or Node.
+    /// Requests a token that is bound to a Pod, Secret or Node.
     pub(crate) async fn bound_token(
         &self,
         service_account: &str,
@@ -187,7 +189,7 @@ impl Scene {
             .ok_or_else(|| "a TokenRequest without a token".into())
     }
 
-    /// Binds a ServiceAccount to `system:auth-delegator`, and waits until the API server has noticed.
+    /// Binds a ServiceAccount to `system:auth-delegator` and waits until that takes effect.
     pub(crate) async fn grant_auth_delegator(&self, service_account: &str) -> Outcome {
         let binding = json!({
             "metadata": {"name": binding_name(&self.namespace, service_account)},
@@ -197,7 +199,7 @@ impl Scene {
         let bindings: Api<ClusterRoleBinding> = Api::all(self.admin());
         bindings.create(&PostParams::default(), &from(binding)).await?;
         let username = self.username(service_account);
-        eventually("the ClusterRoleBinding to be noticed", || self.may_review_tokens(&username))
+        eventually("the ClusterRoleBinding to take effect", || self.may_review_tokens(&username))
             .await
     }
 
@@ -219,23 +221,25 @@ impl Scene {
     }
 }
 
-/// Waits until `question` is answered with yes; fails with its error, or when that takes too long.
-pub(crate) async fn eventually<F, A>(what: &str, mut question: F) -> Outcome
+/// Polls `condition` until it holds. Fails with its error, or when it takes too long.
+pub(crate) async fn eventually<F, A>(what: &str, mut condition: F) -> Outcome
 where
     F: FnMut() -> A,
     A: Future<Output = Outcome<bool>>,
 {
-    let asked = async {
-        while !question().await? {
+    let polling = async {
+        while !condition().await? {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     };
-    let in_time = tokio::time::timeout(NOTICED_WITHIN, asked).await;
-    in_time.unwrap_or_else(|_| Err(format!("waited {NOTICED_WITHIN:?} in vain for {what}").into()))
+    let in_time = tokio::time::timeout(NOTICED_WITHIN, polling).await;
+    in_time.unwrap_or_else(|_| {
+        Err(format!("timed out after {NOTICED_WITHIN:?} waiting for {what}").into())
+    })
 }
 
-/// Removes what a scene has left behind in a cluster that stays.
+/// Removes the objects of a scenario from a cluster that outlives the suite.
 pub(crate) async fn clean_up(cluster: &TestCluster, namespace: &str) {
     let bindings: Api<ClusterRoleBinding> = Api::all(cluster.admin());
     let _ = bindings
@@ -255,5 +259,5 @@ fn pod(name: &str, service_account: &str) -> Value {
 }
 
 fn from<K: DeserializeOwned>(object: Value) -> K {
-    serde_json::from_value(object).expect("an object as Kubernetes writes it")
+    serde_json::from_value(object).expect("a valid Kubernetes object")
 }

@@ -1,4 +1,4 @@
-//! The tokens that callers send: good ones, ones that were good, and ones that never were.
+//! The tokens that callers send: valid ones, formerly valid ones, and invalid ones.
 
 use std::{
     borrow::Cow,
@@ -12,26 +12,27 @@ use tower_kube_auth::testing::SigningKey;
 
 use crate::oracle::{End, Facts, Key};
 
-/// So many tokens of a kind are in use; the oldest are forgotten.
+/// Upper bound of the tokens of each kind. The oldest are dropped.
 const OF_A_KIND: usize = 60;
 
-/// What a token was made as. What has become of it since is in its facts.
+/// How a token was made. Later events are in its facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// From the TokenRequest API.
     Plain,
-    /// The same, for a Pod.
+    /// From the TokenRequest API, bound to a Pod.
     OfAPod,
-    /// Signed with the cluster's key by us, because the API does not issue tokens for less than ten minutes.
+    /// Signed here with the cluster's key, because the API issues no token for less than ten
+    /// minutes.
     ShortLived,
     OtherAudience,
-    /// A good token's header and claims with another signature each time.
+    /// The header and claims of a valid token with a random signature each time.
     Forged,
-    /// A stranger's signature, under the id of the cluster's key.
+    /// Signed by another key under the id of the cluster's key.
     Resigned,
-    /// A stranger's signature, under the stranger's key id.
+    /// Signed by another key under its own id.
     Strangers,
-    /// Something else each time.
+    /// Random content each time.
     Junk,
 }
 
@@ -43,7 +44,7 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// What stands in the header.
+    /// Returns the token to send.
     pub(crate) fn text(&self) -> Cow<'_, str> {
         match self.kind {
             Kind::Forged => {
@@ -63,12 +64,12 @@ impl Token {
         }
     }
 
-    /// A token for the report: by what has become of it, where anything has.
+    /// Returns the token's category in the report.
     pub(crate) fn label(&self, at: Instant) -> &'static str {
         match self.kind {
             Kind::Forged => "forged signature",
-            Kind::Resigned => "signed by a stranger under our key id",
-            Kind::Strangers => "signed by a stranger",
+            Kind::Resigned => "signed by another key, known id",
+            Kind::Strangers => "signed by another key",
             Kind::Junk => "junk",
             Kind::OtherAudience => "other audience",
             _ if self.facts.key.removal.has_begun() => "of a removed key",
@@ -81,13 +82,13 @@ impl Token {
     }
 }
 
-/// All tokens in use. It is replaced as a whole, so that callers never wait for the world.
+/// All tokens in use. The list is replaced as a whole, so that callers never wait for its changes.
 #[derive(Default)]
-pub(crate) struct Population {
+pub(crate) struct TokenPool {
     tokens: RwLock<Arc<Vec<Arc<Token>>>>,
 }
 
-impl Population {
+impl TokenPool {
     pub(crate) fn pick(&self) -> Arc<Token> {
         let tokens = self.tokens.read().expect("no panic").clone();
         tokens[fastrand::usize(..tokens.len())].clone()
@@ -113,7 +114,7 @@ pub(crate) struct Mint<'a> {
 }
 
 impl Mint<'_> {
-    /// A token as the API has issued it.
+    /// Wraps a token that the API has issued.
     pub(crate) fn issued(&self, text: String, pod: Option<Arc<End>>) -> Token {
         let expires_at = instant(claims(&text)["exp"].as_i64().expect("a time"));
         let kind = if pod.is_some() { Kind::OfAPod } else { Kind::Plain };
@@ -124,11 +125,11 @@ impl Mint<'_> {
         )
     }
 
-    /// All that can be made of a good token, most of it bad.
+    /// Derives further tokens from a valid one, most of them invalid.
     pub(crate) fn variants(&self, good: &str) -> Vec<Token> {
         let (header, claims) = (self.signing.header(), claims(good));
         let mut made = Vec::new();
-        // The last two are past their `exp`: one within the 60 s by which Kubernetes lets clocks differ, one beyond.
+        // The last two are past their `exp`: one within Kubernetes' leeway of 60 s, one beyond.
         for life in [4_i64, 20, -45, -300] {
             let mut short = claims.clone();
             short["exp"] = json!(seconds_since_1970() + life);
@@ -176,7 +177,7 @@ fn seconds_since_1970() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().cast_signed()
 }
 
-/// The time of the monotonic clock, by which the oracle reckons.
+/// Converts to the monotonic clock, which the oracle uses.
 fn instant(since_1970: i64) -> Instant {
     let from_now = Duration::from_secs(since_1970.abs_diff(seconds_since_1970()));
     let now = Instant::now();

@@ -1,4 +1,4 @@
-//! What happens to the cluster while it is under load, and who has to know of it.
+//! The events of the cluster under load: renewed tokens, deleted Pods, key rotations, restarts.
 
 use std::{
     fmt,
@@ -15,26 +15,26 @@ use tower_kube_auth::testing::{Algorithm, SigningKey};
 
 use crate::{
     cluster::TestCluster,
-    modes::AUDIENCE,
+    fixture::{Fixture, Outcome},
     oracle::{End, Key, Oracle},
-    population::{Mint, Population},
-    scene::{Outcome, Scene},
+    services::AUDIENCE,
+    token_pool::{Mint, TokenPool},
 };
 
 const ACCOUNTS: usize = 8;
-/// Longer than any server of ours is down by itself, so that it is noticed.
+/// Long enough for every service to notice.
 const DOWN_FOR: Duration = Duration::from_secs(1);
 
-pub(crate) struct World {
-    scene: Scene,
-    population: Arc<Population>,
+pub(crate) struct Chaos {
+    fixture: Fixture,
+    pool: Arc<TokenPool>,
     oracle: Arc<Oracle>,
     stranger: SigningKey,
     state: Mutex<State>,
     events: Events,
 }
 
-/// What there is at the moment. The last key signs.
+/// The current keys, of which the last signs, and the current Pods.
 struct State {
     keys: Vec<Arc<Key>>,
     pods: Vec<(String, Arc<End>)>,
@@ -50,32 +50,32 @@ pub(crate) struct Events {
     killed: AtomicU64,
 }
 
-impl World {
+impl Chaos {
     pub(crate) async fn new(cluster: Arc<TestCluster>) -> Outcome<Self> {
-        let scene = Scene::new(cluster).await?;
+        let fixture = Fixture::new(cluster).await?;
         for account in 0..ACCOUNTS {
-            scene.service_account(&name(account)).await?;
+            fixture.service_account(&name(account)).await?;
         }
         let key = Arc::new(Key { since: Instant::now(), removal: End::default() });
-        let world = Self {
-            scene,
-            population: Arc::default(),
+        let chaos = Self {
+            fixture,
+            pool: Arc::default(),
             oracle: Arc::default(),
             stranger: SigningKey::generate(Algorithm::RS256)?,
             state: Mutex::new(State { keys: vec![key], pods: Vec::new() }),
             events: Events::default(),
         };
-        world.replace_pods().await?;
-        world.renew_tokens().await?;
-        Ok(world)
+        chaos.replace_pods().await?;
+        chaos.renew_tokens().await?;
+        Ok(chaos)
     }
 
     pub(crate) fn client(&self) -> Client {
-        self.scene.admin()
+        self.fixture.admin()
     }
 
-    pub(crate) fn population(&self) -> Arc<Population> {
-        self.population.clone()
+    pub(crate) fn pool(&self) -> Arc<TokenPool> {
+        self.pool.clone()
     }
 
     pub(crate) fn oracle(&self) -> Arc<Oracle> {
@@ -86,9 +86,9 @@ impl World {
         &self.events
     }
 
-    /// A round a minute, but four at least: in each the Pods are replaced and the server is restarted, by turns with a new key
-    /// and without the old ones, by turns gracefully and not.
-    pub(crate) async fn live(&self, length: Duration) -> Outcome {
+    /// Runs a round a minute, at least four. Each replaces the Pods and restarts the server, in
+    /// turn with a new key and without the old ones, in turn gracefully and by a kill.
+    pub(crate) async fn run(&self, length: Duration) -> Outcome {
         let rounds = u32::try_from(length.as_secs() / 60).unwrap_or(u32::MAX).max(4);
         let (round_length, started) = (length / rounds, tokio::time::Instant::now());
         for round in 0..rounds {
@@ -106,13 +106,13 @@ impl World {
         Ok(())
     }
 
-    /// Every other Pod's successor has its name, as a StatefulSet's would.
+    /// Replaces every Pod. Every other successor reuses the name, as in a StatefulSet.
     async fn replace_pods(&self) -> Outcome {
         let old = std::mem::take(&mut self.state().pods);
         let generation = self.events.pods_deleted.load(Relaxed);
         for (pod, end) in &old {
             end.begin();
-            self.scene.delete_pod(pod).await?;
+            self.fixture.delete_pod(pod).await?;
             end.finish();
             self.events.pods_deleted.fetch_add(1, Relaxed);
         }
@@ -123,46 +123,46 @@ impl World {
             } else {
                 format!("{}-{generation}", name(account))
             };
-            self.scene.pod(&pod, &name(account)).await?;
+            self.fixture.pod(&pod, &name(account)).await?;
             pods.push((pod, Arc::new(End::default())));
         }
         self.state().pods = pods;
         Ok(())
     }
 
-    /// New tokens for everybody, as kubelet would fetch them; the old ones stay in use.
+    /// Adds new tokens for all accounts, as kubelet would. The old ones stay in use.
     async fn renew_tokens(&self) -> Outcome {
-        let signing = self.scene.cluster().signing_key().await;
+        let signing = self.fixture.cluster().signing_key().await;
         let (key, pods) = {
             let state = self.state();
             (state.keys.last().expect("a key").clone(), state.pods.clone())
         };
         let mut made = Vec::new();
         for (account, (pod, end)) in pods.iter().enumerate() {
-            let username = self.scene.username(&name(account));
+            let username = self.fixture.username(&name(account));
             let mint = Mint {
                 key: &key,
                 signing: &signing,
                 stranger: &self.stranger,
                 username: &username,
             };
-            let plain = self.scene.token(&name(account), &[AUDIENCE]).await?;
-            let bound = self.scene.bound_token(&name(account), &[AUDIENCE], "Pod", pod).await?;
+            let plain = self.fixture.token(&name(account), &[AUDIENCE]).await?;
+            let bound = self.fixture.bound_token(&name(account), &[AUDIENCE], "Pod", pod).await?;
             made.extend(mint.variants(&plain));
-            // Good ones more than once: they are most of what a service sees.
+            // More valid tokens than invalid ones, as a service receives them.
             made.extend([mint.issued(plain, None), mint.issued(bound, Some(end.clone()))]);
             for audience in ["invoices", "billing"] {
-                let both = self.scene.token(&name(account), &[AUDIENCE, audience]).await?;
+                let both = self.fixture.token(&name(account), &[AUDIENCE, audience]).await?;
                 made.push(mint.issued(both, None));
             }
         }
-        self.population.add(made);
+        self.pool.add(made);
         self.events.renewals.fetch_add(1, Relaxed);
         Ok(())
     }
 
     async fn restart(&self, with_new_key: bool, gracefully: bool) -> Outcome {
-        let cluster = self.scene.cluster();
+        let cluster = self.fixture.cluster();
         let old = self.state().keys.clone();
         let removed = || if with_new_key { &[] } else { &old[..old.len() - 1] }.iter();
         removed().for_each(|key| key.removal.begin());
