@@ -1,4 +1,5 @@
-//! A thousand concurrent requests with one token that nobody has seen: one backend call, and how long they all wait.
+//! A thousand concurrent requests with one new token: one backend call, and how long all of them
+//! wait.
 //!
 //! `cargo bench --bench cold`
 
@@ -9,7 +10,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     missing_docs,
-    reason = "a bench reads the clock, prints, and ends where it meets what it did not expect"
+    reason = "a bench reads the clock, prints, and panics on a failed expectation"
 )]
 
 mod setup;

@@ -1,4 +1,5 @@
-//! Several threads on the hit path, beside a computation that shares nothing: what the machine itself gives for each thread.
+//! The hit path on several threads, beside a computation that shares nothing and so shows how the
+//! machine itself scales.
 //!
 //! `cargo bench --bench contended`
 
@@ -9,7 +10,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     missing_docs,
-    reason = "a bench reads the clock, prints, and ends where it meets what it did not expect"
+    reason = "a bench reads the clock, prints, and panics on a failed expectation"
 )]
 
 mod setup;
@@ -33,7 +34,7 @@ const ROUND: Duration = Duration::from_millis(15);
 const ROUNDS: usize = 120;
 const THREADS: [usize; 3] = [1, 2, 4];
 
-/// Operations per second of all threads together.
+/// Returns the operations per second of all threads together.
 fn throughput<W: FnMut()>(threads: usize, worker: impl Fn(usize) -> W + Sync) -> f64 {
     let barrier = Barrier::new(threads);
     let run = |thread| {
@@ -53,7 +54,8 @@ fn throughput<W: FnMut()>(threads: usize, worker: impl Fn(usize) -> W + Sync) ->
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
         running.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
-    // From the first one's start to the last one's end: with more threads than cores they do not run at one time.
+    // From the first start to the last end, because with more threads than cores not all run at
+    // once.
     let start = runs.iter().map(|(start, ..)| *start).min().expect("a thread");
     let end = runs.iter().map(|(_, end, _)| *end).max().expect("a thread");
     runs.iter().map(|(.., done)| f64::from(*done)).sum::<f64>() / (end - start).as_secs_f64()
@@ -64,7 +66,7 @@ fn hits(threads: usize, credentials: &[HeaderValue]) -> f64 {
     throughput(threads, |thread| {
         let mut service = service.clone();
         let mut next = credentials.iter().cycle().skip(thread * 311 % credentials.len());
-        // Each thread's own bytes: connections do not share their buffers.
+        // Separate bytes for each thread, because connections do not share buffers.
         move || {
             let arrived = HeaderValue::from_bytes(next.next().expect("a cycle").as_bytes())
                 .expect("a header");
@@ -111,7 +113,7 @@ fn main() {
         );
     }
     println!(
-        "   the machine gives {:.2} for two threads that share nothing",
+        "   the machine scales by {:.2} for two threads that share nothing",
         best[0][1] / best[0][0]
     );
     compare("two threads / one, one hot token", best[1][1] / best[1][0], ">=", 1.8);

@@ -1,4 +1,5 @@
-//! A cached caller: the service alone, without axum. Making the request is part of each figure, and a line of its own.
+//! A cache hit in the service alone, without axum. Each figure includes making the request, which
+//! the first line shows by itself.
 //!
 //! `cargo bench --bench hit`
 
@@ -9,7 +10,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     missing_docs,
-    reason = "a bench reads the clock, prints, and ends where it meets what it did not expect"
+    reason = "a bench reads the clock, prints, and panics on a failed expectation"
 )]
 
 mod setup;

@@ -1,4 +1,5 @@
-//! A path, so and so many times, for valgrind to count its instructions: `.ci/instructions` compares them with a baseline.
+//! Repetitions of one path, whose instructions valgrind counts. `.ci/instructions` compares them
+//! with a baseline.
 //!
 //! `instructions <path> <repetitions>`
 
@@ -9,7 +10,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     missing_docs,
-    reason = "a bench reads the clock, prints, and ends where it meets what it did not expect"
+    reason = "a bench reads the clock, prints, and panics on a failed expectation"
 )]
 
 mod setup;
@@ -41,7 +42,7 @@ fn hits(repetitions: usize) {
     }
 }
 
-fn refusals(repetitions: usize) {
+fn rejections(repetitions: usize) {
     let auth =
         Authenticator::builder(Trusting).audience(AUDIENCE).build().expect("the options are good");
     let mut service = auth.layer().layer(Inner);
@@ -63,7 +64,7 @@ fn misses(verifier: impl Verifier, tokens: impl Iterator<Item = String>) {
     }
 }
 
-/// Refused for its signature, without one being computed: all of the work is ours.
+/// Rejects a signature of the wrong length, so that only the work of this crate is counted.
 fn claims_only(repetitions: usize) {
     let key = SigningKey::generate(Algorithm::EdDsa).expect("random numbers");
     let verifier = JwksVerifier::from_pem(key.public_key_pem())
@@ -72,7 +73,7 @@ fn claims_only(repetitions: usize) {
     let verifier = verifier.build().expect("the options are good");
     let audiences = tower_kube_auth::audience::Audiences::new([AUDIENCE]).expect("an audience");
     let token = key.sign(&key.header(), &claims(1));
-    // Its signature is too short, which costs the key nothing to see.
+    // The signature is too short, which the crypto library notices without computing.
     let short = format!("{}.c2ln", token.rsplit_once('.').expect("a JWS").0);
     for _ in 0..repetitions {
         let verdict = verifier.verify_now(BearerToken::parse(&short).expect("a token"), &audiences);
@@ -90,7 +91,7 @@ fn main() {
     };
     match path.as_str() {
         "hit" => hits(repetitions),
-        "refusal" => refusals(repetitions),
+        "rejection" => rejections(repetitions),
         "miss" => misses(Trusting, (0..repetitions).map(unsigned)),
         "claims" => claims_only(repetitions),
         "token" => (0..repetitions).for_each(|number| drop(std::hint::black_box(unsigned(number)))),

@@ -1,4 +1,4 @@
-//! What a token costs that nobody has brought before.
+//! The cost of a token that is not in the cache.
 //!
 //! `cargo bench --bench miss`
 
@@ -9,7 +9,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     missing_docs,
-    reason = "a bench reads the clock, prints, and ends where it meets what it did not expect"
+    reason = "a bench reads the clock, prints, and panics on a failed expectation"
 )]
 
 mod setup;
@@ -36,17 +36,17 @@ use tower_kube_auth::{
     verifier::jwks,
 };
 
-/// Each turn has its own authenticator, so every token of a turn is new to it.
+/// Each turn has a new authenticator, so that every token is a miss.
 const TOKENS: usize = 200;
 
 fn accepted<T: std::fmt::Debug>(future: impl Future<Output = Result<Verdict, T>>) {
     let Poll::Ready(verdict) = pin!(future).poll(&mut Context::from_waker(Waker::noop())) else {
-        unreachable!("with the key at hand nothing waits")
+        unreachable!("with a loaded key nothing suspends")
     };
     assert!(matches!(black_box(verdict), Ok(Verdict::Accept(_))));
 }
 
-/// An alternative: each of the tokens once through an authenticator that has not seen them.
+/// Returns an alternative that sends each token once through a new authenticator.
 fn misses(
     verifier: impl Verifier + Clone,
     ttl: Duration,
@@ -63,7 +63,7 @@ fn misses(
     }
 }
 
-/// An alternative: nothing but the signatures, by a parsed key.
+/// Returns an alternative that only verifies the signatures with a parsed key.
 fn raw<'a>(key: &'a ParsedPublicKey, tokens: &'a [String]) -> impl FnMut(usize) -> Duration + 'a {
     let split = |token: &'a String| {
         let (message, signature) = token.rsplit_once('.').expect("a JWS");
@@ -108,7 +108,7 @@ fn race(
         .run(Duration::from_secs(5))
 }
 
-/// Everything but a verification: pre-check, single-flight, insertion.
+/// Measures a miss without the verification: pre-check, single flight, insertion.
 fn overhead() {
     let tokens: Vec<_> = (0..TOKENS).map(unsigned).collect();
     Contest::new("a verifier that accepts at once", TOKENS)
@@ -123,7 +123,7 @@ fn overhead() {
         .run(Duration::from_secs(2));
 }
 
-/// A TokenReview against an API server that answers at once, without a network: what is ours of it.
+/// Measures a TokenReview with an in-memory API server: the part of this crate and of kube.
 fn token_review() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -1,4 +1,4 @@
-//! The parts that a hit is made of, and what was weighed against them. ARCHITECTURE.md has the decisions.
+//! The parts of a cache hit and their alternatives. ARCHITECTURE.md has the decisions.
 //!
 //! `cargo bench --bench parts`
 
@@ -9,7 +9,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     missing_docs,
-    reason = "a bench reads the clock, prints, and ends where it meets what it did not expect"
+    reason = "a bench reads the clock, prints, and panics on a failed expectation"
 )]
 
 mod setup;
@@ -30,7 +30,7 @@ use tower_kube_auth::{BearerToken, inspect::UnverifiedToken};
 
 type Digest = [u64; 4];
 
-/// As the cache does: the digest is its own hash.
+/// Uses the digest as its own hash, as the cache does.
 #[derive(Default)]
 struct FirstWord(u64);
 

@@ -1,6 +1,7 @@
-//! The workload of Kubernetes' own token-cache benchmark (`k8s.io/apiserver`, `pkg/authentication/token/cache`): of many tokens
-//! 90 % are accepted, 9 % refused and 1 % end in an error; the backend takes 1 ms and serves 40 at once; accepted tokens
-//! are kept for 4 s and refused ones for 0.5 s; each operation is one token by chance, and token 0.
+//! The workload of Kubernetes' token-cache benchmark (`k8s.io/apiserver`,
+//! `pkg/authentication/token/cache`). 90 % of the tokens are accepted, 9 % rejected, and 1 % fail.
+//! The backend takes 1 ms and serves 40 calls at once. Acceptances are cached for 4 s, rejections
+//! for 0.5 s. Each operation is a random token, and token 0.
 //!
 //! `cargo bench --bench workload`
 
@@ -11,7 +12,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     missing_docs,
-    reason = "a bench reads the clock, prints, and ends where it meets what it did not expect"
+    reason = "a bench reads the clock, prints, and panics on a failed expectation"
 )]
 
 mod setup;
@@ -40,7 +41,7 @@ async fn run(tokens: &Arc<Vec<String>>, count: usize, parallelism: usize) {
         .cache_capacity(100_000)
         .reject_capacity(100_000);
     let builder = builder.cache_ttl(Duration::from_secs(4)).reject_ttl(Duration::from_millis(500));
-    // The backend has its own limit.
+    // The backend limits the calls in flight itself.
     let auth = builder
         .max_in_flight(1024)
         .max_wait(Duration::from_secs(10))

@@ -1,4 +1,4 @@
-//! A backend that takes its time, serves so many at once, and counts.
+//! A fake backend with a latency, a concurrency limit and a call counter.
 
 use std::{
     sync::{
@@ -25,14 +25,14 @@ struct State {
     latency: Duration,
     permits: Semaphore,
     calls: AtomicUsize,
-    /// Of a hundred tokens, how many are refused and how many end in an error.
-    refused_and_failed: (u64, u64),
+    /// Of a hundred tokens, the number that are rejected and the number that fail.
+    rejected_and_failed: (u64, u64),
 }
 
 impl Backend {
-    pub fn new(latency: Duration, permits: usize, refused_and_failed: (u64, u64)) -> Self {
+    pub fn new(latency: Duration, permits: usize, rejected_and_failed: (u64, u64)) -> Self {
         let (permits, calls) = (Semaphore::new(permits), AtomicUsize::new(0));
-        Self(Arc::new(State { latency, permits, calls, refused_and_failed }))
+        Self(Arc::new(State { latency, permits, calls, rejected_and_failed }))
     }
 
     pub fn calls(&self) -> usize {
@@ -46,11 +46,11 @@ impl Verifier for Backend {
         token: BearerToken<'_>,
         audiences: &Audiences,
     ) -> Result<Verdict, VerifyError> {
-        let State { latency, permits, calls, refused_and_failed: (refused, failed) } = &*self.0;
+        let State { latency, permits, calls, rejected_and_failed: (rejected, failed) } = &*self.0;
         calls.fetch_add(1, Ordering::Relaxed);
         let _permit = permits.acquire().await;
         tokio::time::sleep(*latency).await;
-        // The signature is noise, and each token's own.
+        // The signature is random and different for each token.
         let fate = token
             .expose_secret()
             .bytes()
@@ -58,8 +58,8 @@ impl Verifier for Backend {
             .take(64)
             .fold(0_u64, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte));
         match fate % 100 {
-            fate if fate < *refused => Ok(Verdict::Reject(RejectReason::Unauthenticated)),
-            fate if fate < refused + failed => {
+            fate if fate < *rejected => Ok(Verdict::Reject(RejectReason::Unauthenticated)),
+            fate if fate < rejected + failed => {
                 Err(VerifyError::new(VerifyErrorKind::Unavailable, "on purpose"))
             }
             _ => Ok(Verdict::Accept(acceptance(audiences))),

@@ -1,4 +1,4 @@
-//! The cache that one writes by hand: `from_fn`, and a moka future cache with the token for its key.
+//! A hand-written cache: `from_fn`, and a moka future cache keyed by the token.
 
 use std::{sync::Arc, time::Duration};
 

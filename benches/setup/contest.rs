@@ -1,11 +1,11 @@
-//! Alternatives that are run in turns, so that what disturbs the machine disturbs them alike and their ratios hold.
+//! Alternatives that run in turns, so that noise affects all of them alike and their ratios hold.
 
 use std::{
     fmt::Write,
     time::{Duration, Instant},
 };
 
-/// Does something this many times, and says how long that took, without what it prepared.
+/// Repeats an operation and returns the time that it took, without its preparation.
 type Alternative<'a> = Box<dyn FnMut(usize) -> Duration + 'a>;
 
 pub struct Contest<'a> {
@@ -14,11 +14,11 @@ pub struct Contest<'a> {
     alternatives: Vec<(&'static str, Alternative<'a>)>,
 }
 
-/// Nanoseconds for one repetition, by alternative.
+/// Nanoseconds for one repetition of each alternative.
 pub struct Outcome(Vec<(&'static str, Vec<f64>)>);
 
 impl<'a> Contest<'a> {
-    /// Each turn of an alternative is `repetitions` long.
+    /// Creates a contest whose turns have `repetitions`.
     pub fn new(title: &'static str, repetitions: usize) -> Self {
         Self { title, repetitions, alternatives: Vec::new() }
     }
@@ -33,7 +33,7 @@ impl<'a> Contest<'a> {
         self
     }
 
-    /// An alternative that needs no preparation.
+    /// Adds an alternative without preparation.
     #[must_use]
     pub fn with<T>(self, name: &'static str, mut alternative: impl FnMut() -> T + 'a) -> Self {
         self.timed(name, move |repetitions| {
@@ -45,7 +45,7 @@ impl<'a> Contest<'a> {
         })
     }
 
-    /// Runs all alternatives for about `budget`, and prints a table.
+    /// Runs all alternatives for about `budget` and prints a table.
     pub fn run(mut self, budget: Duration) -> Outcome {
         let mut turns: Vec<_> =
             self.alternatives.iter().map(|(name, _)| (*name, Vec::new())).collect();
@@ -70,7 +70,8 @@ impl<'a> Contest<'a> {
 }
 
 impl Outcome {
-    /// The tenth percentile of an alternative's turns: steadier than the minimum, and as good as free of disturbance.
+    /// Returns the tenth percentile of an alternative's turns: steadier than the minimum, and
+    /// almost free of noise.
     pub fn nanoseconds(&self, name: &str) -> f64 {
         self.percentile(name, 0.1)
     }
@@ -92,7 +93,7 @@ impl Outcome {
     }
 }
 
-/// Prints a figure beside its target.
+/// Prints a figure with its target.
 pub fn compare(what: &str, figure: f64, sign: &str, target: f64) {
     let holds = if sign == "<=" { figure <= target } else { figure >= target };
     println!(

@@ -1,4 +1,4 @@
-//! The least that a layer can do which hands an identity to a handler: it puts an `Arc` into the extensions.
+//! The minimal layer that passes an identity to a handler: it inserts an `Arc` into the extensions.
 
 use std::{
     sync::Arc,

@@ -1,4 +1,4 @@
-//! The service in front of an inner one that does nothing: the hit path without axum.
+//! The hit path without axum: the service in front of an inner service that does nothing.
 
 use std::{
     convert::Infallible,
@@ -14,7 +14,7 @@ use tower_kube_auth::{Authenticator, ServiceAccountIdentity, server::Authenticat
 
 use super::tokens::{AUDIENCE, Trusting};
 
-/// Gives the identity back that it finds, and does nothing else.
+/// Returns the identity in the extensions.
 #[derive(Clone)]
 pub struct Inner;
 
@@ -32,7 +32,7 @@ impl Service<Request<()>> for Inner {
     }
 }
 
-/// A service that has accepted all these tokens before.
+/// Returns a service with all these tokens in its cache.
 pub fn warm_service(credentials: &[HeaderValue]) -> Authenticate<Inner> {
     let builder = Authenticator::builder(Trusting).audience(AUDIENCE).cache_capacity(100_000);
     let auth = builder.cache_ttl(Duration::from_secs(3600)).build().expect("the options are good");
@@ -49,7 +49,7 @@ pub fn request(credential: &HeaderValue) -> Request<()> {
     request
 }
 
-/// Whether there was an identity.
+/// Returns whether there was an identity.
 #[inline]
 pub fn call(service: &mut Authenticate<Inner>, request: Request<()>) -> bool {
     let future = pin!(service.call(request));
@@ -59,7 +59,7 @@ pub fn call(service: &mut Authenticate<Inner>, request: Request<()>) -> bool {
     }
 }
 
-/// Positions in a set of this size, by Zipf's law: the n-th is asked for 1/n as often as the first.
+/// Draws positions by Zipf's law: the n-th comes up 1/n as often as the first.
 pub fn zipf(size: usize, draws: usize) -> Vec<usize> {
     let mut sum = 0.0;
     let ladder: Vec<f64> = (1..=size)

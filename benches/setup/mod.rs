@@ -1,4 +1,4 @@
-//! What the benches share.
+//! Fixtures that the benches share.
 
 #![allow(
     dead_code,
@@ -9,7 +9,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     unreachable_pub,
-    reason = "each bench uses a part of this; a bench reads the clock, prints, and ends where it meets what it did not expect"
+    reason = "each bench uses a part of this module; a bench reads the clock, prints, and panics on a failed expectation"
 )]
 
 pub mod backend;

@@ -14,7 +14,7 @@ use axum::{
 };
 use tower::Service;
 
-/// The header values of these tokens, in an order that no prefetcher guesses.
+/// Returns the header values of these tokens in random order, to defeat prefetching.
 pub fn shuffled(count: usize, token: impl Fn(usize) -> String) -> Vec<HeaderValue> {
     let step = (count as f64 * 0.618) as usize | 1;
     let mut values: Vec<_> = (0..count).map(|number| bearer(&token(number))).collect();
@@ -36,17 +36,17 @@ pub fn request(credential: Option<&HeaderValue>) -> Request<Body> {
     request.body(Body::empty()).unwrap()
 }
 
-/// For a router that answers without waiting.
+/// Sends a request to a router that answers without suspending.
 pub fn answer(router: &mut Router, request: Request<Body>) -> Response {
     let future = pin!(router.call(request));
     let Poll::Ready(response) = future.poll(&mut Context::from_waker(Waker::noop())) else {
-        panic!("the router waits for something")
+        panic!("the router suspended")
     };
     response.unwrap()
 }
 
-/// An alternative of a contest: sends these credentials in turn. Making the requests and dropping the responses is not timed;
-/// each request has its own bytes, as one has that has just come from the network.
+/// Returns an alternative that sends these credentials in turn. Making the requests and dropping
+/// the responses is not timed. Each request has its own bytes, like one from the network.
 pub fn sender(
     mut router: Router,
     credentials: &[HeaderValue],
@@ -54,7 +54,7 @@ pub fn sender(
     for credential in credentials {
         assert_eq!(answer(&mut router, request(Some(credential))).status(), StatusCode::OK);
     }
-    // Alternatives that share a cache do not find it warmed by each other.
+    // Alternatives that share a cache must not warm it for each other.
     let mut next = credentials.iter().cycle().skip(fastrand::usize(..credentials.len()));
     move |repetitions| {
         let mut arrived = || HeaderValue::from_bytes(next.next().unwrap().as_bytes()).unwrap();

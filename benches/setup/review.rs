@@ -1,4 +1,4 @@
-//! A kube client whose API server is a function: it authenticates every token, without a network.
+//! A client with an in-memory API server that authenticates every token.
 
 use axum::http::{Request, Response, StatusCode};
 use kube::client::Body;

@@ -21,7 +21,7 @@ use tower_kube_auth::{
 pub const AUDIENCE: &str = "orders";
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-/// The claims of a projected token, bound to a Pod.
+/// Returns the claims of a projected token that is bound to a Pod.
 pub fn claims(number: usize) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let uid = |kind: usize| format!("{kind:08x}-5d1c-4c6b-9b35-{number:012x}");
@@ -43,7 +43,7 @@ pub fn claims(number: usize) -> Value {
     })
 }
 
-/// A token with an RS256 signature's length of noise for a signature, so that thousands are made in no time.
+/// Returns a token with a random signature of RS256's length, because signing thousands takes long.
 pub fn unsigned(number: usize) -> String {
     let header = json!({"alg": "RS256", "kid": "9qZ0hVxG7rJt4mP2nWc8sLyK3bD6fEaU1iOoQvXzB5k"});
     let mut state = number as u64 ^ 0x9e37_79b9_7f4a_7c15;
@@ -58,7 +58,7 @@ pub fn unsigned(number: usize) -> String {
     format!("{header}.{claims}.{}", encode(&signature))
 }
 
-/// Accepts every token, at once: for benches of what comes before and after a verification.
+/// Accepts every token at once, to measure the work before and after a verification.
 pub struct Trusting;
 
 impl Verifier for Trusting {
@@ -71,7 +71,7 @@ impl Verifier for Trusting {
     }
 }
 
-/// Accepts every token, as a different caller with all that Kubernetes says about one.
+/// Accepts every token, each as a different caller with all fields that Kubernetes fills in.
 #[derive(Default)]
 pub struct Describing(AtomicUsize);
 

@@ -1,4 +1,4 @@
-//! Writes `seeds/` and `fixtures.json` anew, from an embedded cluster of its own.
+//! Rewrites `seeds/` and `fixtures.json` from an embedded cluster.
 
 use std::{error::Error, fs, path::Path};
 
@@ -80,7 +80,7 @@ async fn write_all() -> Outcome {
         let answer = client
             .request_text(Request::post(REVIEWS).body(review.to_string().into_bytes())?)
             .await?;
-        // What the answer repeats of the question is long, and not read.
+        // The response repeats the token, which is long and not read.
         let mut answer: Value = serde_json::from_str(&answer)?;
         answer["spec"]["token"] = "…".into();
         write("token_review", name, &answer.to_string())
@@ -95,7 +95,7 @@ async fn write_all() -> Outcome {
     review("deleted_pod", &good).await
 }
 
-/// Lists of what should stand in an object.
+/// Writes lists in place of objects.
 fn lists() -> Outcome {
     let good: Value = serde_json::from_str(&fs::read_to_string("seeds/token_review/good")?)?;
     let (status, user) = (&good["status"], &good["status"]["user"]);

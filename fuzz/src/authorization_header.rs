@@ -1,4 +1,5 @@
-//! Any bytes as the values of `Authorization`, one for each line, in front of a service that must not be reached.
+//! Any bytes as `Authorization` headers, one for each line, in front of a service that must not be
+//! reached.
 
 use std::{cell::Cell, convert::Infallible};
 
@@ -15,7 +16,7 @@ use crate::{AUDIENCE, at_once, clock};
 
 const LONGEST: usize = 1000;
 
-/// Refuses one half of all tokens and cannot decide about the other.
+/// Rejects half of all tokens and fails for the other half.
 struct AcceptsNothing;
 
 impl Verifier for AcceptsNothing {
@@ -31,13 +32,13 @@ impl Verifier for AcceptsNothing {
 thread_local! {
     static AUTHENTICATOR: Authenticator = {
         let builder = Authenticator::builder(AcceptsNothing).audience(AUDIENCE).max_token_length(LONGEST);
-        // No caches, so that a run depends on its input only.
+        // No caches, so that a run depends only on its input.
         builder.cache_ttl(Default::default()).reject_ttl(Default::default()).clock(clock()).build().unwrap()
     };
 }
 
 pub fn check(data: &[u8]) {
-    // A line feed cannot stand in a header, so this takes nothing away.
+    // A header cannot contain a line feed, so this excludes no input.
     let values: Option<Vec<_>> =
         data.split(|byte| *byte == b'\n').map(|line| HeaderValue::from_bytes(line).ok()).collect();
     let Some(values) = values.filter(|values| values.len() <= 3) else { return };
@@ -67,7 +68,7 @@ pub fn check(data: &[u8]) {
     assert!(reached || expected.allows(response.status()));
 }
 
-/// The answer, and whether the inner service was reached.
+/// Returns the answer and whether the inner service was reached.
 fn answer(request: Request<()>, optional: bool) -> (Response<()>, bool) {
     let reached = Cell::new(false);
     let inner = service_fn(|request: Request<()>| {

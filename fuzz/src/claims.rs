@@ -1,4 +1,4 @@
-//! Any claims, rightly signed; a header may come before them, with a NUL between, which JSON cannot have.
+//! Any claims with a valid signature. A header may precede them, separated by a NUL.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,10 +14,10 @@ use crate::{
     username::is_service_account,
 };
 
-/// The key id that is published, so that seeds can name it.
+/// The published key id, which seeds name.
 const KEY_ID: &str = "key-1";
 const LEEWAY: u64 = 60;
-/// From here on a time may be one or may not.
+/// Larger times may be valid or not.
 const BEYOND_TIME: f64 = 1e15;
 const LEGACY_CLAIMS: [&str; 3] = [
     "kubernetes.io/serviceaccount/namespace",
@@ -52,17 +52,17 @@ pub fn check(data: &[u8]) {
     let expected = Expected::read(header, claims);
     match (&verdict, &expected) {
         (Verdict::Accept(accepted), Ok(expected)) => expected.compare(accepted.identity()),
-        (Verdict::Accept(_), Err(Unusable)) => panic!("accepted, and should not be"),
+        (Verdict::Accept(_), Err(Unusable)) => panic!("accepted, but must not be"),
         (Verdict::Reject(_), Err(Unusable)) => {}
         (Verdict::Reject(reason), Ok(expected)) => {
-            let may_be_refused =
+            let may_be_rejected =
                 !is_text(header) || !is_text(claims) || expected.expiry >= BEYOND_TIME;
-            assert!(may_be_refused, "{reason}, though it should be accepted");
+            assert!(may_be_rejected, "{reason}, but must be accepted");
         }
     }
 }
 
-/// What the identity is to be.
+/// The expected identity.
 struct Expected {
     sub: String,
     namespace: String,
@@ -74,7 +74,7 @@ struct Expected {
 }
 
 impl Expected {
-    /// `Unusable` unless the token is good.
+    /// Returns `Unusable` if the token must be rejected.
     fn read(header: &[u8], claims: &[u8]) -> Result<Self, Unusable> {
         check_header(&Object::read(header).ok_or(Unusable)?)?;
         let claims = Object::read(claims).ok_or(Unusable)?;
@@ -96,7 +96,7 @@ impl Expected {
         for name in LEGACY_CLAIMS {
             claims.text(name)?;
         }
-        // Of whatever type, but once, and if it is a string, then one that can be read.
+        // Any type, but not twice, and a string must be valid.
         if claims.raw("jti")?.is_some_and(|jti| !jti.starts_with(['[', '{', 't', 'f']))
             && claims.text("jti").is_err()
         {

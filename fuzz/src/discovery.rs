@@ -1,4 +1,4 @@
-//! Any bytes as the discovery document of the cluster, beside good keys.
+//! Any bytes as the discovery document of a cluster with valid keys.
 
 use serde_json::json;
 use tower_kube_auth::{
@@ -16,7 +16,7 @@ use crate::{
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/openid/v1/jwks";
-/// No document can name this one: it is too long for the fuzzer.
+/// Too long for the fuzzer to produce, so no document names it.
 const OTHER_ISSUER: &str =
     "https://issuer.example/that/is/named/nowhere/0b54cb0e-cfbb-4ac8-a9a0-1cdbb0a2aee4";
 
@@ -32,7 +32,7 @@ pub fn check(data: &[u8]) {
     let named = issuer(data);
     UNDER_TEST.with(|(api_server, key, clock)| {
         api_server.serve(DISCOVERY, data);
-        // Another one each time: one that has keys would keep them.
+        // A new one each time, because a verifier keeps loaded keys.
         let verifier = JwksVerifier::in_cluster(api_server.client.clone())
             .clock(clock.clone())
             .build()
@@ -43,12 +43,12 @@ pub fn check(data: &[u8]) {
                 let accepted = is_accepted(&verifier, &token(key, named)).await;
                 assert!(
                     accepted || !is_text(data),
-                    "{refreshed:?}: a token of the issuer that is named is refused"
+                    "{refreshed:?}: a token of the named issuer is rejected"
                 );
             }
             let accepted = is_accepted(&verifier, &token(key, OTHER_ISSUER)).await;
             let is_named = named.as_deref() == Some(OTHER_ISSUER);
-            assert!(!accepted || is_named, "a token of an issuer that is not named is accepted");
+            assert!(!accepted || is_named, "a token of another issuer is accepted");
             assert!(refreshed.is_err() || named.is_some(), "keys are loaded without an issuer");
         });
     });
@@ -69,7 +69,7 @@ fn token(key: &SigningKey, issuer: &str) -> String {
     key.sign(&key.header(), &claims)
 }
 
-/// `issuer` of a document that has a `jwks_uri` too.
+/// Returns the `issuer` of a document that also has a `jwks_uri`.
 fn issuer(data: &[u8]) -> Option<String> {
     let document = Object::read(data)?;
     document.text("jwks_uri").ok()??;

@@ -1,4 +1,4 @@
-//! A `kube` client whose API server answers with whatever was put there.
+//! A client with an in-memory API server that answers with configured documents.
 
 use std::{
     collections::HashMap,
@@ -20,14 +20,14 @@ pub struct FakeApiServer {
 
 impl FakeApiServer {
     pub fn new() -> Self {
-        // No timers: the clocks are manual.
+        // No timers, because the clocks are manual.
         let runtime = Builder::new_current_thread().build().unwrap();
         let documents = Arc::<Mutex<Documents>>::default();
         let served = documents.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let document = served.lock().unwrap().get(request.uri().path()).cloned();
-            // Nothing else is ever asked for: a `jwks_uri` is not followed.
-            let document = document.unwrap_or_else(|| panic!("{} is asked for", request.uri()));
+            // No other document is requested: a `jwks_uri` is not followed.
+            let document = document.unwrap_or_else(|| panic!("{} is requested", request.uri()));
             let mut response = Response::new(Body::from(document));
             *response.status_mut() = StatusCode::OK;
             std::future::ready(Ok::<_, Infallible>(response))

@@ -1,4 +1,4 @@
-//! Keys and tokens of the embedded cluster that the seeds are from.
+//! Keys and tokens of the embedded cluster that produced the seeds.
 
 use std::sync::LazyLock;
 
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 #[derive(Deserialize)]
 pub struct Fixtures {
-    /// One of RS256 and one of ES256.
+    /// An RS256 and an ES256 key.
     pub keys: Vec<Value>,
     pub tokens: Vec<Token>,
 }
 
 #[derive(Deserialize)]
 pub struct Token {
-    /// Which of the keys has signed it.
+    /// The index of the key that signed it.
     pub key: usize,
-    /// Whether it names that key.
+    /// Whether its header has the id of that key.
     pub has_key_id: bool,
     pub token: String,
 }

@@ -18,12 +18,12 @@ use crate::{
     object::Object,
 };
 
-/// A token without a key id is tried with so many keys at most.
+/// Upper bound of the keys that are tried for a token without a key id.
 const TRIED_WITHOUT_ID: usize = 16;
 
 thread_local! {
     static CLOCK: LazyCell<Clock> = const { LazyCell::new(crate::clock) };
-    /// Tokens of keys that are in no input.
+    /// Tokens of keys that no input contains.
     static STRANGERS: LazyCell<Vec<String>> = const { LazyCell::new(strangers) };
 }
 
@@ -49,7 +49,7 @@ pub fn check(data: &[u8]) {
             keys.contains(&FIXTURES.keys[token.key]) && keys.len() <= TRIED_WITHOUT_ID;
         assert!(
             is_accepted || !key_is_there,
-            "refused, though its key is there: {:?}",
+            "rejected, although its key is published: {:?}",
             verifier.as_ref().err()
         );
     }
@@ -57,7 +57,7 @@ pub fn check(data: &[u8]) {
         STRANGERS.with(|strangers| {
             assert!(
                 !strangers.iter().any(|token| is_accepted(&verifier, token)),
-                "a stranger's token is accepted"
+                "a token of another key is accepted"
             );
         });
     }
@@ -68,7 +68,7 @@ fn is_accepted(verifier: &JwksVerifier, token: &str) -> bool {
     matches!(verdict, Some(Verdict::Accept(_)))
 }
 
-/// The claims of a good token, signed by others: with the key id of the good key, and without.
+/// Returns valid claims signed by other keys, with and without the id of the known key.
 fn strangers() -> Vec<String> {
     let claims = FIXTURES.tokens[0].token.split('.').nth(1).unwrap();
     let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
@@ -84,7 +84,7 @@ fn strangers() -> Vec<String> {
     tokens
 }
 
-/// The members of `keys` that can be read; none if that is not a list of them.
+/// Returns the objects in `keys`, none if it is not a list.
 fn keys(data: &[u8]) -> Vec<Value> {
     let Some(Ok(Some(list))) =
         Object::read(data).map(|set| set.raw("keys").map(|keys| keys.map(str::to_owned)))
@@ -96,7 +96,7 @@ fn keys(data: &[u8]) -> Vec<Value> {
     keys.unwrap_or_default()
 }
 
-/// Whether a key is that of the token, and for such tokens.
+/// Returns whether a key is the token's and allows verifying it.
 fn may_verify(key: &Value, token: &Token) -> bool {
     let known = &FIXTURES.keys[token.key];
     let is_or_missing = |name: &str, wanted: &Value| key[name].is_null() || key[name] == *wanted;

@@ -1,5 +1,5 @@
-//! What the fuzz targets do with their bytes. Each holds the crate against an oracle that shares no code with it: what is accepted
-//! must be what the oracle accepts, and nothing may panic (libFuzzer ends at any panic, also one that is caught).
+//! The fuzz targets. Each compares the crate with an oracle that shares no code with it: both must
+//! accept the same input, and nothing may panic (libFuzzer also ends at a panic that is caught).
 
 pub mod authorization_header;
 pub mod claims;
@@ -23,12 +23,12 @@ use tower_kube_auth::{audience::Audiences, clock::Clock, testing::ManualClock};
 
 /// The issuer of the seeds.
 pub const ISSUER: &str = "https://issuer.example";
-/// The audience that everything is verified for.
+/// The audience of all verifications.
 pub const AUDIENCE: &str = "orders";
-/// When it always is, so that the tokens of the seeds stay good: 2023-11-14T22:13:20Z.
+/// The fixed time, at which the tokens of the seeds are valid: 2023-11-14T22:13:20Z.
 pub const NOW: u64 = 1_700_000_000;
 
-/// A clock that stands at [`NOW`].
+/// Returns a clock that stands at [`NOW`].
 pub fn clock() -> Clock {
     let clock = ManualClock::new();
     let ahead = clock.clock().wall().duration_since(UNIX_EPOCH + Duration::from_secs(NOW));
@@ -41,10 +41,10 @@ fn audiences() -> &'static Audiences {
     &AUDIENCES
 }
 
-/// The output of a future that has nothing to wait for.
+/// Returns the output of a future that does not suspend.
 fn at_once<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("there was nothing to wait for"),
+        Poll::Pending => panic!("the future suspended"),
     }
 }

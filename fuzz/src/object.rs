@@ -1,4 +1,4 @@
-//! JSON as the oracles read it: member by member, with those that stand there twice.
+//! JSON for the oracles: it keeps the order of the members and notices duplicates.
 
 use std::fmt;
 
@@ -8,16 +8,16 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// A JSON object. Values are read only when they are asked for, so that junk in the others does not matter.
+/// A JSON object. Values are parsed on access, so junk in unused ones does not matter.
 pub struct Object(Vec<(String, Box<RawValue>)>);
 
-/// A member that stands there twice, or is of another type.
+/// A duplicate member, or one of an unexpected type.
 pub struct Unusable;
 
 type Member<T> = Result<Option<T>, Unusable>;
 
 impl Object {
-    /// What is not UTF-8 is replaced, as Go does it; see [`is_text`].
+    /// Replaces invalid UTF-8, as Go does; see [`is_text`].
     pub fn read(json: &[u8]) -> Option<Self> {
         serde_json::from_str(&String::from_utf8_lossy(json)).ok()
     }
@@ -26,7 +26,7 @@ impl Object {
         self.0.iter().any(|(own, _)| own == name)
     }
 
-    /// `None` if there is none, or it is `null`.
+    /// Returns `None` if the member is absent or `null`.
     pub fn raw(&self, name: &str) -> Member<&str> {
         let mut found = self.0.iter().filter(|(own, _)| own == name).map(|(_, value)| value.get());
         match (found.next(), found.next()) {
@@ -56,7 +56,7 @@ impl Object {
         self.get(name)
     }
 
-    /// `aud`: one string, or a list of them.
+    /// Returns `aud`: one string or a list of strings.
     pub fn audiences(&self) -> Member<Vec<String>> {
         match self.text("aud") {
             Ok(one) => Ok(one.map(|one| vec![one])),
@@ -69,7 +69,8 @@ impl Object {
     }
 }
 
-/// Whether nothing had to be replaced. Only then must what the oracle accepts be accepted: to refuse such JSON is right too.
+/// Returns whether the input is valid UTF-8 text. Otherwise rejecting what the oracle accepts is
+/// also correct.
 pub fn is_text(json: &[u8]) -> bool {
     std::str::from_utf8(json).is_ok()
 }

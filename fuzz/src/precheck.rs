@@ -1,4 +1,5 @@
-//! Any bytes as a token: either the three parts in lines of their own, which are encoded here, or one line, the token itself.
+//! Any bytes as a token: three lines are its parts, which are encoded here; one line is the whole
+//! token.
 
 use std::sync::{
     Arc,
@@ -18,10 +19,10 @@ use crate::{
     object::{Object, is_text},
 };
 
-/// The crate allows for clocks that differ by as much.
+/// The clock skew that the crate tolerates.
 const LEEWAY: u64 = 300;
 
-/// Denies whatever gets as far as this.
+/// Rejects every token that passes the pre-check.
 struct Denying(Arc<AtomicUsize>);
 
 impl Verifier for Denying {
@@ -35,7 +36,7 @@ thread_local! {
     static UNDER_TEST: (Authenticator, Arc<AtomicUsize>) = {
         let calls = Arc::new(AtomicUsize::new(0));
         let builder = Authenticator::builder(Denying(calls.clone())).audience(AUDIENCE).issuer(ISSUER);
-        // No caches, so that a run depends on its input only.
+        // No caches, so that a run depends only on its input.
         let builder = builder.cache_ttl(Default::default()).reject_ttl(Default::default());
         (builder.clock(clock()).build().unwrap(), calls)
     };
@@ -51,12 +52,15 @@ pub fn check(data: &[u8]) {
     };
     let Ok(token) = BearerToken::parse(&token) else { return };
     let first = judge(token);
-    assert_eq!(judge(token), first, "the second time it is another verdict");
+    assert_eq!(judge(token), first, "the verdict differs the second time");
     let is_looked_at = first == RejectReason::Denied;
     match may_be_good(token.expose_secret()) {
-        None => assert!(!is_looked_at, "what no verifier could accept costs a call"),
+        None => assert!(!is_looked_at, "a token that no verifier could accept passes"),
         Some(claims) => {
-            assert!(is_looked_at || !is_text(&claims), "{first}, though a verifier could accept it")
+            assert!(
+                is_looked_at || !is_text(&claims),
+                "{first}, although a verifier could accept it"
+            )
         }
     }
 }
@@ -65,7 +69,7 @@ fn judge(token: BearerToken<'_>) -> RejectReason {
     UNDER_TEST.with(|(authenticator, calls)| {
         let before = calls.load(Ordering::Relaxed);
         let Ok(Verdict::Reject(reason)) = at_once(authenticator.authenticate(token)) else {
-            panic!("it is accepted")
+            panic!("the token is accepted")
         };
         let called = calls.load(Ordering::Relaxed) - before;
         assert_eq!(called, usize::from(reason == RejectReason::Denied));
@@ -73,7 +77,7 @@ fn judge(token: BearerToken<'_>) -> RejectReason {
     })
 }
 
-/// The claims, if they are those of a token that a verifier could accept.
+/// Returns the claims of a token that a verifier could accept.
 fn may_be_good(token: &str) -> Option<Vec<u8>> {
     let parts: Option<Vec<_>> = token.split('.').map(decode).collect();
     let [header, claims, signature] = <[_; 3]>::try_from(parts?).ok()?;
@@ -87,7 +91,7 @@ fn may_be_good(token: &str) -> Option<Vec<u8>> {
     (is_ours && is_for_us && is_alive).then_some(claims)
 }
 
-/// In its one spelling only.
+/// Decodes only the canonical spelling.
 fn decode(part: &str) -> Option<Vec<u8>> {
     let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
     (URL_SAFE_NO_PAD.encode(&bytes) == part).then_some(bytes)

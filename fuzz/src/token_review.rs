@@ -1,4 +1,4 @@
-//! Any bytes as the API server's answer to a TokenReview.
+//! Any bytes as the API server's response to a TokenReview.
 
 use tower_kube_auth::{
     BearerToken, TokenReviewVerifier, Verifier,
@@ -30,9 +30,9 @@ pub fn check(data: &[u8]) {
     });
     match (&outcome, expected(data)) {
         (Ok(Verdict::Accept(accepted)), Ok(user)) => compare(accepted, &user),
-        (Ok(Verdict::Accept(_)), Err(Unusable)) => panic!("accepted, and should not be"),
+        (Ok(Verdict::Accept(_)), Err(Unusable)) => panic!("accepted, but must not be"),
         (Ok(Verdict::Reject(_)) | Err(_), Err(Unusable)) => {}
-        (refused, Ok(_)) => assert!(!is_text(data), "{refused:?}, though it should be accepted"),
+        (rejected, Ok(_)) => assert!(!is_text(data), "{rejected:?}, but must be accepted"),
     }
 }
 
@@ -42,7 +42,7 @@ struct User {
     groups: Vec<String>,
 }
 
-/// `Unusable` unless the answer is a ServiceAccount's, for our audience.
+/// Returns `Unusable` unless the response is for a ServiceAccount and the audience.
 fn expected(data: &[u8]) -> Result<User, Unusable> {
     let status = Object::read(data).ok_or(Unusable)?.object("status")?.ok_or(Unusable)?;
     let is_authenticated = status.flag("authenticated")?.unwrap_or_default();
@@ -72,7 +72,7 @@ fn expected(data: &[u8]) -> Result<User, Unusable> {
     }
 }
 
-/// Lists of strings, or `null`.
+/// A list of strings, or `null`.
 fn check_extra(user: &Object) -> Result<(), Unusable> {
     let Some(extra) = user.raw("extra")? else { return Ok(()) };
     let extra =

@@ -1,4 +1,4 @@
-//! Any text as the username of a user who is in the right groups.
+//! Any text as the username of a user in the matching groups.
 
 use tower_kube_auth::{
     identity::UserInfo,
@@ -14,7 +14,7 @@ pub fn check(data: &[u8]) {
 }
 
 fn check_username(username: &str) {
-    // Whatever the namespace is taken to be, the user is in its group.
+    // The user is in the group of every possible namespace.
     let groups = username.match_indices(':').map(|(at, _)| &username[at + 1..]).flat_map(|rest| {
         let ends = rest.match_indices(':').map(|(end, _)| end).chain([rest.len()]);
         ends.map(|end| format!("system:serviceaccounts:{}", &rest[..end]))
@@ -45,7 +45,7 @@ fn namespace_and_name(username: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// A DNS label and a DNS subdomain, character by character.
+/// Checks a DNS label and a DNS subdomain character by character.
 pub fn is_service_account(namespace: &str, name: &str) -> bool {
     namespace.len() < 64
         && !namespace.contains('.')
@@ -54,7 +54,8 @@ pub fn is_service_account(namespace: &str, name: &str) -> bool {
         && is_subdomain(name)
 }
 
-/// `[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*`, the expression of apimachinery's validation.
+/// `[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*`, the expression of
+/// apimachinery's validation.
 fn is_subdomain(text: &str) -> bool {
     let is_inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
     let mut before = '.';

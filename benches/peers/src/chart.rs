@@ -1,4 +1,4 @@
-//! The bar chart that README shows.
+//! The bar chart in the README.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ const LEFT: f64 = 250.0;
 const WIDTH: f64 = 400.0;
 const STEP: f64 = 30.0;
 
-/// Horizontal bars on a logarithmic scale, from 0.1 µs.
+/// Draws horizontal bars on a logarithmic scale from 0.1 µs.
 pub fn svg(rows: &[Row]) -> String {
     let longest = rows.iter().map(|row| row.added).fold(1e3, f64::max);
     let decades = (longest / 100.0).log10();

@@ -1,4 +1,5 @@
-//! Each of them in front of the same handler, set up as its documentation says, to check issuer, audience and expiry.
+//! The contestants, each in front of the same handler and configured as documented, to check
+//! issuer, audience and expiry.
 
 use std::{
     convert::Infallible,
@@ -34,7 +35,7 @@ use crate::tokens::{AUDIENCE, Issuer};
 
 pub const OURS: &str = "tower-kube-auth";
 
-/// What the bare routers verify.
+/// The check of the bare routers.
 pub const NOTHING: &str = "-";
 
 type Answers = Pin<Box<dyn Future<Output = (u16, Duration)> + Send>>;
@@ -42,7 +43,7 @@ type Answers = Pin<Box<dyn Future<Output = (u16, Duration)> + Send>>;
 pub struct Contestant {
     pub name: &'static str,
     pub verifies: &'static str,
-    /// The position of the bare router of the same axum.
+    /// The position of the bare router with the same axum version.
     pub bare: usize,
     pub address: std::net::SocketAddr,
     call: Box<dyn FnMut(&str, usize) -> Answers + Send>,
@@ -53,7 +54,7 @@ impl Contestant {
         (self.call)(token, 1).await.0
     }
 
-    /// So many requests, and the time from the first call to the last answer.
+    /// Sends requests and returns the time from the first call to the last answer.
     pub async fn turn(&mut self, token: &str, requests: usize) -> Duration {
         let (status, elapsed) = (self.call)(token, requests).await;
         assert_eq!(status, 200);
@@ -61,7 +62,7 @@ impl Contestant {
     }
 }
 
-/// Two axums have two bodies; but for that these are the same.
+/// Generic over the axum version, because each has its own body type.
 macro_rules! contestant {
     ($axum:ident, $name:expr, $verifies:expr, $bare:expr, $router:expr) => {{
         let router: $axum::Router = $router;
@@ -162,7 +163,7 @@ fn bearer(request: &Request) -> Option<&str> {
     request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// The cache that one writes by hand: `from_fn`, and a moka future cache with the token for its key.
+/// A hand-written cache: `from_fn`, and a moka future cache keyed by the token.
 #[derive(Clone)]
 struct ByHand {
     cache: moka::future::Cache<String, Arc<str>>,
@@ -193,7 +194,7 @@ impl ByHand {
     }
 }
 
-/// token-review has no layer of its own.
+/// A layer for token-review, which has none.
 async fn token_review_middleware(
     State(mut client): State<token_review::Client>,
     mut request: Request,
@@ -210,7 +211,7 @@ async fn token_review_middleware(
     }
 }
 
-/// An API server that authenticates one token, without a network.
+/// An in-memory API server that authenticates one token.
 fn api_server(good: String) -> token_review::kube::Client {
     let service = tower::service_fn(
         move |request: axum::http::Request<token_review::kube::client::Body>| {

@@ -1,4 +1,4 @@
-//! Requests over real connections on loopback: what is left of a server's throughput behind each layer.
+//! Throughput behind each layer, over real connections on loopback.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const CONNECTIONS: usize = 16;
 const ROUND: Duration = Duration::from_millis(60);
 const ROUNDS: usize = 40;
 
-/// Requests per second, by contestant: the best of rounds that are taken in turns.
+/// Returns the requests per second of each contestant: the best of rounds taken in turns.
 pub async fn throughputs(contestants: &[Contestant], token: &str) -> Vec<f64> {
     let mut best = vec![0_f64; contestants.len()];
     for _ in 0..ROUNDS {
@@ -41,7 +41,7 @@ async fn round(contestant: &Contestant, token: &str) -> f64 {
                 while !answer[..length].ends_with(b"hello") {
                     let read =
                         stream.read(&mut answer[length..]).await.expect("the server answers");
-                    assert!(read > 0, "the server goes on");
+                    assert!(read > 0, "the server closed the connection");
                     length += read;
                 }
                 done += 1;

@@ -1,4 +1,4 @@
-//! The same request through tower-kube-auth, its peers, and a cache written by hand.
+//! The same request through tower-kube-auth, its peers, and a hand-written cache.
 //!
 //! `cargo run --release` in this folder prints the table and writes `chart.svg` and `table.md`.
 
@@ -15,13 +15,13 @@ use tokens::Issuer;
 const TURN: usize = 50;
 const BUDGET: Duration = Duration::from_secs(12);
 
-/// What has been measured of one contestant.
+/// The measurements of one contestant.
 pub struct Row {
     name: &'static str,
     verifies: &'static str,
-    /// Nanoseconds that the layer and its extractor add to a request, by the tenth percentile of the turns.
+    /// Nanoseconds that the layer and its extractor add to a request: the tenth percentile.
     added: f64,
-    /// Requests per second over loopback, as a part of those of the bare router.
+    /// Requests per second over loopback, as a fraction of those of the bare router.
     throughput: f64,
 }
 
@@ -29,7 +29,7 @@ async fn check(contestant: &mut Contestant, issuer: &Issuer) {
     assert_eq!(
         contestant.send(&issuer.good).await,
         200,
-        "{} accepts the good token",
+        "{} accepts the valid token",
         contestant.name
     );
     if contestant.verifies != contestants::NOTHING {
@@ -37,12 +37,13 @@ async fn check(contestant: &mut Contestant, issuer: &Issuer) {
             let status = contestant.send(&bad).await;
             assert!((400..500).contains(&status), "{} answers {status} to {what}", contestant.name);
         }
-        println!("{}: accepts the good token, refuses the bad ones", contestant.name);
+        println!("{}: accepts the valid token, rejects the invalid ones", contestant.name);
     }
     assert_eq!(contestant.send(&issuer.good).await, 200);
 }
 
-/// Nanoseconds for a request, by contestant. They take turns, so that what disturbs the machine disturbs them alike.
+/// Returns the nanoseconds for a request of each contestant. They take turns, so that noise affects
+/// all of them alike.
 async fn measure(contestants: &mut [Contestant], issuer: &Issuer) -> Vec<f64> {
     let mut turns = vec![Vec::new(); contestants.len()];
     let start = Instant::now();

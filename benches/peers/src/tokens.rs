@@ -1,4 +1,4 @@
-//! One issuer for all: its tokens, good and bad, and its keys over HTTP for those who want them from there.
+//! The issuer: its valid and invalid tokens, and its keys, also over HTTP.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -34,7 +34,8 @@ impl Issuer {
             .route("/.well-known/openid-configuration", get(async || Json(discovery)));
         tokio::spawn(async { axum::serve(listener, app).await });
         let mut issuer = Self { key, url, good: String::new() };
-        // token-review 0.3 reads claims with the wrong alphabet, and skips its cache where '-' or '_' is in them.
+        // token-review 0.3 decodes claims with the wrong alphabet and does not cache a token whose
+        // claims contain '-' or '_'.
         let fits = |token: &String| !token.split('.').nth(1).expect("claims").contains(['-', '_']);
         issuer.good = (0..)
             .map(|number| issuer.token(issuer.claims(number)))
@@ -48,7 +49,7 @@ impl Issuer {
         json!({"keys": [self.key.jwk()]}).to_string()
     }
 
-    /// The claims of a projected token, bound to a Pod.
+    /// Returns the claims of a projected token that is bound to a Pod.
     fn claims(&self, number: usize) -> Value {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
         let uid = |kind: usize| format!("{kind:08x}-5d1c-4c6b-9b35-{number:012x}");
@@ -70,7 +71,7 @@ impl Issuer {
         self.key.sign(&self.key.header(), &claims)
     }
 
-    /// What nobody may accept.
+    /// Returns tokens that must be rejected.
     pub fn bad(&self) -> [(&'static str, String); 4] {
         let with = |name: &str, value: Value| {
             let mut claims = self.claims(1);
@@ -79,7 +80,7 @@ impl Issuer {
         };
         let stranger = SigningKey::generate(Algorithm::RS256).expect("random numbers");
         [
-            ("a stranger's signature", stranger.sign(&self.key.header(), &self.claims(1))),
+            ("another key's signature", stranger.sign(&self.key.header(), &self.claims(1))),
             ("another audience", with("aud", json!(["other"]))),
             ("another issuer", with("iss", json!("https://other.example"))),
             ("an expired token", with("exp", json!(1_700_000_000))),
