@@ -45,6 +45,7 @@ pub mod api_server;
 mod api_types;
 pub mod audience;
 pub mod authenticator;
+pub mod authorizer;
 mod cache;
 mod catch_panic;
 pub mod client;

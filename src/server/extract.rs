@@ -69,7 +69,7 @@ impl IntoResponse for IdentityRejection {
         match self {
             Self::Anonymous { realm } => {
                 let rejection = Rejection::MissingToken;
-                http_response(&rejection, &realm).map(|()| rejection.body_text().into())
+                http_response(&rejection, Some(&*realm)).map(|()| rejection.body_text().into())
             }
             Self::MissingLayer => {
                 tracing::error!(

@@ -1,5 +1,4 @@
-//! The response future: waits for the decision if necessary, then drives the inner service's
-//! future.
+//! The response future of the authenticate service.
 
 use std::{
     fmt,
@@ -13,6 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
+    deferred_call::{DeferredCall, PendingDecision},
     rejection::accepted_identity,
     response::{RejectionResponse, reject},
 };
@@ -25,23 +25,15 @@ pin_project! {
         S: Service<Request<ReqBody>>,
     {
         #[pin]
-        state: State<S, R, S::Future, ReqBody, ResBody>,
+        call: DeferredCall<S, PendingAuthentication<R, ReqBody>, ReqBody, ResBody>,
     }
 }
 
-pin_project! {
-    #[project = Projected]
-    enum State<S, R, F, ReqBody, ResBody> {
-        Inner { #[pin] future: F },
-        Waiting { waiting: Waiting, then: Option<Box<Continuation<S, R, ReqBody>>> },
-        Rejected { response: Option<Response<ResBody>> },
-    }
-}
-
-/// What follows the decision. Boxed to keep the future small on a cache hit.
-pub(super) struct Continuation<S, R, ReqBody> {
-    pub(super) ready: S,
-    pub(super) request: Request<ReqBody>,
+/// A verification in progress.
+pub(super) struct PendingAuthentication<R, ReqBody> {
+    pub(super) waiting: Waiting,
+    /// Taken by the decision.
+    pub(super) request: Option<Request<ReqBody>>,
     pub(super) rejection_response: R,
     pub(super) authenticator: Authenticator,
     pub(super) is_grpc: bool,
@@ -54,16 +46,42 @@ where
     S: Service<Request<ReqBody>>,
 {
     #[inline]
-    pub(super) fn inner(future: S::Future) -> Self {
-        Self { state: State::Inner { future } }
+    pub(super) fn calling(future: S::Future) -> Self {
+        Self { call: DeferredCall::calling(future) }
     }
 
-    pub(super) fn waiting(waiting: Waiting, then: Continuation<S, R, ReqBody>) -> Self {
-        Self { state: State::Waiting { waiting, then: Some(Box::new(then)) } }
+    pub(super) fn deciding(decision: PendingAuthentication<R, ReqBody>, inner: S) -> Self {
+        Self { call: DeferredCall::deciding(decision, inner) }
     }
 
     pub(super) fn rejected(response: Response<ResBody>) -> Self {
-        Self { state: State::Rejected { response: Some(response) } }
+        Self { call: DeferredCall::answered(response) }
+    }
+}
+
+impl<R, ReqBody, ResBody> PendingDecision<ReqBody, ResBody> for PendingAuthentication<R, ReqBody>
+where
+    R: RejectionResponse<ResBody>,
+{
+    fn poll_decision(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Request<ReqBody>, Response<ResBody>>> {
+        let outcome = ready!(self.waiting.as_mut().poll(cx));
+        let Some(mut request) = self.request.take() else { return Poll::Pending };
+        Poll::Ready(match accepted_identity(outcome) {
+            Ok(identity) => {
+                request.extensions_mut().insert(identity);
+                Ok(request)
+            }
+            Err(rejection) => Err(reject(
+                &self.rejection_response,
+                &self.authenticator,
+                self.is_grpc,
+                self.logged_credential.as_ref(),
+                &rejection,
+            )),
+        })
     }
 }
 
@@ -75,39 +93,7 @@ where
     type Output = Result<S::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            let next = match state.as_mut().project() {
-                Projected::Inner { future } => return future.poll(cx),
-                Projected::Rejected { response } => {
-                    return response
-                        .take()
-                        .map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
-                }
-                Projected::Waiting { waiting, then } => {
-                    let outcome = ready!(waiting.as_mut().poll(cx));
-                    let Some(then) = then.take() else { return Poll::Pending };
-                    let mut then = *then;
-                    match accepted_identity(outcome) {
-                        Ok(identity) => {
-                            then.request.extensions_mut().insert(identity);
-                            State::Inner { future: then.ready.call(then.request) }
-                        }
-                        Err(rejection) => {
-                            let response = reject(
-                                &then.rejection_response,
-                                &then.authenticator,
-                                then.is_grpc,
-                                then.logged_credential.as_ref(),
-                                &rejection,
-                            );
-                            State::Rejected { response: Some(response) }
-                        }
-                    }
-                }
-            };
-            state.set(next);
-        }
+        self.project().call.poll(cx)
     }
 }
 

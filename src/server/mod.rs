@@ -48,16 +48,20 @@
 //! [`ServiceAccountIdentity`]: crate::ServiceAccountIdentity
 //! [RFC 6750 §3.1]: https://www.rfc-editor.org/rfc/rfc6750#section-3.1
 
+mod authorize;
 mod credential;
+mod deferred_call;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
+mod grpc;
 mod layer;
 mod rejection;
 mod rejection_log;
 mod response;
 mod service;
 
+pub use authorize::{Authorize, AuthorizeFuture, AuthorizeLayer};
 #[cfg(feature = "axum")]
 pub use extract::IdentityRejection;
 pub use future::ResponseFuture;

@@ -1,18 +1,24 @@
 //! The reasons why a request is rejected, and what each one means in HTTP and gRPC.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use http::StatusCode;
 
 use crate::{
+    authorizer::{AuthorizeError, DenyReason},
     error::VerifyError,
     identity::ServiceAccountIdentity,
     token::MalformedToken,
     verdict::{Outcome, RejectReason, Verdict},
 };
 
-/// Why a request is rejected, for the hook of
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a request is rejected or denied, for the hook of
 /// [`map_rejection_response`](super::AuthenticateLayer::map_rejection_response) and for logs.
+///
+/// [`AuthenticateLayer`](super::AuthenticateLayer) makes the first four,
+/// [`AuthorizeLayer`](super::AuthorizeLayer) the others and [`MissingToken`](Self::MissingToken).
 ///
 /// Contains no part of the token. By default, callers are told [`body_text`](Self::body_text) only.
 #[derive(Clone, Debug)]
@@ -24,18 +30,28 @@ pub enum Rejection {
     MalformedToken(MalformedToken),
     /// The token is not valid for this service.
     InvalidToken(RejectReason),
-    /// No decision was reached: a failure on this side.
+    /// The token could not be verified: a failure on this side.
     Unavailable(VerifyError),
+    /// The caller may not do this.
+    Forbidden(DenyReason),
+    /// There was no decision about what the caller may do: a failure on this side.
+    AuthorizationUnavailable(AuthorizeError),
+    /// The request passed no authenticate layer: a mistake in the service's own code.
+    MissingAuthenticateLayer,
 }
 
 impl Rejection {
-    /// Returns the HTTP status: 401, 400, 401 or 503, in the order of the variants.
+    /// Returns the HTTP status: 401, 400, 401, 503, 403, 503 or 500, in the order of the variants.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
             Self::MissingToken | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::MalformedToken(_) => StatusCode::BAD_REQUEST,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::AuthorizationUnavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::MissingAuthenticateLayer => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -47,6 +63,9 @@ impl Rejection {
             Self::MalformedToken(_) => "the Authorization header is malformed",
             Self::InvalidToken(_) => "the bearer token is not accepted",
             Self::Unavailable(_) => "the bearer token cannot be verified at the moment",
+            Self::Forbidden(_) => "access is denied",
+            Self::AuthorizationUnavailable(_) => "access cannot be checked at the moment",
+            Self::MissingAuthenticateLayer => "the service is misconfigured",
         }
     }
 
@@ -58,17 +77,23 @@ impl Rejection {
         match self {
             Self::MalformedToken(_) => Some("invalid_request"),
             Self::InvalidToken(_) => Some("invalid_token"),
-            Self::MissingToken | Self::Unavailable(_) => None,
+            Self::Forbidden(_) => Some("insufficient_scope"),
+            Self::MissingToken
+            | Self::Unavailable(_)
+            | Self::AuthorizationUnavailable(_)
+            | Self::MissingAuthenticateLayer => None,
         }
     }
 
-    /// Returns the gRPC status code: 16 (`UNAUTHENTICATED`), or 14 (`UNAVAILABLE`) for a failure on
-    /// this side.
+    /// Returns the gRPC status code: 16 (`UNAUTHENTICATED`), 7 (`PERMISSION_DENIED`), or for a
+    /// failure on this side 14 (`UNAVAILABLE`) or 13 (`INTERNAL`).
     #[must_use]
     pub fn grpc_code(&self) -> u8 {
         match self {
             Self::MissingToken | Self::MalformedToken(_) | Self::InvalidToken(_) => 16,
-            Self::Unavailable(_) => 14,
+            Self::Forbidden(_) => 7,
+            Self::Unavailable(_) | Self::AuthorizationUnavailable(_) => 14,
+            Self::MissingAuthenticateLayer => 13,
         }
     }
 }
@@ -80,6 +105,11 @@ impl fmt::Display for Rejection {
             Self::MalformedToken(malformed) => malformed.fmt(f),
             Self::InvalidToken(reason) => reason.fmt(f),
             Self::Unavailable(error) => error.fmt(f),
+            Self::Forbidden(reason) => reason.fmt(f),
+            Self::AuthorizationUnavailable(error) => error.fmt(f),
+            Self::MissingAuthenticateLayer => f.write_str(
+                "the request passed no AuthenticateLayer in front of the AuthorizeLayer",
+            ),
         }
     }
 }
@@ -89,7 +119,25 @@ impl std::error::Error for Rejection {
         match self {
             Self::MalformedToken(malformed) => Some(malformed),
             Self::Unavailable(error) => Some(error),
-            Self::MissingToken | Self::InvalidToken(_) => None,
+            Self::AuthorizationUnavailable(error) => Some(error),
+            Self::MissingToken
+            | Self::InvalidToken(_)
+            | Self::Forbidden(_)
+            | Self::MissingAuthenticateLayer => None,
+        }
+    }
+}
+
+impl Rejection {
+    /// Returns how long the caller should wait before a retry, if the failure is on this side and
+    /// passes.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(error) => Some(error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER)),
+            Self::AuthorizationUnavailable(error) => {
+                Some(error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER))
+            }
+            _ => None,
         }
     }
 }

@@ -7,7 +7,12 @@ use tracing::Level;
 
 use super::rejection::Rejection;
 use crate::{
-    audience::Audiences, error::VerifyErrorKind, inspect::UnverifiedToken, verdict::RejectReason,
+    audience::Audiences,
+    authorizer::{AuthorizeErrorKind, RequestHead},
+    error::VerifyErrorKind,
+    identity::ServiceAccountIdentity,
+    inspect::UnverifiedToken,
+    verdict::RejectReason,
 };
 
 /// Upper bounds for what a caller can write into one log line.
@@ -15,6 +20,7 @@ const MAX_AUDIENCES: usize = 8;
 const MAX_AUDIENCE_CHARS: usize = 64;
 
 const UNDECIDED: &str = "a bearer token could not be verified";
+const UNDECIDED_ACCESS: &str = "there was no decision about what a caller may do";
 
 /// Whether rejections are logged in detail, which needs the credential.
 pub(super) fn is_enabled() -> bool {
@@ -50,6 +56,33 @@ pub(super) fn log(rejection: &Rejection, expected: &Audiences, credential: Optio
             tracing::debug!(%malformed, "a credential was rejected");
         }
         Rejection::MissingToken => tracing::trace!("a request without a bearer token was rejected"),
+        // Only the authorize layer makes these: see `log_authorization`.
+        Rejection::Forbidden(_)
+        | Rejection::AuthorizationUnavailable(_)
+        | Rejection::MissingAuthenticateLayer => {}
+    }
+}
+
+/// Logs why `caller` did not get through. The path is the caller's choice: it is escaped.
+pub(super) fn log_authorization(
+    rejection: &Rejection,
+    caller: &ServiceAccountIdentity,
+    head: RequestHead<'_>,
+) {
+    let (method, path) = (head.method(), head.uri().path());
+    match rejection {
+        Rejection::Forbidden(reason) => tracing::debug!(
+            %caller, %method, ?path, reason = reason.as_str(), "a request was denied: {reason}"
+        ),
+        Rejection::AuthorizationUnavailable(error) => match error.kind() {
+            AuthorizeErrorKind::Saturated | AuthorizeErrorKind::RateLimited => tracing::debug!(
+                %caller, %method, ?path, kind = error.kind().as_str(), %error, "{UNDECIDED_ACCESS}"
+            ),
+            kind => tracing::warn!(
+                %caller, %method, ?path, kind = kind.as_str(), %error, "{UNDECIDED_ACCESS}"
+            ),
+        },
+        _ => {}
     }
 }
 

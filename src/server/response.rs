@@ -5,9 +5,8 @@ use std::time::Duration;
 use http::{HeaderValue, Response, header};
 
 use super::{rejection::Rejection, rejection_log};
-use crate::{authenticator::Authenticator, error::VerifyError};
+use crate::authenticator::Authenticator;
 
-const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Upper bound for `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -73,22 +72,33 @@ where
     R: RejectionResponse<ResBody>,
 {
     rejection_log::log(rejection, authenticator.audiences(), credential);
-    let response = if is_grpc {
-        grpc_response(rejection)
-    } else {
-        http_response(rejection, authenticator.realm())
-    };
+    respond(rejection_response, is_grpc, Some(authenticator.realm()), rejection)
+}
+
+/// Builds the response to `rejection`.
+pub(super) fn respond<R, ResBody>(
+    rejection_response: &R,
+    is_grpc: bool,
+    realm: Option<&str>,
+    rejection: &Rejection,
+) -> Response<ResBody>
+where
+    R: RejectionResponse<ResBody>,
+{
+    let response = if is_grpc { grpc_response(rejection) } else { http_response(rejection, realm) };
     rejection_response.map_response(response, rejection)
 }
 
 /// Returns status and headers of the HTTP response.
-pub(super) fn http_response(rejection: &Rejection, realm: &str) -> Response<()> {
+pub(super) fn http_response(rejection: &Rejection, realm: Option<&str>) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = rejection.status();
     let headers = response.headers_mut();
-    if let Rejection::Unavailable(error) = rejection {
-        headers.insert(header::RETRY_AFTER, retry_after(error));
-    } else if let Ok(challenge) = HeaderValue::try_from(challenge(rejection, realm)) {
+    if let Some(pause) = rejection.retry_after() {
+        headers.insert(header::RETRY_AFTER, retry_after(pause));
+    } else if rejection.status().is_client_error()
+        && let Ok(challenge) = HeaderValue::try_from(challenge(rejection, realm))
+    {
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
@@ -102,28 +112,27 @@ fn grpc_response(rejection: &Rejection) -> Response<()> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from(u16::from(rejection.grpc_code())));
     headers.insert("grpc-message", HeaderValue::from_static(rejection.body_text()));
-    if let Rejection::Unavailable(error) = rejection {
-        headers.insert(header::RETRY_AFTER, retry_after(error));
+    if let Some(pause) = rejection.retry_after() {
+        headers.insert(header::RETRY_AFTER, retry_after(pause));
     }
     response
 }
 
-fn challenge(rejection: &Rejection, realm: &str) -> String {
+/// Without a realm where none is known: RFC 6750 §3 does not require one.
+fn challenge(rejection: &Rejection, realm: Option<&str>) -> String {
     // `build()` has checked that the realm needs no escape.
-    match rejection.error_code() {
-        None => format!("Bearer realm=\"{realm}\""),
-        Some(code) => {
-            let description = rejection.body_text();
-            format!(
-                "Bearer realm=\"{realm}\", error=\"{code}\", error_description=\"{description}\""
-            )
-        }
-    }
+    let realm = realm.map(|realm| format!("realm=\"{realm}\""));
+    let error = rejection.error_code().map(|code| {
+        let description = rejection.body_text();
+        format!("error=\"{code}\", error_description=\"{description}\"")
+    });
+    let parameters: Vec<_> = realm.into_iter().chain(error).collect();
+    format!("Bearer {}", parameters.join(", "))
 }
 
 /// Returns whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
-fn retry_after(error: &VerifyError) -> HeaderValue {
-    let pause = error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER).min(MAX_RETRY_AFTER);
+fn retry_after(pause: Duration) -> HeaderValue {
+    let pause = pause.min(MAX_RETRY_AFTER);
     HeaderValue::from(pause.as_secs().saturating_add(u64::from(pause.subsec_nanos() > 0)).max(1))
 }
 
@@ -132,10 +141,14 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::{error::VerifyErrorKind, token::MalformedToken, verdict::RejectReason};
+    use crate::{
+        error::{VerifyError, VerifyErrorKind},
+        token::MalformedToken,
+        verdict::RejectReason,
+    };
 
     fn challenge(rejection: &Rejection) -> String {
-        let response = http_response(rejection, "the realm");
+        let response = http_response(rejection, Some("the realm"));
         response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap().to_owned()
     }
 
@@ -166,7 +179,7 @@ mod tests {
             let error = pause.map_or(error.clone(), |pause| {
                 error.clone().with_retry_after(Duration::from_millis(pause))
             });
-            let response = http_response(&Rejection::Unavailable(error), "realm");
+            let response = http_response(&Rejection::Unavailable(error), Some("realm"));
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert_eq!(response.headers()[header::RETRY_AFTER], header);
             assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE));

@@ -1,17 +1,18 @@
 //! The service: authenticates a request in `call` if it can, and leaves the rest to the future.
 
 use std::{
-    mem,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use tower_service::Service;
 
 use super::{
     credential,
-    future::{Continuation, ResponseFuture},
+    deferred_call::release_readiness,
+    future::{PendingAuthentication, ResponseFuture},
+    grpc::is_grpc,
     rejection::{Rejection, accepted_identity},
     rejection_log,
     response::{DefaultRejectionResponse, RejectionResponse, reject},
@@ -138,7 +139,7 @@ where
             AuthOutcome::Identity(identity) => {
                 self.strip(request.headers_mut());
                 request.extensions_mut().insert(identity);
-                ResponseFuture::inner(self.inner.call(request))
+                ResponseFuture::calling(self.inner.call(request))
             }
             AuthOutcome::Anonymous => {
                 self.strip(request.headers_mut());
@@ -146,7 +147,7 @@ where
                 request
                     .extensions_mut()
                     .insert(Anonymous { realm: self.authenticator.realm().clone() });
-                ResponseFuture::inner(self.inner.call(request))
+                ResponseFuture::calling(self.inner.call(request))
             }
             AuthOutcome::Undecided(waiting) => {
                 let is_grpc = is_grpc(&request);
@@ -154,44 +155,31 @@ where
                     .then(|| request.headers().get(header::AUTHORIZATION).cloned())
                     .flatten();
                 self.strip(request.headers_mut());
-                // The service that was polled ready must be the one to call; its clone was not
-                // polled.
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
-                let (rejection_response, authenticator) =
-                    (self.rejection_response.clone(), self.authenticator.clone());
-                ResponseFuture::waiting(
-                    waiting,
-                    Continuation {
-                        ready,
-                        request,
-                        rejection_response,
-                        authenticator,
+                release_readiness(&mut self.inner);
+                ResponseFuture::deciding(
+                    PendingAuthentication {
+                        waiting,
+                        request: Some(request),
+                        rejection_response: self.rejection_response.clone(),
+                        authenticator: self.authenticator.clone(),
                         is_grpc,
                         logged_credential,
                     },
+                    self.inner.clone(),
                 )
             }
-            AuthOutcome::Rejected(rejection) => ResponseFuture::rejected(reject(
-                &self.rejection_response,
-                &self.authenticator,
-                is_grpc(&request),
-                request.headers().get(header::AUTHORIZATION),
-                &rejection,
-            )),
+            AuthOutcome::Rejected(rejection) => {
+                release_readiness(&mut self.inner);
+                ResponseFuture::rejected(reject(
+                    &self.rejection_response,
+                    &self.authenticator,
+                    is_grpc(&request),
+                    request.headers().get(header::AUTHORIZATION),
+                    &rejection,
+                ))
+            }
         }
     }
-}
-
-/// gRPC and its variants (`application/grpc+proto`, `application/grpc-web`) read the outcome from
-/// `grpc-status`.
-///
-/// They always POST. A rejection of any other method must not have the status 200, which a shared
-/// cache may store for all clients.
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    let content = request.headers().get(header::CONTENT_TYPE);
-    request.method() == Method::POST
-        && content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Removes `X-Remote-User`, `-Uid`, `-Group` and `-Extra-*`. An authenticating proxy names the

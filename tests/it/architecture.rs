@@ -29,7 +29,7 @@ const LAYERS: [&[&str]; 7] = [
     ],
     &["verdict", "api_types"],
     &["api_server", "single_flight", "refresher"],
-    &["verifier", "cache", "client"],
+    &["verifier", "authorizer", "cache", "client"],
     &["authenticator"],
     &["server"],
     &["testing", "guide"],

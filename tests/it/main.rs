@@ -12,6 +12,7 @@
 
 mod answers;
 mod architecture;
+mod authorize;
 mod caching;
 mod client_side;
 mod combinations;

@@ -1,0 +1,98 @@
+//! The layer and its options.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use http::Response;
+use tower_layer::Layer;
+
+use super::service::{Authorize, Gate};
+use crate::{
+    authorizer::{Authorizer, DynAuthorizer},
+    server::{DefaultRejectionResponse, Rejection, RejectionResponse},
+};
+
+/// Wraps services in [`Authorize`], which asks an [`Authorizer`] about every request. Goes behind
+/// an [`AuthenticateLayer`](super::super::AuthenticateLayer), on a `Router`, as a `route_layer`, or
+/// around any Tower service.
+///
+/// | caller | response | gRPC |
+/// |---|---|---|
+/// | allowed | the inner service's | |
+/// | denied | 403 `insufficient_scope` ([RFC 6750 §3.1]) | 7 |
+/// | without a decision | 503 and `Retry-After` | 14 |
+/// | anonymous, behind an `optional()` layer | 401 and a challenge | 16 |
+/// | none, because no authenticate layer is in front | 500, and a log line that says so | 13 |
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};
+/// use tower::ServiceExt;
+/// use tower_kube_auth::{
+///     Authenticator, TokenReviewVerifier, authorizer::AllowList, server::AuthorizeLayer,
+///     testing::Cluster,
+/// };
+///
+/// let cluster = Cluster::start().await?;
+/// let auth = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client()?))
+///     .audience("orders")
+///     .build()?;
+/// let app: Router = Router::new()
+///     .route("/orders", get(async || "orders"))
+///     .route_layer(AuthorizeLayer::new(AllowList::new(["shop/checkout", "ops/*"])?))
+///     .layer(auth.layer());
+///
+/// for (name, status) in [("checkout", StatusCode::OK), ("basket", StatusCode::FORBIDDEN)] {
+///     cluster.create_service_account("shop", name);
+///     let token = cluster.token("shop", name).audience("orders").issue()?;
+///     let bearer = format!("Bearer {token}");
+///     let request = Request::get("/orders").header("authorization", bearer).body(Body::empty())?;
+///     assert_eq!(app.clone().oneshot(request).await?.status(), status);
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// Works with the same bodies as the authenticate layer. The inner service must be `Clone`, for
+/// requests that have to wait; a synchronous decision neither clones it nor allocates.
+///
+/// [RFC 6750 §3.1]: https://www.rfc-editor.org/rfc/rfc6750#section-3.1
+#[derive(Clone, Debug)]
+pub struct AuthorizeLayer<R = DefaultRejectionResponse> {
+    gate: Gate<R>,
+}
+
+impl AuthorizeLayer {
+    /// Returns the layer that asks `authorizer`.
+    #[must_use]
+    pub fn new(authorizer: impl Authorizer) -> Self {
+        let gate = Gate {
+            authorizer: DynAuthorizer::new(authorizer),
+            rejection_response: DefaultRejectionResponse,
+            has_logged_missing_layer: Arc::new(AtomicBool::new(false)),
+        };
+        Self { gate }
+    }
+}
+
+impl<R> AuthorizeLayer<R> {
+    /// Sets the hook that gives the response to a denied request its body. A closure for
+    /// [`AuthenticateLayer::map_rejection_response`] fits here too.
+    ///
+    /// [`AuthenticateLayer::map_rejection_response`]: super::super::AuthenticateLayer::map_rejection_response
+    #[must_use]
+    pub fn map_rejection_response<F, ResBody>(self, rejection_response: F) -> AuthorizeLayer<F>
+    where
+        F: Fn(Response<()>, &Rejection) -> Response<ResBody> + Clone,
+        F: RejectionResponse<ResBody>,
+    {
+        let Gate { authorizer, has_logged_missing_layer, .. } = self.gate;
+        AuthorizeLayer { gate: Gate { authorizer, rejection_response, has_logged_missing_layer } }
+    }
+}
+
+impl<S, R: Clone> Layer<S> for AuthorizeLayer<R> {
+    type Service = Authorize<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authorize::new(inner, self.gate.clone())
+    }
+}

@@ -1,0 +1,148 @@
+//! The service: decides in `call` if the authorizer can, and leaves the rest to the future.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::{
+    future::{AuthorizeFuture, PendingAuthorization},
+    outcome::rejection,
+};
+use crate::{
+    authorizer::{Decision, DynAuthorizer, RequestHead},
+    identity::ServiceAccountIdentity,
+    server::{
+        deferred_call::release_readiness,
+        grpc::is_grpc,
+        rejection::Rejection,
+        response::{DefaultRejectionResponse, RejectionResponse, respond},
+        service::Anonymous,
+    },
+};
+
+/// Authorizes requests before the inner service sees them; see
+/// [`AuthorizeLayer`](super::AuthorizeLayer).
+#[derive(Clone, Debug)]
+pub struct Authorize<S, R = DefaultRejectionResponse> {
+    inner: S,
+    gate: Gate<R>,
+}
+
+/// What the layer and its services share.
+#[derive(Clone, Debug)]
+pub(super) struct Gate<R> {
+    pub(super) authorizer: DynAuthorizer,
+    pub(super) rejection_response: R,
+    /// A mistake in the service's own code is logged once, not at the rate of requests.
+    pub(super) has_logged_missing_layer: Arc<AtomicBool>,
+}
+
+enum AccessOutcome {
+    Allowed,
+    Undecided(ServiceAccountIdentity),
+    Rejected(Rejection),
+}
+
+impl<S, R> Authorize<S, R> {
+    pub(super) fn new(inner: S, gate: Gate<R>) -> Self {
+        Self { inner, gate }
+    }
+
+    /// Returns a reference to the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<R> Gate<R> {
+    #[inline]
+    fn authorize<B>(&self, request: &Request<B>) -> AccessOutcome {
+        let Some(caller) = request.extensions().get::<ServiceAccountIdentity>() else {
+            return AccessOutcome::Rejected(self.without_identity(request));
+        };
+        let head = RequestHead::from(request);
+        match self.authorizer.authorize_caught(caller, head) {
+            Some(Ok(Decision::Allow)) => AccessOutcome::Allowed,
+            Some(decided) => match rejection(decided, caller, head) {
+                Some(rejection) => AccessOutcome::Rejected(rejection),
+                None => AccessOutcome::Allowed,
+            },
+            None => AccessOutcome::Undecided(caller.clone()),
+        }
+    }
+
+    #[cold]
+    fn without_identity<B>(&self, request: &Request<B>) -> Rejection {
+        if request.extensions().get::<Anonymous>().is_some() {
+            return Rejection::MissingToken;
+        }
+        let rejection = Rejection::MissingAuthenticateLayer;
+        if !self.has_logged_missing_layer.swap(true, Ordering::Relaxed) {
+            tracing::error!("{rejection}: add Authenticator::layer() outside of it");
+        }
+        rejection
+    }
+}
+
+impl<S, R, ReqBody, ResBody> Service<Request<ReqBody>> for Authorize<S, R>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    R: RejectionResponse<ResBody>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = AuthorizeFuture<S, R, ReqBody, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        match self.gate.authorize(&request) {
+            AccessOutcome::Allowed => AuthorizeFuture::calling(self.inner.call(request)),
+            AccessOutcome::Undecided(caller) => {
+                release_readiness(&mut self.inner);
+                let is_grpc = is_grpc(&request);
+                let (parts, body) = request.into_parts();
+                let authorizer = self.gate.authorizer.clone();
+                let decision = PendingAuthorization::new(
+                    authorizer,
+                    caller,
+                    parts,
+                    body,
+                    self.gate.rejection_response.clone(),
+                    is_grpc,
+                );
+                AuthorizeFuture::deciding(decision, self.inner.clone())
+            }
+            AccessOutcome::Rejected(rejection) => {
+                release_readiness(&mut self.inner);
+                let realm = request.extensions().get::<Anonymous>().map(|mark| &*mark.realm);
+                let gate = &self.gate;
+                AuthorizeFuture::rejected(respond(
+                    &gate.rejection_response,
+                    is_grpc(&request),
+                    realm,
+                    &rejection,
+                ))
+            }
+        }
+    }
+}
