@@ -6,6 +6,8 @@ mod error;
 #[cfg(feature = "kube")]
 mod kube_client;
 mod server;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub(crate) use api_client::ApiClient;

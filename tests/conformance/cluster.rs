@@ -121,6 +121,8 @@ impl TestCluster {
     ) -> Self {
         admin.default_retry = false;
         let mut reached = admin.clone();
+        // The default of the clients that services have.
+        reached.default_retry = true;
         reached.auth_info = AuthInfo::default();
         Self { backing, reached, admin, version, ca_pem, static_token }
     }

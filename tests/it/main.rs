@@ -18,6 +18,7 @@ mod client_side;
 mod combinations;
 mod computing;
 mod credentials;
+mod default_client;
 mod embedded_cluster;
 mod extractors;
 mod fault_injection;
