@@ -39,7 +39,8 @@ impl<'a> TokenReviewRequest<'a> {
     }
 }
 
-/// `authentication.k8s.io/v1` `TokenReview`, as received. The `spec`, which repeats the token, is not read.
+/// `authentication.k8s.io/v1` `TokenReview`, as received. Without the `spec`, which repeats
+/// the token.
 #[derive(Deserialize)]
 pub(crate) struct TokenReviewResponse {
     pub(crate) status: Object<TokenReviewStatus>,

@@ -208,18 +208,23 @@ pub enum TokenRequestBuildError {
 impl fmt::Display for TokenRequestBuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Audiences(InvalidAudiences::None) => {
-                f.write_str("no audience is given: call .audience(\"…\") with the name that the called service expects")
-            }
+            Self::Audiences(InvalidAudiences::None) => f.write_str(
+                "no audience is given: call .audience(\"…\") with the name that the called \
+                     service expects",
+            ),
             Self::Audiences(invalid) => invalid.fmt(f),
-            Self::ApiServerAndOtherAudiences => {
-                f.write_str("audience() and dangerous_api_server_audience() contradict each other: drop the latter")
-            }
+            Self::ApiServerAndOtherAudiences => f.write_str(
+                "audience() and dangerous_api_server_audience() contradict each other: drop the \
+                     latter",
+            ),
             Self::Lifetime(lifetime) => write!(
                 f,
-                "expires_in is {lifetime:?}: Kubernetes grants from {SHORTEST_LIFETIME} s (10 minutes) to {LONGEST_LIFETIME} s (2^32)"
+                "expires_in is {lifetime:?}: Kubernetes grants from {SHORTEST_LIFETIME} s (10 minutes) \
+                 to {LONGEST_LIFETIME} s (2^32)"
             ),
-            Self::Namespace(namespace) => write!(f, "{namespace:?} is not the name of a namespace (RFC 1123 label)"),
+            Self::Namespace(namespace) => {
+                write!(f, "{namespace:?} is not the name of a namespace (RFC 1123 label)")
+            }
             Self::ServiceAccount(name) => {
                 write!(f, "{name:?} is not the name of a ServiceAccount (RFC 1123 subdomain)")
             }

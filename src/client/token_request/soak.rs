@@ -37,7 +37,7 @@ impl Soak {
         }
     }
 
-    /// A token, which must be good now, however the source came by it.
+    /// Returns a token, which must be valid now.
     async fn token(&self) -> Option<String> {
         let token = self.source.token().await.ok()?;
         let (now, expiry) = (self.clock.clock().wall(), token.expires_at().unwrap());
@@ -46,9 +46,9 @@ impl Soak {
     }
 }
 
-/// Every time there is a token, and there are as many requests as refresh windows: no more, and no less.
+/// There is always a token, and there are as many requests as refresh windows.
 #[tokio::test]
-async fn ten_thousand_hours_one_request_per_refresh_window_and_never_an_expired_token() {
+async fn one_request_per_refresh_window_and_no_expired_token() {
     let lives = [
         (HOUR, 6 * MINUTE, SPAN),
         (10 * MINUTE, 90, SPAN / 20),
@@ -69,7 +69,7 @@ async fn ten_thousand_hours_one_request_per_refresh_window_and_never_an_expired_
         }
         let requests = f64::from(soak.fake.calls());
         let windows = span as f64 / window;
-        // The jitter makes windows up to 5 % shorter, the clock's steps make them up to a step longer.
+        // Jitter makes windows up to 5 % shorter, the clock's steps up to a step longer.
         let longest = window + step as f64;
         assert!(requests <= windows / 0.95 + 2.0, "{requests} requests in {windows} windows");
         assert!(
@@ -79,9 +79,9 @@ async fn ten_thousand_hours_one_request_per_refresh_window_and_never_an_expired_
     }
 }
 
-/// Outages of up to two hours: a token is given as long as there is one that is good, and nobody hammers the API server.
+/// Outages of up to two hours: a token is returned while one is valid, and requests stay bounded.
 #[tokio::test]
-async fn ten_thousand_hours_with_outages_never_an_expired_token_and_never_a_storm() {
+async fn outages_cause_no_expired_token_and_no_storm() {
     let random = &mut fastrand::Rng::with_seed(4);
     let mut soak = Soak::with_life(HOUR);
     let (mut served, mut missed, mut storms) = (0_u32, 0_u32, 0_u32);
@@ -105,10 +105,10 @@ async fn ten_thousand_hours_with_outages_never_an_expired_token_and_never_a_stor
             soak.advance(random.u64(1..5 * MINUTE)).await;
             assert!(
                 soak.token().await.is_some(),
-                "the API server is well again, and there is no token"
+                "the API server works again, and there is no token"
             );
         }
     }
     assert_eq!(storms, 0);
-    assert!(served > 1000 && missed > 100, "both are to be seen: {served} {missed}");
+    assert!(served > 1000 && missed > 100, "both must occur: {served} {missed}");
 }

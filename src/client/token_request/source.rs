@@ -22,8 +22,9 @@ use crate::client::{Token, TokenError, TokenSource, refresher::Refresher};
 ///
 /// If a request fails, the old token is returned until it expires, and another request is made
 /// after 1 s, then at growing intervals of up to 30 s. Each request makes up to five attempts within
-/// its [time limit](crate::client::TokenRequestBuilder::timeout); see [`ApiServer`](crate::ApiServer). After a 401
-/// ([`invalidate`](TokenSource::invalidate)) a new token is requested at once, at most every 10 s.
+/// its [time limit](crate::client::TokenRequestBuilder::timeout); see
+/// [`ApiServer`](crate::ApiServer). After a 401 ([`invalidate`](TokenSource::invalidate)) a new token
+/// is requested at once, at most every 10 s.
 ///
 /// ```
 /// use std::time::Duration;

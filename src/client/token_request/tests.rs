@@ -1,5 +1,5 @@
-//! The rules of reference/kubernetes.md §3 for TokenRequest, against a fake API server in the same process. What the
-//! embedded cluster and a real one answer is in `tests/`.
+//! TokenRequest against a fake API server in the same process. `tests/` has the embedded cluster and a
+//! real one.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An API server that answers each request as told, and keeps what it was asked.
+/// Grants tokens, or gives the answer that a test sets, and keeps the requests.
 #[derive(Clone, Default)]
 pub(super) struct FakeApiServer(Arc<State>);
 
@@ -108,14 +108,14 @@ async fn secret(source: &TokenRequestSource) -> String {
     source.token().await.unwrap().expose_secret().to_owned()
 }
 
-/// Moves the clock and lets every task do what it can.
+/// Advances the clock and lets every task run.
 async fn advance(clock: &ManualClock, duration: Duration) {
     clock.advance(duration);
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_request_says_what_was_configured() {
+async fn the_request_has_the_configured_options() {
     let fake = FakeApiServer::new(&Clock::system());
     let source = orders(&fake)
         .audience("stock")
@@ -137,7 +137,7 @@ async fn the_request_says_what_was_configured() {
 }
 
 #[tokio::test]
-async fn expiration_seconds_below_600_or_above_2_to_the_32_are_refused_before_the_call() {
+async fn expiration_seconds_outside_600_to_2_to_the_32_fail_in_build() {
     let fake = FakeApiServer::new(&Clock::system());
     for (seconds, good) in
         [(0, false), (599, false), (600, true), (1 << 32, true), ((1 << 32) + 1, false)]
@@ -200,9 +200,9 @@ async fn a_token_is_refreshed_after_24_hours_even_if_it_lives_for_a_year() {
     assert_eq!(fake.calls(), 2);
 }
 
-/// The API server writes a year into `exp` of the 3607 s token, and the truth into `status.expirationTimestamp`.
+/// The API server extends `exp` of a 3607 s token to a year, but not `status.expirationTimestamp`.
 #[tokio::test(start_paused = true)]
-async fn the_trap_of_3607_seconds_life_is_counted_from_the_status_and_not_from_exp() {
+async fn the_lifetime_is_that_of_the_status_and_not_of_exp() {
     let clock = ManualClock::new();
     let fake = FakeApiServer::new(&clock.clock());
     let source = orders(&fake).expires_in(Duration::from_secs(3607)).build().unwrap();
@@ -237,7 +237,7 @@ async fn a_clock_behind_the_servers_does_not_make_the_life_longer() {
     let clock = ManualClock::new();
     let fake = FakeApiServer::new(&clock.clock());
     let source = orders(&fake).build().unwrap();
-    // By the server's clock it ends in an hour; ours is three hours behind.
+    // By the server's clock it expires in an hour; the local clock is three hours behind.
     let end = clock.clock().wall() + HOUR * 4;
     fake.answer_with(StatusCode::CREATED, granted("token", 3600, end));
     let token = source.token().await.unwrap();
@@ -288,7 +288,7 @@ async fn a_403_names_the_missing_right_and_the_manifest_that_grants_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_refusal_has_its_kind_and_the_servers_words() {
+async fn each_error_status_has_its_kind_and_the_servers_message() {
     let cases = [
         (400, TokenErrorKind::InvalidRequest, 1),
         (401, TokenErrorKind::Unauthenticated, 1),
@@ -304,7 +304,7 @@ async fn each_refusal_has_its_kind_and_the_servers_words() {
         let fake = FakeApiServer::new(&clock.clock());
         fake.answer_with(
             StatusCode::from_u16(status).unwrap(),
-            json!({ "message": "the server's words" }),
+            json!({ "message": "the server's message" }),
         );
         let source = orders(&fake).build().unwrap();
         let asking = tokio::spawn(async move { source.token().await });
@@ -314,7 +314,7 @@ async fn each_refusal_has_its_kind_and_the_servers_words() {
         let error = asking.await.unwrap().unwrap_err();
         assert_eq!((error.kind(), fake.calls()), (kind, calls), "{status}");
         assert_eq!(
-            error.to_string().contains("the server's words"),
+            error.to_string().contains("the server's message"),
             kind == TokenErrorKind::InvalidRequest || status == 403
         );
     }
@@ -346,7 +346,7 @@ async fn an_answer_without_a_usable_token_is_an_error() {
     assert_eq!(error.kind(), TokenErrorKind::Expired);
 }
 
-/// Our own mount, with these files and no others.
+/// The own mount, with these files and no others.
 fn mount(files: &[(&'static str, String)]) -> Arc<crate::client::projected::Read> {
     let files = files.to_vec();
     Arc::new(move |path: &Path| {
@@ -363,7 +363,7 @@ fn own_token(kubernetes: &Value) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn namespace_and_name_default_to_our_own_from_our_own_tokens_claims() {
+async fn namespace_and_name_default_to_those_of_the_own_token() {
     let own = own_token(&json!({
         "namespace": "shop",
         "serviceaccount": { "name": "checkout", "uid": "s" },
@@ -404,7 +404,7 @@ async fn the_namespace_file_is_the_fallback() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_we_are_must_be_known_or_said() {
+async fn the_service_account_must_be_known_or_configured() {
     let fake = FakeApiServer::new(&Clock::system());
     let evil = own_token(&json!({ "namespace": "../x", "serviceaccount": { "name": "a/b" } }));
     for (files, hint) in [

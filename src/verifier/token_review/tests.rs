@@ -13,7 +13,7 @@ use crate::clock::manual::ManualClock;
 const TOKEN: &str =
     "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3VlciIsImV4cCI6NDAwMDAwMDAwMH0.c2ln";
 
-/// An API server that gives one answer, counts the calls and keeps the last body.
+/// Gives one answer, counts the calls and keeps the last body.
 #[derive(Clone)]
 struct FakeApiServer {
     answer: Arc<Mutex<Answer>>,
@@ -69,7 +69,7 @@ async fn review(status: Value, audience: &str) -> Verdict {
     verifier.verify(BearerToken::parse(TOKEN).unwrap(), &audiences).await.unwrap()
 }
 
-/// Runs `verifier` and moves its clock whenever it sleeps, so that back-off takes no time.
+/// Verifies while the clock advances, so that back-off takes no time.
 async fn verify_without_waiting(fake: &FakeApiServer) -> Result<Verdict, VerifyError> {
     let clock = ManualClock::new();
     let verifier = fake.verifier().clock(clock.clock());
@@ -124,8 +124,8 @@ async fn authenticated_false_is_rejected_even_with_a_user() {
 }
 
 #[tokio::test]
-async fn the_api_servers_own_trouble_is_not_the_tokens() {
-    for trouble in [
+async fn a_failed_lookup_in_the_api_server_is_inconclusive() {
+    for failure in [
         // Seen at kube-apiserver 1.20.2 that had lost etcd.
         "rpc error: code = Unavailable desc = transport is closing",
         "etcdserver: request timed out",
@@ -145,9 +145,9 @@ async fn the_api_servers_own_trouble_is_not_the_tokens() {
         "The get operation against serviceaccounts could not be completed at this time, please try again.",
     ] {
         for error in [
-            trouble.to_owned(),
-            format!("[invalid bearer token, {trouble}]"),
-            format!("[invalid bearer token, [invalid bearer token, {trouble}]]"),
+            failure.to_owned(),
+            format!("[invalid bearer token, {failure}]"),
+            format!("[invalid bearer token, [invalid bearer token, {failure}]]"),
         ] {
             let fake = FakeApiServer::reviewing(&json!({ "user": {}, "error": error }));
             let audiences = Audiences::new(["api"]).unwrap();
@@ -158,7 +158,7 @@ async fn the_api_servers_own_trouble_is_not_the_tokens() {
                 .unwrap_err();
             assert_eq!(undecided.kind(), VerifyErrorKind::Inconclusive, "{error}");
             assert!(
-                undecided.to_string().contains(trouble.get(..20).unwrap_or(trouble)),
+                undecided.to_string().contains(failure.get(..20).unwrap_or(failure)),
                 "{undecided}"
             );
         }
@@ -166,7 +166,7 @@ async fn the_api_servers_own_trouble_is_not_the_tokens() {
 }
 
 #[tokio::test]
-async fn what_the_api_server_says_about_a_bad_token_is_a_refusal() {
+async fn an_error_about_the_token_is_a_rejection() {
     for error in [
         "",
         "invalid bearer token",
@@ -188,7 +188,7 @@ async fn what_the_api_server_says_about_a_bad_token_is_a_refusal() {
         // An audience of the caller's choosing is quoted.
         r#"[invalid bearer token, token audiences ["x, rpc error: code = "] is invalid for the target audiences ["api"]]"#,
         r#"[invalid bearer token, oidc: verify token: oidc: expected audience "x" got ["y, context canceled"]]"#,
-        // A webhook of the chain is down; that the signature is bad is certain all the same.
+        // A webhook of the chain is down, but the signature is certainly invalid.
         "[invalid bearer token, go-jose/go-jose: error in cryptographic primitive, context deadline exceeded]",
         "no rpc error: code = at the beginning of a part",
     ] {
@@ -273,9 +273,9 @@ async fn an_authentic_token_without_a_status_is_an_error_and_not_a_rejection() {
     }
 }
 
-/// Derived code reads a struct from a list of its fields too.
+/// serde's derived code also reads a struct from a list of its fields.
 #[tokio::test]
-async fn a_list_in_place_of_an_object_is_not_an_answer() {
+async fn a_list_in_place_of_an_object_is_an_invalid_response() {
     let (user, groups) = (user(), user()["groups"].clone());
     let status = json!({ "authenticated": true, "audiences": ["api"], "user": user });
     let listed = json!(["system:serviceaccount:ns:sa", "u-1", groups, {}]);
@@ -311,7 +311,7 @@ async fn the_retry_table_of_the_webhook_client() {
 }
 
 #[tokio::test]
-async fn a_retry_after_is_obeyed_where_it_is_short_and_handed_on_where_it_is_long() {
+async fn a_short_retry_after_is_obeyed_and_a_long_one_passed_on() {
     let short = FakeApiServer::new(StatusCode::TOO_MANY_REQUESTS, "{}").header("retry-after", "2");
     let error = verify_without_waiting(&short).await.unwrap_err();
     assert_eq!(short.calls(), 5, "four pauses of 2 s fit into 10 s");
@@ -328,7 +328,7 @@ async fn a_retry_after_is_obeyed_where_it_is_short_and_handed_on_where_it_is_lon
 }
 
 #[tokio::test]
-async fn a_missing_right_is_named_with_the_role_that_gives_it() {
+async fn a_missing_right_is_reported_with_the_role_that_grants_it() {
     let body = json!({ "kind": "Status", "message": "tokenreviews is forbidden: User \"x\" cannot create" });
     let error =
         verify_without_waiting(&FakeApiServer::new(StatusCode::FORBIDDEN, body)).await.unwrap_err();
@@ -337,7 +337,7 @@ async fn a_missing_right_is_named_with_the_role_that_gives_it() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_hangs_is_given_up_at_the_time_limit() {
+async fn an_api_server_that_hangs_is_a_timeout() {
     let service = tower::service_fn(|_: Request<Body>| {
         std::future::pending::<Result<Response<Body>, kube::Error>>()
     });
@@ -357,7 +357,7 @@ async fn an_api_server_that_hangs_is_given_up_at_the_time_limit() {
 }
 
 #[tokio::test]
-async fn an_answer_beyond_the_size_limit_is_trouble_of_the_server() {
+async fn an_answer_beyond_the_size_limit_is_unavailable() {
     let fake = FakeApiServer::new(StatusCode::CREATED, "x".repeat(10 * 1024 * 1024));
     let error = verify_without_waiting(&fake).await.unwrap_err();
     assert_eq!(error.kind(), VerifyErrorKind::Unavailable);
@@ -365,7 +365,7 @@ async fn an_answer_beyond_the_size_limit_is_trouble_of_the_server() {
 
 /// Go writes a nil list as `null`, and within a map nothing omits it.
 #[tokio::test]
-async fn null_is_nothing_and_no_trouble() {
+async fn null_is_the_same_as_absent() {
     let mut user = user();
     user["extra"]["example.org/empty"] = Value::Null;
     let status =
@@ -390,7 +390,7 @@ async fn null_is_nothing_and_no_trouble() {
 }
 
 #[tokio::test]
-async fn a_time_limit_beyond_all_time_is_none() {
+async fn a_time_limit_that_overflows_the_clock_is_no_limit() {
     let fake = FakeApiServer::reviewing(&json!({ "authenticated": false }));
     let verifier = fake.verifier().timeout(Duration::MAX);
     let verdict = verifier
@@ -400,7 +400,7 @@ async fn a_time_limit_beyond_all_time_is_none() {
 }
 
 #[tokio::test]
-async fn an_answer_that_quotes_the_token_is_withheld_and_decided_all_the_same() {
+async fn a_message_that_quotes_the_token_is_withheld() {
     let token = BearerToken::parse(TOKEN).unwrap();
     let audiences = Audiences::new(["api"]).unwrap();
     let parts: Vec<_> = TOKEN.split('.').collect();
