@@ -66,7 +66,7 @@ fn misses(verifier: impl Verifier, tokens: impl Iterator<Item = String>) {
 
 /// Rejects a signature of the wrong length, so that only the work of this crate is counted.
 fn claims_only(repetitions: usize) {
-    let key = SigningKey::generate(Algorithm::EdDsa).expect("random numbers");
+    let key = SigningKey::generate(Algorithm::EdDSA).expect("random numbers");
     let verifier = JwksVerifier::from_pem(key.public_key_pem())
         .issuer(ISSUER)
         .algorithms([jwks::Algorithm::EdDSA]);

@@ -154,7 +154,7 @@ fn main() {
         &signature::RSA_PKCS1_2048_8192_SHA256,
     );
     race("ES256", Algorithm::ES256, jwks::Algorithm::ES256, &signature::ECDSA_P256_SHA256_FIXED);
-    race("EdDSA", Algorithm::EdDsa, jwks::Algorithm::EdDSA, &signature::ED25519);
+    race("EdDSA", Algorithm::EdDSA, jwks::Algorithm::EdDSA, &signature::ED25519);
     overhead();
     token_review();
     compare(

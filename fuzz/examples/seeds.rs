@@ -37,7 +37,7 @@ async fn write_all() -> Outcome {
 
     let set: Value = serde_json::from_str(&cluster.jwks_json())?;
     write("jwks", "cluster", &cluster.jwks_json())?;
-    for algorithm in [Algorithm::ES384, Algorithm::EdDsa] {
+    for algorithm in [Algorithm::ES384, Algorithm::EdDSA] {
         cluster.add_key(algorithm)?;
     }
     write("jwks", "four_keys", &cluster.jwks_json())?;

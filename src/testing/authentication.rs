@@ -2,36 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
-
-use super::{
-    Cluster,
-    state::{State, lock},
-};
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct User {
-    pub(super) name: String,
-    pub(super) uid: String,
-    pub(super) groups: Vec<String>,
-    pub(super) extra: BTreeMap<String, Vec<String>>,
-}
-
-impl User {
-    /// The `UserInfo` of a TokenReview. Go leaves empty fields out.
-    pub(super) fn to_json(&self) -> Value {
-        let mut info = Map::new();
-        info.insert("username".to_owned(), json!(self.name));
-        if !self.uid.is_empty() {
-            info.insert("uid".to_owned(), json!(self.uid));
-        }
-        info.insert("groups".to_owned(), json!(self.groups));
-        if !self.extra.is_empty() {
-            info.insert("extra".to_owned(), json!(self.extra));
-        }
-        Value::Object(info)
-    }
-}
+use super::{lock::lock, state::State, token_rules::intersection, user::User};
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Authentication {
@@ -41,33 +12,7 @@ pub(super) enum Authentication {
     Failed(String),
 }
 
-/// Users that are not ServiceAccounts.
-impl Cluster {
-    /// Adds a user with a static token, as `--token-auth-file` does. TokenReview authenticates the token, and the user
-    /// is not a ServiceAccount.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let cluster = tower_kube_auth::testing::Cluster::start().await?;
-    /// cluster.add_static_token("s3cr3t", "jane", &["developers"]);
-    /// # Ok(()) }
-    /// ```
-    pub fn add_static_token(&self, token: &str, username: &str, groups: &[&str]) {
-        self.state.add_static_token(token, username, groups);
-    }
-}
-
 impl State {
-    pub(super) fn add_static_token(&self, token: &str, username: &str, groups: &[&str]) {
-        let user = User {
-            name: username.to_owned(),
-            uid: format!("{username}-uid"),
-            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-            extra: BTreeMap::new(),
-        };
-        lock(&self.static_tokens).insert(token.to_owned(), user);
-    }
-
     /// Authenticates an `Authorization` header's value for any of `audiences`.
     pub(super) fn authenticate(&self, authorization: &str, audiences: &[String]) -> Authentication {
         let Some(token) = bearer_token(authorization) else {
@@ -119,11 +64,6 @@ fn bearer_token(authorization: &str) -> Option<&str> {
     let scheme = parts.next()?;
     let token = parts.next()?;
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-}
-
-/// Those of `wanted` that are among `given`, in the order of `wanted`.
-pub(super) fn intersection(given: &[String], wanted: &[String]) -> Vec<String> {
-    wanted.iter().filter(|audience| given.contains(audience)).cloned().collect()
 }
 
 #[cfg(test)]

@@ -7,20 +7,40 @@ use std::{
 };
 
 use super::{
-    Algorithm, Cluster, ClusterError, Release, SigningKey,
+    algorithm::Algorithm,
     calls::Calls,
     certificates::Authority,
-    clients::{ADMIN_TOKEN_PREFIX, VERIFIER},
+    cluster::Cluster,
+    control::clients::{ADMIN_TOKEN_PREFIX, VERIFIER},
+    error::ClusterError,
     fault::Faults,
     key_ring::KeyRing,
+    keys::SigningKey,
     objects::{Objects, random_uuid},
+    release::Release,
     server::Server,
     state::State,
 };
 use crate::clock::Clock;
 
 /// What a cluster's issuer is called unless told otherwise; what most real ones are called too.
-pub(super) const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Start.
+impl Cluster {
+    /// Starts a cluster with every default of [`builder`](Self::builder).
+    ///
+    /// # Errors
+    /// If no port or no random numbers can be had.
+    pub async fn start() -> Result<Self, ClusterError> {
+        Self::builder().start().await
+    }
+
+    /// A cluster with options.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+}
 
 /// Options for a [`Cluster`]. See [`Cluster::builder`].
 ///

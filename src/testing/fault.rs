@@ -5,28 +5,10 @@ use std::{collections::BTreeMap, future::pending, sync::Mutex, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::{Cluster, api::Reply, state::lock};
+use super::{endpoint::Endpoint, lock::lock, reply::Reply};
 use crate::clock::Clock;
 
-/// A part of the API that can be counted and broken on its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// `POST /apis/authentication.k8s.io/v1/tokenreviews`
-    TokenReview,
-    /// `POST /api/v1/namespaces/{namespace}/serviceaccounts/{name}/token`
-    TokenRequest,
-    /// `GET /openid/v1/jwks`
-    Jwks,
-    /// `GET /.well-known/openid-configuration`
-    Discovery,
-    /// `POST /apis/authorization.k8s.io/v1/subjectaccessreviews`
-    SubjectAccessReview,
-    /// Every request, those for objects included.
-    All,
-}
-
-/// What goes wrong. See [`Cluster::set_fault`].
+/// What goes wrong. See [`Cluster::set_fault`](super::Cluster::set_fault).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -53,49 +35,16 @@ pub enum Fault {
     Body(String),
 }
 
-/// Faults.
-impl Cluster {
-    /// Breaks an endpoint until [`clear_faults`](Self::clear_faults), or another fault for the same endpoint.
-    ///
-    /// A fault strikes before authentication, as trouble in front of the API server does. A fault of a single endpoint
-    /// goes before one of [`Endpoint::All`].
-    ///
-    /// ```
-    /// use tower_kube_auth::testing::{Cluster, Endpoint, Fault};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let cluster = Cluster::start().await?;
-    /// let client = cluster.kube_client()?;
-    /// let jwks = || http::Request::get("/openid/v1/jwks").body(Vec::new()).unwrap();
-    ///
-    /// cluster.set_fault(Endpoint::Jwks, Fault::Status { code: 403, retry_after: None });
-    /// assert!(client.request_text(jwks()).await.is_err());
-    /// cluster.clear_faults();
-    /// assert!(client.request_text(jwks()).await.is_ok());
-    /// assert_eq!(cluster.calls(Endpoint::Jwks), 2);
-    /// # Ok(()) }
-    /// ```
-    pub fn set_fault(&self, endpoint: Endpoint, fault: Fault) {
-        self.state.faults.set(endpoint, fault, u64::MAX);
-    }
-
-    /// Breaks an endpoint for its next `times` requests; later ones are answered rightly again.
-    pub fn set_fault_times(&self, endpoint: Endpoint, fault: Fault, times: u64) {
-        self.state.faults.set(endpoint, fault, times);
-    }
-
-    /// Mends everything. Requests that already hang stay hanging, as they would.
-    pub fn clear_faults(&self) {
-        lock(&self.state.faults.0).clear();
-    }
-}
-
 #[derive(Default)]
 pub(super) struct Faults(Mutex<BTreeMap<Endpoint, (Fault, u64)>>);
 
 impl Faults {
-    fn set(&self, endpoint: Endpoint, fault: Fault, times: u64) {
+    pub(super) fn set(&self, endpoint: Endpoint, fault: Fault, times: u64) {
         lock(&self.0).insert(endpoint, (fault, times));
+    }
+
+    pub(super) fn clear(&self) {
+        lock(&self.0).clear();
     }
 
     pub(super) fn strike(&self, endpoint: Option<Endpoint>) -> Option<Fault> {

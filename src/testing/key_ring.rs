@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Algorithm, Cluster, ClusterError, SigningKey, state::lock};
+use super::keys::SigningKey;
 
 pub(super) struct KeyRing {
     /// Oldest first; never empty. All of them verify tokens (the API server's `--service-account-key-file`).
@@ -38,6 +38,34 @@ impl KeyRing {
         self.keys.iter().filter(|entry| !entry.hidden).map(|entry| entry.key.clone()).collect()
     }
 
+    /// Publishes and accepts `key`, which does not sign yet.
+    pub(super) fn add(&mut self, key: SigningKey) {
+        self.keys.push(Entry { key, hidden: false });
+    }
+
+    pub(super) fn sign_with_newest(&mut self) {
+        if let Some(newest) = self.keys.last() {
+            self.signing = newest.key.clone();
+        }
+    }
+
+    /// Drops every key but the signing one.
+    pub(super) fn remove_old(&mut self) {
+        self.keys.retain(|entry| entry.key.kid() == self.signing.kid());
+    }
+
+    /// Keeps the key out of the JWKS. It still verifies.
+    pub(super) fn hide(&mut self, kid: &str) {
+        for entry in self.keys.iter_mut().filter(|entry| entry.key.kid() == kid) {
+            entry.hidden = true;
+        }
+    }
+
+    /// Serves `raw` as the JWKS; with `None` the true one again.
+    pub(super) fn publish_instead(&mut self, raw: Option<String>) {
+        self.published_instead = raw;
+    }
+
     pub(super) fn jwks(&self) -> String {
         match &self.published_instead {
             Some(raw) => raw.clone(),
@@ -57,90 +85,4 @@ fn spelled(jwk: &Value) -> String {
         .filter_map(|name| jwk.get(name).map(|value| format!("\"{name}\":{value}")))
         .collect();
     format!("{{{}}}", members.join(","))
-}
-
-/// Keys and their rotation.
-impl Cluster {
-    /// The key that signs tokens now.
-    #[must_use]
-    pub fn signing_key(&self) -> SigningKey {
-        lock(&self.state.keys).signing()
-    }
-
-    /// The PEM of the public key that belongs to [`signing_key`](Self::signing_key).
-    #[must_use]
-    pub fn public_key_pem(&self) -> String {
-        self.signing_key().public_key_pem()
-    }
-
-    /// The JWKS document as it is served.
-    #[must_use]
-    pub fn jwks_json(&self) -> String {
-        lock(&self.state.keys).jwks()
-    }
-
-    /// First step of a rotation: a new key is published and accepted, but does not sign yet.
-    ///
-    /// ```
-    /// use tower_kube_auth::testing::{Algorithm, Cluster};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let cluster = Cluster::start().await?;
-    /// let old = cluster.signing_key();
-    /// let new = cluster.add_key(Algorithm::ES256)?;
-    /// assert_eq!(cluster.signing_key().kid(), old.kid());
-    /// cluster.sign_with_newest();
-    /// assert_eq!(cluster.signing_key().kid(), new.kid());
-    /// cluster.remove_old_keys();
-    /// assert!(!cluster.jwks_json().contains(old.kid()));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// If no key can be generated.
-    pub fn add_key(&self, algorithm: Algorithm) -> Result<SigningKey, ClusterError> {
-        let key = SigningKey::generate(algorithm)?;
-        lock(&self.state.keys).keys.push(Entry { key: key.clone(), hidden: false });
-        Ok(key)
-    }
-
-    /// Second step of a rotation: the newest key signs from now on; the older ones are still published and accepted.
-    pub fn sign_with_newest(&self) {
-        let mut ring = lock(&self.state.keys);
-        if let Some(newest) = ring.keys.last().map(|entry| entry.key.clone()) {
-            ring.signing = newest;
-        }
-    }
-
-    /// Last step of a rotation: every key but the signing one is forgotten, and its tokens are refused.
-    pub fn remove_old_keys(&self) {
-        let mut ring = lock(&self.state.keys);
-        let signing = ring.signing.clone();
-        ring.keys.retain(|entry| entry.key.kid() == signing.kid());
-    }
-
-    /// A rotation in one go: a new key of the same algorithm is published and signs; the older ones are still accepted.
-    ///
-    /// # Errors
-    /// If no key can be generated.
-    pub fn rotate(&self) -> Result<SigningKey, ClusterError> {
-        let key = self.add_key(self.signing_key().algorithm())?;
-        self.sign_with_newest();
-        Ok(key)
-    }
-
-    /// Keeps a key out of the JWKS: its tokens still pass TokenReview but can never be verified offline, as with
-    /// Kubernetes' external signers.
-    pub fn hide_from_discovery(&self, key: &SigningKey) {
-        for entry in
-            lock(&self.state.keys).keys.iter_mut().filter(|entry| entry.key.kid() == key.kid())
-        {
-            entry.hidden = true;
-        }
-    }
-
-    /// Serves `raw` as the JWKS document whatever the keys are; `None` serves the true one again.
-    pub fn publish_jwks(&self, raw: Option<String>) {
-        lock(&self.state.keys).published_instead = raw;
-    }
 }

@@ -16,35 +16,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use serde_json::{Value, json};
 
-use super::error::ClusterError;
-
-/// What a [`SigningKey`] signs with. Kubernetes itself signs with RS256, or with the ES algorithm of its EC key's curve.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Algorithm {
-    /// RSA with 2048 bits, PKCS #1 v1.5 and SHA-256: what nearly every cluster uses, and the default.
-    #[default]
-    RS256,
-    /// ECDSA on P-256 with SHA-256.
-    ES256,
-    /// ECDSA on P-384 with SHA-384.
-    ES384,
-    /// Ed25519, which no Kubernetes release signs with; other issuers do.
-    EdDsa,
-}
-
-impl Algorithm {
-    /// The name that stands in a token's `alg`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RS256 => "RS256",
-            Self::ES256 => "ES256",
-            Self::ES384 => "ES384",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-}
+use super::{algorithm::Algorithm, error::ClusterError};
 
 /// A key pair that signs whatever it is given: good tokens, and the hostile ones that a verifier must refuse.
 ///
@@ -93,7 +65,7 @@ impl SigningKey {
             Algorithm::RS256 => Pair::Rsa(rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?),
             Algorithm::ES256 => ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)?,
             Algorithm::ES384 => ec(&signature::ECDSA_P384_SHA384_FIXED_SIGNING)?,
-            Algorithm::EdDsa => Pair::Ed25519(Ed25519KeyPair::generate()?),
+            Algorithm::EdDSA => Pair::Ed25519(Ed25519KeyPair::generate()?),
         };
         let spki = match &pair {
             Pair::Rsa(pair) => pair.public_key().as_der()?.as_ref().to_vec(),
@@ -239,7 +211,7 @@ impl SigningKey {
             (Algorithm::RS256, "PS512") => &signature::RSA_PSS_2048_8192_SHA512,
             (Algorithm::ES256, "ES256") => &signature::ECDSA_P256_SHA256_FIXED,
             (Algorithm::ES384, "ES384") => &signature::ECDSA_P384_SHA384_FIXED,
-            (Algorithm::EdDsa, "EdDSA") => &signature::ED25519,
+            (Algorithm::EdDSA, "EdDSA") => &signature::ED25519,
             _ => return false,
         };
         let public: &[u8] = match &self.0.pair {
@@ -306,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_a_key_signs_it_verifies_and_another_does_not() {
-        for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDsa] {
+        for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
             let [key, other] = [(); 2].map(|()| SigningKey::generate(algorithm).unwrap());
             let token = key.sign(&key.header(), &json!({"sub": "x"}));
             let (signed, signature) = token.rsplit_once('.').unwrap();

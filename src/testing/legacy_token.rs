@@ -2,64 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{
-    Cluster, ClusterError, Release,
-    authentication::User,
-    jws,
-    objects::{Kind, text},
-    state::{State, lock, rfc3339},
-    token_rules::service_account,
-};
+use super::{jws, lock::lock, objects::text, release::Release, state::State, user::User};
 
 pub(super) const ISSUER: &str = "kubernetes/serviceaccount";
-
-/// Legacy tokens.
-impl Cluster {
-    /// A legacy token: made once, kept in the Secret `{service_account}-token`, for ever valid and for no audience.
-    ///
-    /// # Errors
-    /// If there is no such ServiceAccount.
-    pub fn legacy_token(
-        &self,
-        namespace: &str,
-        service_account: &str,
-    ) -> Result<String, ClusterError> {
-        let account = self.state.grant_token(namespace, service_account, json!({}))?.claims;
-        let uid = account.pointer("/kubernetes.io/serviceaccount/uid").cloned().unwrap_or_default();
-        let secret = format!("{service_account}-token");
-        let claims = json!({
-            "iss": ISSUER,
-            "sub": format!("system:serviceaccount:{namespace}:{service_account}"),
-            "kubernetes.io/serviceaccount/namespace": namespace,
-            "kubernetes.io/serviceaccount/secret.name": secret,
-            "kubernetes.io/serviceaccount/service-account.name": service_account,
-            "kubernetes.io/serviceaccount/service-account.uid": uid,
-        });
-        let token = self.mint(&claims);
-        let object = json!({
-            "metadata": {
-                "name": secret,
-                "annotations": {
-                    "kubernetes.io/service-account.name": service_account,
-                    "kubernetes.io/service-account.uid": uid,
-                },
-            },
-            "type": "kubernetes.io/service-account-token",
-            "data": {
-                "token": STANDARD.encode(&token),
-                "ca.crt": STANDARD.encode(self.ca_pem()),
-                "namespace": STANDARD.encode(namespace),
-            },
-        });
-        if let Some(kind) = Kind::find("", "v1", "secrets") {
-            lock(&self.state.objects).put(kind, namespace, object, rfc3339(self.state.now()));
-        }
-        Ok(token)
-    }
-}
 
 impl State {
     /// The rules for tokens out of a Secret, as clusters up to 1.23 made them for every ServiceAccount.
@@ -114,7 +61,7 @@ impl State {
             Some(found) if found.uid != uid => {
                 Err(format!("{title} UID ({}) does not match claim ({uid})", found.uid))
             }
-            Some(_) => Ok(service_account(namespace, name, uid, BTreeMap::new())),
+            Some(_) => Ok(User::service_account(namespace, name, uid, BTreeMap::new())),
         }
     }
 }

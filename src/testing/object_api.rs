@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
+    lock::lock,
     objects::{Kind, random_uuid, set, text},
-    state::{State, lock, rfc3339},
+    state::{State, rfc3339},
     status::Status,
 };
 

@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::{
-    authentication::User,
+    lock::lock,
     objects::{Objects, text},
     request_info::RequestInfo,
-    state::{State, lock},
+    state::State,
     status::Status,
+    user::User,
 };
 
 impl State {

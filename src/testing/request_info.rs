@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::fault::Endpoint;
+use super::endpoint::Endpoint;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct RequestInfo {

@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     time::{Duration, UNIX_EPOCH},
 };
 
 use super::{
-    Release, authentication::User, calls::Calls, fault::Faults, key_ring::KeyRing, objects::Objects,
+    calls::Calls, fault::Faults, key_ring::KeyRing, objects::Objects, release::Release, user::User,
 };
 use crate::clock::Clock;
 
@@ -39,11 +39,6 @@ impl State {
     pub(super) fn issuer(&self) -> &str {
         self.issuers.first().map_or("", String::as_str)
     }
-}
-
-/// A panic in one test thread must not hide behind a second one in the thread that looks at the cluster afterwards.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A time as Kubernetes writes it: RFC 3339 in UTC with whole seconds.

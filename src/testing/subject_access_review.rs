@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{
-    authentication::User,
     objects::{set, text},
     request_info::RequestInfo,
     state::State,
     status::Status,
+    user::User,
 };
 
 const GROUP: &str = "authorization.k8s.io";

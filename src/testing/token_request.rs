@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    Release,
+    lock::lock,
     objects::{random_uuid, set, text},
-    state::{State, lock, rfc3339},
+    release::Release,
+    state::{State, rfc3339},
     status::Status,
 };
 

@@ -2,20 +2,20 @@
 //!
 //! Nothing here is shared with the code that this crate verifies tokens with; a mistake there must not be repeated here.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::{
-    Release,
-    authentication::{User, intersection},
     jws::{self, Jws},
     legacy_token,
+    lock::lock,
+    lookup::{LEEWAY, earlier_than, later_than},
     objects::text,
-    state::{State, lock},
+    release::Release,
+    state::State,
+    user::User,
 };
-
-pub(super) const LEEWAY: i64 = 60;
 
 impl State {
     /// `Ok(None)` for a token that is not one of ours at all, `Err` for one of ours that is not good.
@@ -129,7 +129,7 @@ impl State {
                 vec![format!("JTI={id}")],
             );
         }
-        Ok(service_account(&namespace, &name, &uid, extra))
+        Ok(User::service_account(&namespace, &name, &uid, extra))
     }
 
     fn check_bound(
@@ -232,43 +232,9 @@ impl State {
     }
 }
 
-pub(super) struct Found {
-    pub(super) uid: String,
-    /// Marked for deletion, however recently.
-    pub(super) marked: bool,
-    /// Marked for deletion longer ago than the leeway.
-    pub(super) deleted: bool,
-}
-
-pub(super) fn service_account(
-    namespace: &str,
-    name: &str,
-    uid: &str,
-    extra: BTreeMap<String, Vec<String>>,
-) -> User {
-    User {
-        name: format!("system:serviceaccount:{namespace}:{name}"),
-        uid: uid.to_owned(),
-        groups: vec![
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
-        ],
-        extra,
-    }
-}
-
-/// Whether `time` is more than `leeway` seconds before `now`.
-pub(super) fn earlier_than(time: i64, leeway: i64, now: Duration) -> bool {
-    nanoseconds(time.saturating_add(leeway)) < i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
-}
-
-/// Whether `time` is more than `leeway` seconds after `now`.
-fn later_than(time: i64, leeway: i64, now: Duration) -> bool {
-    nanoseconds(time.saturating_sub(leeway)) > i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
-}
-
-fn nanoseconds(seconds: i64) -> i128 {
-    i128::from(seconds) * 1_000_000_000
+/// Those of `wanted` that are among `given`, in the order of `wanted`.
+pub(super) fn intersection(given: &[String], wanted: &[String]) -> Vec<String> {
+    wanted.iter().filter(|audience| given.contains(audience)).cloned().collect()
 }
 
 /// A list of strings as Go's `%q` prints it.

@@ -222,7 +222,7 @@ async fn every_algorithm_that_is_allowed_verifies() {
         ),
         (testing::Algorithm::ES256, &["ES256"]),
         (testing::Algorithm::ES384, &["ES384"]),
-        (testing::Algorithm::EdDsa, &["EdDSA"]),
+        (testing::Algorithm::EdDSA, &["EdDSA"]),
     ] {
         let key = key(signing);
         for name in header {

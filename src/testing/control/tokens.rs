@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Cluster, ClusterError, objects::set};
+use crate::testing::{cluster::Cluster, error::ClusterError, objects::set};
 
 /// Tokens.
 impl Cluster {
@@ -61,7 +61,7 @@ impl Cluster {
         key.sign(&key.header(), claims)
     }
 
-    /// Signs `claims` with the cluster's key under any `header`. See [`SigningKey::sign`](super::SigningKey::sign)
+    /// Signs `claims` with the cluster's key under any `header`. See [`SigningKey::sign`](crate::testing::SigningKey::sign)
     /// for what its `alg` does.
     #[must_use]
     pub fn mint_with_header(&self, header: &Value, claims: &Value) -> String {
@@ -105,7 +105,7 @@ impl TokenBuilder<'_> {
         self.bound_to("Secret", name)
     }
 
-    /// The token ends with this node; [`Release::V1_20`](super::Release::V1_20) refuses it.
+    /// The token ends with this node; [`Release::V1_20`](crate::testing::Release::V1_20) refuses it.
     pub fn bound_to_node(self, name: &str) -> Self {
         self.bound_to("Node", name)
     }

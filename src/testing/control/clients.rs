@@ -5,12 +5,12 @@ use std::time::Duration;
 use kube::config::AuthInfo;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-use super::{Cluster, error::ClusterError};
+use crate::testing::{cluster::Cluster, error::ClusterError};
 
-pub(super) const ADMIN_TOKEN_PREFIX: &str = "admin-";
+pub(in crate::testing) const ADMIN_TOKEN_PREFIX: &str = "admin-";
 
 /// The ServiceAccount of [`Cluster::VERIFIER`].
-pub(super) const VERIFIER: (&str, &str) = ("kube-auth", "verifier");
+pub(in crate::testing) const VERIFIER: (&str, &str) = ("kube-auth", "verifier");
 
 /// Clients.
 impl Cluster {

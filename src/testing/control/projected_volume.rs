@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use serde_json::Value;
 
-use super::{Cluster, ClusterError, objects::text};
+use crate::testing::{cluster::Cluster, error::ClusterError, objects::text};
 
 /// Projected volumes.
 impl Cluster {
@@ -39,7 +39,7 @@ impl Cluster {
             [("ca.crt", self.ca_pem()), ("namespace", namespace.as_str()), ("token", token)];
         // kubelet's name has nanoseconds in it; two updates at one time of a standing clock must differ too.
         let timestamp = jiff::Timestamp::try_from(self.state.clock.wall()).unwrap_or_default();
-        let unique = super::objects::random_uuid();
+        let unique = crate::testing::objects::random_uuid();
         let name = format!(
             "..{}.{}",
             timestamp.strftime("%Y_%m_%d_%H_%M_%S"),

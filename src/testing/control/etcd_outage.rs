@@ -1,14 +1,6 @@
 //! Looking up what a token speaks of, and being cut off from the store that knows it.
 
-use super::{
-    Cluster,
-    objects::text,
-    state::{State, lock, seconds},
-    token_rules::{Found, LEEWAY, earlier_than},
-};
-
-/// What kube-apiserver 1.20.2 said when its connection to etcd broke.
-const CUT_OFF: &str = "rpc error: code = Unavailable desc = transport is closing";
+use crate::testing::{cluster::Cluster, lock::lock};
 
 /// The API server's store.
 impl Cluster {
@@ -43,30 +35,5 @@ impl Cluster {
     /// Connects the API server with its store again.
     pub fn regain_store(&self) {
         *lock(&self.state.without_store) = None;
-    }
-}
-
-impl State {
-    /// The object, if there is one. An error if nobody can say.
-    pub(super) fn find(
-        &self,
-        plural: &'static str,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Found>, String> {
-        let object = match &*lock(&self.without_store) {
-            Some(known) => {
-                Some(known.get(plural, namespace, name).ok_or_else(|| CUT_OFF.to_owned())?.clone())
-            }
-            None => lock(&self.objects).get(plural, namespace, name).cloned(),
-        };
-        Ok(object.map(|object| {
-            let marked = seconds(text(&object, "/metadata/deletionTimestamp"));
-            Found {
-                uid: text(&object, "/metadata/uid").to_owned(),
-                marked: marked.is_some(),
-                deleted: marked.is_some_and(|at| earlier_than(at, LEEWAY, self.now())),
-            }
-        }))
     }
 }

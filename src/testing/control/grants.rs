@@ -2,11 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    Cluster, Release,
-    objects::text,
-    state::{State, lock},
-};
+use crate::testing::{cluster::Cluster, lock::lock, objects::text, release::Release, state::State};
 
 /// Who may do what.
 impl Cluster {
@@ -113,7 +109,7 @@ const ISSUER_DISCOVERY: &str = "system:service-account-issuer-discovery";
 
 impl State {
     /// The part of the bootstrap policy that matters here (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`).
-    pub(super) fn bootstrap_access(&self) {
+    pub(in crate::testing) fn bootstrap_access(&self) {
         let health = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
         let discovery = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"];
         let mut issuer = vec!["/.well-known/openid-configuration", "/openid/v1/jwks"];

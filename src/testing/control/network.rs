@@ -1,0 +1,51 @@
+//! Outages and impostors: whether the API server listens, and which certificate it shows.
+
+use crate::testing::{certificates::Authority, cluster::Cluster, error::ClusterError};
+
+/// Whether the API server can be reached, and whose certificate it shows.
+impl Cluster {
+    /// Stops listening and ends all connections: further connections are refused. The port stays reserved.
+    ///
+    /// ```
+    /// use tower_kube_auth::testing::Cluster;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = Cluster::start().await?;
+    /// let address = cluster.address();
+    /// cluster.go_down().await?;
+    /// assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    /// cluster.come_up().await?;
+    /// assert!(tokio::net::TcpStream::connect(address).await.is_ok());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If the port cannot be reserved.
+    pub async fn go_down(&self) -> Result<(), ClusterError> {
+        self.server.stop().await.map_err(|error| ClusterError::new("cannot keep the port", error))
+    }
+
+    /// Listens again, on the same port. Objects, keys and faults are as they were.
+    ///
+    /// # Errors
+    /// If the port cannot be listened on.
+    pub async fn come_up(&self) -> Result<(), ClusterError> {
+        self.serve_as(&self.authority).await
+    }
+
+    /// Shows a certificate of another authority from now on, as an impostor would; all connections are ended.
+    /// [`come_up`](Self::come_up) shows the right one again.
+    ///
+    /// # Errors
+    /// If the certificate cannot be made, or the port not be listened on.
+    pub async fn other_ca(&self) -> Result<(), ClusterError> {
+        let impostor = Authority::generate()?;
+        self.serve_as(&impostor).await
+    }
+
+    async fn serve_as(&self, authority: &Authority) -> Result<(), ClusterError> {
+        let failed = |error| ClusterError::new("cannot listen", error);
+        self.server.stop().await.map_err(failed)?;
+        self.server.start(authority.server.clone(), self.state.clone()).await.map_err(failed)
+    }
+}
