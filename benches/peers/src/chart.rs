@@ -1,4 +1,4 @@
-//! The bar chart in the README.
+//! The bar chart in BENCHMARKS.md.
 
 use std::fmt::Write;
 
