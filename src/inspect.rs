@@ -1,18 +1,20 @@
-//! Looking into a token without verifying it.
+//! Unverified tokens: their header and claims, for diagnosis.
 
 use std::{
     fmt,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-/// The header and the claims of a JWT that **nobody has verified**: everything in it may be a lie.
+use crate::jws::{self, CompactJws};
+
+/// The header and the claims of a JWT that is **not verified**: everything in it may be forged.
 ///
-/// For diagnosis, as `step crypto jwt inspect --insecure` does it. Its type is unrelated to
-/// [`ServiceAccountIdentity`](crate::ServiceAccountIdentity), so it cannot be taken for one. `Display` prints header and
-/// claims as JSON, without the signature, so that the output is no usable token; the claims may still be confidential.
+/// For diagnosis, like `step crypto jwt inspect --insecure`. The type is unrelated to
+/// [`ServiceAccountIdentity`](crate::ServiceAccountIdentity), so it cannot be taken for one.
+/// `Display` prints header and claims as JSON without the signature, so the output is not a usable
+/// token; the claims may still be confidential.
 ///
 /// ```
 /// use tower_kube_auth::inspect::UnverifiedToken;
@@ -31,6 +33,7 @@ pub struct UnverifiedToken {
 
 /// What the claims say about the ServiceAccount. Unverified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnverifiedServiceAccount<'a> {
     /// `kubernetes.io.namespace`.
     pub namespace: &'a str,
@@ -41,7 +44,7 @@ pub struct UnverifiedServiceAccount<'a> {
 }
 
 impl UnverifiedToken {
-    /// Decodes a JWT in compact serialisation ([RFC 7515 §3.1]), strictly, without looking at its signature.
+    /// Decodes a JWT in compact serialisation ([RFC 7515 §3.1]) strictly. The signature is ignored.
     ///
     /// # Errors
     ///
@@ -49,52 +52,51 @@ impl UnverifiedToken {
     ///
     /// [RFC 7515 §3.1]: https://www.rfc-editor.org/rfc/rfc7515#section-3.1
     pub fn decode(token: &str) -> Result<Self, InspectError> {
-        let mut parts = token.split('.');
-        let (Some(header), Some(claims), Some(_), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(InspectError::Parts(token.split('.').count()));
-        };
-        Ok(Self { header: decode_part(header, "header")?, claims: decode_part(claims, "claims")? })
+        let jws = CompactJws::split(token)
+            .ok_or_else(|| InspectError::Parts(token.split('.').count()))?;
+        Ok(Self {
+            header: decode_part(jws.header(), "header")?,
+            claims: decode_part(jws.claims(), "claims")?,
+        })
     }
 
-    /// The whole header.
+    /// Returns the whole header.
     #[must_use]
     pub fn header(&self) -> &Map<String, Value> {
         &self.header
     }
 
-    /// All claims.
+    /// Returns all claims.
     #[must_use]
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }
 
-    /// `alg` of the header.
+    /// Returns `alg` of the header.
     #[must_use]
     pub fn algorithm(&self) -> Option<&str> {
         self.header.get("alg")?.as_str()
     }
 
-    /// `kid` of the header.
+    /// Returns `kid` of the header.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
         self.header.get("kid")?.as_str()
     }
 
-    /// `iss`.
+    /// Returns `iss`.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.claims.get("iss")?.as_str()
     }
 
-    /// `sub`.
+    /// Returns `sub`.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         self.claims.get("sub")?.as_str()
     }
 
-    /// `aud`, whether it is one string or a list ([RFC 7519 §4.1.3]). Empty if there is none.
+    /// Returns `aud`, one string or a list ([RFC 7519 §4.1.3]). Empty if there is none.
     ///
     /// [RFC 7519 §4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
     #[must_use]
@@ -106,14 +108,14 @@ impl UnverifiedToken {
         }
     }
 
-    /// `exp`, where it is a number that a time can be made of.
+    /// Returns `exp`, if it is a number that stands for a time.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         let seconds = Duration::try_from_secs_f64(self.claims.get("exp")?.as_f64()?).ok()?;
         UNIX_EPOCH.checked_add(seconds)
     }
 
-    /// The ServiceAccount of Kubernetes' private claim.
+    /// Returns the ServiceAccount of Kubernetes' private claim.
     #[must_use]
     pub fn service_account(&self) -> Option<UnverifiedServiceAccount<'_>> {
         let kubernetes = self.claims.get("kubernetes.io")?;
@@ -139,11 +141,11 @@ impl fmt::Debug for UnverifiedToken {
     }
 }
 
-/// Why a token cannot be looked into. Never contains any of it.
+/// Why a token cannot be decoded. Contains no part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InspectError {
-    /// It has this many parts between its dots, instead of three.
+    /// It has this many parts between its dots instead of three.
     Parts(usize),
     /// A part, `header` or `claims`, is not base64url without padding (RFC 7515 §2).
     Base64(&'static str),
@@ -166,12 +168,14 @@ impl fmt::Display for InspectError {
 impl std::error::Error for InspectError {}
 
 fn decode_part(part: &str, name: &'static str) -> Result<Map<String, Value>, InspectError> {
-    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| InspectError::Base64(name))?;
+    let json = jws::decode(part).ok_or(InspectError::Base64(name))?;
     serde_json::from_slice(&json).map_err(|_| InspectError::Json(name))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
     use super::*;
 
     fn token(claims: &str) -> String {
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_debug_nor_display_gives_the_signature_away() {
+    fn neither_debug_nor_display_shows_the_signature() {
         let unverified = UnverifiedToken::decode(&token(r#"{"sub":"secret-subject"}"#)).unwrap();
         assert!(!format!("{unverified:?}").contains("secret-subject"));
         assert!(unverified.to_string().contains("secret-subject"));
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_jwt_is_named() {
+    fn the_wrong_part_is_named() {
         assert_eq!(UnverifiedToken::decode("a.b"), Err(InspectError::Parts(2)));
         assert_eq!(UnverifiedToken::decode("a=.e30.x"), Err(InspectError::Base64("header")));
         assert_eq!(UnverifiedToken::decode("e30.W10.x"), Err(InspectError::Json("claims")));

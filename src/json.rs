@@ -1,4 +1,4 @@
-//! Reading JSON more strictly than serde's derived code does.
+//! JSON objects, read more strictly than serde's derived code does.
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,8 +7,8 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// A `T` that is read from a JSON object only. Derived code would also take a list of the fields' values, and so see claims
-/// where no other parser does.
+/// A `T` that is read from a JSON object only. Derived code also takes a list of the fields' values,
+/// and so sees claims that no other parser sees.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -31,7 +31,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// For `#[serde(default, deserialize_with = "present")]`: whether the member is there, whatever its value.
+/// For `#[serde(default, deserialize_with = "present")]`: returns whether the member exists, whatever
+/// its value.
 #[cfg(feature = "jwks")]
 pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
@@ -50,7 +51,7 @@ mod tests {
     #[test]
     fn a_list_is_not_an_object() {
         assert_eq!(serde_json::from_str::<Object<Point>>(r#"{"x":1}"#).unwrap().0.x, 1);
-        assert!(serde_json::from_str::<Point>("[1]").is_ok(), "what is guarded against");
+        assert!(serde_json::from_str::<Point>("[1]").is_ok(), "derived code reads it");
         for json in ["[1]", "[]", "null", "\"x\"", "1", r#"{"x":1,"x":2}"#, "{} {}"] {
             assert!(serde_json::from_str::<Object<Point>>(json).is_err(), "{json}");
         }

@@ -57,6 +57,7 @@ pub mod guide;
 pub mod identity;
 pub mod inspect;
 mod json;
+mod jws;
 pub mod server;
 mod sync_point;
 mod token;

@@ -1,15 +1,15 @@
-//! The bearer token as it arrives: checked for form, never printed.
+//! Bearer tokens: checked for form, never printed.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A bearer token in the strict `token68` form of [RFC 9110 §11.2], borrowed from wherever it arrived.
+/// A bearer token in the strict `token68` form of [RFC 9110 §11.2], borrowed from the request.
 ///
-/// The alphabet is the point: kube-apiserver rebuilds an `Authorization` header from the token of a TokenReview, so a token
-/// with a space in it can come back authenticated as somebody else. Here such a token cannot be expressed.
+/// kube-apiserver builds an `Authorization` header from the token of a TokenReview, so a token with a
+/// space in it could be authenticated as somebody else. This type cannot hold such a token.
 ///
-/// `Debug` shows the length only, and there is no `Display`.
+/// `Debug` shows the length only; there is no `Display`.
 ///
 /// ```
 /// use tower_kube_auth::BearerToken;
@@ -45,14 +45,14 @@ impl<'a> BearerToken<'a> {
         PresentedToken::new(token, max_length)?.parse()
     }
 
-    /// The token itself. Whoever calls this decides where the secret goes: never into a log, an error or a map key.
+    /// Returns the token itself. It must not go into a log, an error or the key of a map.
     #[must_use]
     #[inline]
     pub fn expose_secret(&self) -> &'a str {
         self.0
     }
 
-    /// A copy that owns its text and wipes it when dropped.
+    /// Returns a copy that owns its text and wipes it when dropped.
     pub(crate) fn to_owned(self) -> OwnedBearerToken {
         OwnedBearerToken(Zeroizing::new(self.0.into()))
     }
@@ -64,10 +64,9 @@ impl fmt::Debug for BearerToken<'_> {
     }
 }
 
-/// A token as a request presents it: of a length that may be looked at, its alphabet not looked at yet.
+/// A token as a request presents it: within the length limit, its alphabet not checked yet.
 ///
-/// There are two things to do with it: to see whether these very bytes were accepted before, so that they need no second
-/// look, and to parse it.
+/// A cache hit needs no more, because these bytes were parsed when they were accepted.
 #[derive(Clone, Copy)]
 pub(crate) struct PresentedToken<'a>(&'a [u8]);
 
@@ -90,7 +89,7 @@ impl<'a> PresentedToken<'a> {
         if !is_token68(self.0) {
             return Err(MalformedToken::NotToken68);
         }
-        // token68 is ASCII, so this cannot fail; the error is there to keep the path free of panics.
+        // token68 is ASCII, so this cannot fail.
         std::str::from_utf8(self.0).map(BearerToken).map_err(|_| MalformedToken::NotToken68)
     }
 }
@@ -101,7 +100,7 @@ impl<'a> From<BearerToken<'a>> for PresentedToken<'a> {
     }
 }
 
-/// A token that outlives the request that brought it, for a lookup in a task of its own.
+/// A token that outlives its request, for a lookup in a task of its own.
 pub(crate) struct OwnedBearerToken(Zeroizing<Box<str>>);
 
 impl OwnedBearerToken {
@@ -110,7 +109,7 @@ impl OwnedBearerToken {
     }
 }
 
-/// Why a credential is not even a bearer token. Never contains any of its bytes.
+/// Why a credential is not a bearer token. Contains none of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MalformedToken {
@@ -121,7 +120,8 @@ pub enum MalformedToken {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// It has a byte outside of `token68` (RFC 9110 §11.2): white space, a control character, non-ASCII, an inner `=`.
+    /// It has a byte outside of `token68` (RFC 9110 §11.2): white space, a control character,
+    /// non-ASCII, an inner `=`.
     NotToken68,
     /// There is more than one `Authorization` header (RFC 9110 §5.3 allows one).
     Duplicate,
@@ -144,7 +144,7 @@ impl std::error::Error for MalformedToken {}
 
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
 ///
-/// Every byte is looked at, without a branch, so that the loop is vectorised.
+/// Reads every byte without a branch, so that the compiler vectorises the loop.
 fn is_token68(token: &[u8]) -> bool {
     let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
     let (body, _) = token.split_at(token.len() - padding);

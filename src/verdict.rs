@@ -8,20 +8,20 @@ use crate::{
     identity::{ServiceAccountIdentity, UserInfo},
 };
 
-/// What a verifier decided. A decision may be cached; trouble on our side is a [`VerifyError`](crate::error::VerifyError)
-/// instead, and may not.
+/// What a verifier decided. A decision may be cached; an infrastructure failure is a [`VerifyError`]
+/// instead, and must not be. Exhaustive on purpose.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// The token is good for one of the audiences, and its bearer is this ServiceAccount.
+    /// The token is valid for one of the audiences, and its bearer is this ServiceAccount.
     Accept(Acceptance),
-    /// The token is not good here.
+    /// The token is not valid for this service.
     Reject(RejectReason),
 }
 
 /// What a verification ends with: a decision, or the failure that prevented one.
 pub(crate) type Outcome = Result<Verdict, VerifyError>;
 
-/// An accepted token: who bears it, and until when that may be believed.
+/// An accepted token: whose it is, and until when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Acceptance {
     identity: ServiceAccountIdentity,
@@ -32,83 +32,116 @@ impl Acceptance {
         Self { identity }
     }
 
-    /// The same acceptance, by a fallback.
+    /// Marks the acceptance as a fallback's.
     pub(crate) fn by_fallback(self) -> Self {
         Self { identity: self.identity.by_fallback() }
     }
 
-    /// For implementers of [`Verifier`](crate::verifier::Verifier): states that *you have verified* the token and that
-    /// Kubernetes names its bearer `user`.
-    ///
-    /// `claimed` are the audiences that the token is good for; those of them that `audiences` accepts become the
-    /// identity's. `expires_at` is the token's `exp`: nothing is served from the cache past it.
-    ///
-    /// # Errors
-    ///
-    /// The [`RejectReason`] to reject the token for: [`RejectReason::Audience`] if none of the audiences is accepted,
-    /// [`RejectReason::NotAServiceAccount`] unless username, uid and groups are strictly those of a ServiceAccount.
+    /// Begins to state an acceptance, for implementers of [`Verifier`](crate::verifier::Verifier):
+    /// *you have verified* the token, Kubernetes names its bearer `user`, and the token is valid for
+    /// `token_audiences`.
     ///
     /// ```
-    /// use tower_kube_auth::{audience::Audiences, identity::UserInfo, verdict::Acceptance};
+    /// use tower_kube_auth::{Audiences, identity::UserInfo, verdict::Acceptance};
     ///
-    /// let user = UserInfo::service_account("shop", "checkout", "6b2f7c9e-0000-4000-8000-000000000000");
-    /// let audiences = Audiences::new(["orders"]).unwrap();
-    /// let acceptance = Acceptance::from_user_info(user, &audiences, ["orders"], None, None).unwrap();
+    /// let accepted = Audiences::new(["orders"]).unwrap();
+    /// let uid = "6b2f7c9e-0000-4000-8000-000000000000";
+    /// let user = UserInfo::service_account("shop", "checkout", uid);
+    /// let acceptance = Acceptance::builder(user, ["orders"])
+    ///     .issuer("https://kubernetes.default.svc")
+    ///     .build(&accepted)
+    ///     .unwrap();
     /// assert_eq!(acceptance.identity().name(), "checkout");
     /// ```
-    pub fn from_user_info<'a>(
-        user: UserInfo,
-        audiences: &Audiences,
-        claimed: impl IntoIterator<Item = &'a str>,
-        issuer: Option<Arc<str>>,
-        expires_at: Option<SystemTime>,
-    ) -> Result<Self, RejectReason> {
-        let common = audiences.intersection(claimed);
-        if common.is_empty() {
-            return Err(RejectReason::Audience);
-        }
-        ServiceAccountIdentity::from_user_info(user, common, issuer, expires_at)
-            .map(Self::new)
-            .ok_or(RejectReason::NotAServiceAccount)
+    pub fn builder<'a, A>(user: UserInfo, token_audiences: A) -> AcceptanceBuilder<A>
+    where
+        A: IntoIterator<Item = &'a str>,
+    {
+        AcceptanceBuilder { user, token_audiences, issuer: None, expires_at: None }
     }
 
-    /// The ServiceAccount.
+    /// Returns the ServiceAccount.
     #[must_use]
     pub fn identity(&self) -> &ServiceAccountIdentity {
         &self.identity
     }
 }
 
-/// Why a token is not good here. For logs, metrics and tests; callers are told no more than `invalid_token`.
+/// The parts of an [`Acceptance`]; made by [`Acceptance::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct AcceptanceBuilder<A> {
+    user: UserInfo,
+    token_audiences: A,
+    issuer: Option<Arc<str>>,
+    expires_at: Option<SystemTime>,
+}
+
+impl<'a, A: IntoIterator<Item = &'a str>> AcceptanceBuilder<A> {
+    /// Sets the token's issuer. Unknown by default.
+    pub fn issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Sets the token's `exp`; the cache serves nothing past it. Unknown by default, which leaves
+    /// only the cache's TTL.
+    pub fn expires_at(mut self, expires_at: SystemTime) -> Self {
+        self.expires_at = Some(expires_at);
+        self
+    }
+
+    /// Builds the acceptance for a service that accepts `audiences`. Those of the token's audiences
+    /// that are among them become the identity's.
+    ///
+    /// # Errors
+    ///
+    /// The [`RejectReason`] to reject the token for: [`RejectReason::Audience`] if none of its
+    /// audiences is accepted, [`RejectReason::NotAServiceAccount`] unless username, uid and groups
+    /// are strictly those of a ServiceAccount.
+    pub fn build(self, audiences: &Audiences) -> Result<Acceptance, RejectReason> {
+        let common = audiences.intersection(self.token_audiences);
+        if common.is_empty() {
+            return Err(RejectReason::Audience);
+        }
+        ServiceAccountIdentity::from_user_info(self.user, common, self.issuer, self.expires_at)
+            .map(Acceptance::new)
+            .ok_or(RejectReason::NotAServiceAccount)
+    }
+}
+
+/// Why a token is rejected. For logs, metrics and tests; callers are told `invalid_token` only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectReason {
-    /// It is not a JWT in compact serialisation with the header and the claims of a ServiceAccount token.
+    /// It is not a JWT in compact serialisation with the header and the claims of a ServiceAccount
+    /// token.
     Malformed,
-    /// Its algorithm is not allowed here, or does not fit the key (`none` and HMAC never are).
+    /// Its algorithm is not allowed or does not fit the key (`none` and HMAC are never allowed).
     Algorithm,
-    /// No key of the issuer has the key id that it names.
+    /// No key of the issuer has the key id that the token names.
     UnknownKey,
-    /// The signature does not fit.
+    /// The signature is wrong.
     Signature,
-    /// Its issuer is not one of ours.
+    /// Its issuer is not accepted.
     Issuer,
     /// It is for other audiences.
     Audience,
-    /// It has no `exp`, or that time is over.
+    /// It has no `exp`, or `exp` is past.
     Expired,
     /// Its `nbf` or `iat` lies in the future.
     NotYetValid,
     /// It is authentic, but its bearer is not a ServiceAccount.
     NotAServiceAccount,
-    /// The API server does not authenticate it: a bad signature, a deleted ServiceAccount or Pod, an expiry; it does not say.
+    /// The API server does not authenticate it: its signature is wrong, its ServiceAccount or Pod
+    /// was deleted, or it has expired. The API server does not say which.
     Unauthenticated,
     /// A custom verifier's own reason.
     Denied,
 }
 
 impl RejectReason {
-    /// A short name in snake case, for logs and metrics.
+    /// Returns a short name in snake case, for logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -133,7 +166,7 @@ impl fmt::Display for RejectReason {
             Self::Malformed => "the token is not a ServiceAccount's JWT",
             Self::Algorithm => "the token's algorithm is not allowed or does not fit its key",
             Self::UnknownKey => "no key of the issuer has the token's key id",
-            Self::Signature => "the token's signature does not fit",
+            Self::Signature => "the token's signature is wrong",
             Self::Issuer => "the token's issuer is not accepted",
             Self::Audience => "the token is for another audience",
             Self::Expired => "the token has expired",

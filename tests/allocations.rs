@@ -47,9 +47,7 @@ impl Verifier for Accepting {
         audiences: &Audiences,
     ) -> Result<Verdict, VerifyError> {
         let user = UserInfo::service_account("ns", "sa", "uid");
-        Ok(Verdict::Accept(
-            Acceptance::from_user_info(user, audiences, ["api"], None, None).unwrap(),
-        ))
+        Ok(Verdict::Accept(Acceptance::builder(user, ["api"]).build(audiences).unwrap()))
     }
 }
 

@@ -96,9 +96,8 @@ impl Verifier for Describing {
         }
         let expiry = SystemTime::now() + std::time::Duration::from_secs(3600);
         let issuer = SHARED_ISSUER.get_or_init(|| ISSUER.into()).clone();
-        let accepted =
-            Acceptance::from_user_info(user, audiences, [AUDIENCE], Some(issuer), Some(expiry));
-        Ok(Verdict::Accept(accepted.unwrap()))
+        let accepted = Acceptance::builder(user, [AUDIENCE]).issuer(issuer).expires_at(expiry);
+        Ok(Verdict::Accept(accepted.build(audiences).unwrap()))
     }
 }
 
@@ -108,6 +107,6 @@ pub fn acceptance(audiences: &Audiences) -> Acceptance {
     let user =
         UserInfo::service_account("shop", "checkout", "6b2f7c9e-0000-4000-8000-000000000000");
     let expiry = SystemTime::now() + std::time::Duration::from_secs(3600);
-    Acceptance::from_user_info(user, audiences, [AUDIENCE], Some(ISSUER.into()), Some(expiry))
-        .unwrap()
+    let accepted = Acceptance::builder(user, [AUDIENCE]).issuer(ISSUER).expires_at(expiry);
+    accepted.build(audiences).unwrap()
 }

@@ -20,9 +20,11 @@ fn check_username(username: &str) {
         ends.map(|end| format!("system:serviceaccounts:{}", &rest[..end]))
     });
     let groups = groups.take(64).chain(["system:serviceaccounts".into()]).collect();
-    let user =
-        UserInfo { username: username.into(), uid: "1".into(), groups, ..UserInfo::default() };
-    let accepted = Acceptance::from_user_info(user, audiences(), ["orders"], None, None);
+    let mut user = UserInfo::default();
+    user.username = username.into();
+    user.uid = "1".into();
+    user.groups = groups;
+    let accepted = Acceptance::builder(user, ["orders"]).build(audiences());
     match (accepted, namespace_and_name(username)) {
         (Ok(accepted), Some((namespace, name))) => {
             let identity = accepted.identity();

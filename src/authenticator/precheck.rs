@@ -1,24 +1,24 @@
-//! What can be refused by looking, before anything is verified: junk must not cost a call.
+//! The pre-check, which rejects junk before it costs a call.
 //!
-//! The claims read here are unverified, so that they can only ever lead to a refusal.
+//! The claims that it reads are unverified, so they can lead to a rejection only.
 
 use std::{
     borrow::Cow,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
 use crate::{
     audience::{Audiences, ClaimedAudiences},
     json::Object,
+    jws::{self, CompactJws},
     token::BearerToken,
     verdict::RejectReason,
 };
 
-/// The largest leeway that a verifier of this crate can be given: nothing that one could accept may
-/// be refused here.
+/// Upper bound for the leeway of this crate's verifiers. The pre-check must not reject what a
+/// verifier could accept.
 const LEEWAY: Duration = Duration::from_secs(300);
 
 pub(super) struct Precheck {
@@ -44,8 +44,8 @@ impl Precheck {
         !self.issuers.is_empty()
     }
 
-    /// Refuses what no verifier could accept: other than a JWT, of another issuer, for other
-    /// audiences, or expired. A claim that is missing is left to the verifier.
+    /// Rejects what no verifier could accept: a token that is no JWT, of another issuer, for other
+    /// audiences, or expired. A missing claim is left to the verifier.
     pub(super) fn check(
         &self,
         token: BearerToken<'_>,
@@ -78,25 +78,20 @@ fn is_before(seconds: f64, time: SystemTime) -> bool {
     seconds < since_epoch.as_secs_f64()
 }
 
-/// The JSON of the claims; `None` unless the token has three parts, none of them empty, and each in
-/// the one spelling that base64 knows for its bytes.
-///
-/// The API server reads base64 leniently: it takes any of the spellings that differ in a part's
-/// unused last bits. Each would be another token to the cache, and cost a call of its own.
+/// Returns the JSON of the claims; `None` unless the token is a strict JWS with a header and a
+/// signature.
 fn claims_json(token: &str) -> Option<Vec<u8>> {
-    let mut parts = token.split('.');
-    let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if header.is_empty() || signature.is_empty() || parts.next().is_some() {
-        return None;
-    }
-    for other in [header, signature] {
-        URL_SAFE_NO_PAD.decode(other).ok()?;
-    }
-    URL_SAFE_NO_PAD.decode(claims).ok()
+    let jws = CompactJws::split(token)?;
+    let has_all_parts = !jws.header().is_empty() && !jws.signature().is_empty();
+    jws::decode(jws.header()).filter(|_| has_all_parts)?;
+    jws::decode(jws.signature())?;
+    jws::decode(jws.claims())
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
     use super::*;
 
     const NOW: u64 = 1_700_000_000;
@@ -112,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_jwt_is_refused() {
+    fn what_is_no_jwt_is_rejected() {
         for token in [
             "abc",
             "a.b",
@@ -133,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn another_spelling_of_the_same_bytes_is_refused() {
+    fn another_spelling_of_the_same_bytes_is_rejected() {
         let [header, claims, signature] = ["e30", "eyJpc3MiOiJodHRwczovL2lzc3VlciJ9", "c2k"];
         assert_eq!(check_token(&format!("{header}.{claims}.{signature}")), Ok(()));
         // The same bytes to whoever ignores the bits that are left over.
@@ -148,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn other_issuers_audiences_and_expired_tokens_are_refused() {
+    fn other_issuers_audiences_and_expired_tokens_are_rejected() {
         assert_eq!(check(r#"{"iss":"https://issuer","aud":["x","b"],"exp":1700000000}"#), Ok(()));
         assert_eq!(check(r#"{"iss":"https://issuer","aud":"a"}"#), Ok(()));
         assert_eq!(check(r#"{"iss":"https://other","aud":"a"}"#), Err(RejectReason::Issuer));
@@ -167,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_of_the_wrong_type_or_given_twice_are_refused() {
+    fn claims_of_the_wrong_type_or_given_twice_are_rejected() {
         for claims in [
             r#"{"iss":["https://issuer"],"aud":"a"}"#,
             r#"{"iss":"https://issuer","aud":1}"#,

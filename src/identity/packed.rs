@@ -1,15 +1,20 @@
-//! Groups and extras in little memory: a cache holds many thousands of identities, and most of them are alike in form.
+//! Groups and extras in little memory: a cache holds many thousands of identities, most of them
+//! alike in form.
 
 use std::{fmt, slice};
 
 use serde::{Serialize, Serializer};
 
-use super::{ALL_SERVICE_ACCOUNTS, AUTHENTICATED, extra_key};
+use super::{
+    extra_key,
+    group::{ALL_SERVICE_ACCOUNTS, AUTHENTICATED},
+};
 
-/// The groups of a ServiceAccount: nearly always the three that kube-apiserver gives, of which only one is its own.
+/// The groups of a ServiceAccount: nearly always the three that kube-apiserver gives, of which one
+/// differs between namespaces.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Groups {
-    /// All ServiceAccounts, this one's namespace, all who are authenticated.
+    /// All ServiceAccounts, those of the namespace (held here), everybody authenticated.
     Standard(Box<str>),
     Other(Texts),
 }
@@ -124,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_come_out_as_they_went_in() {
+    fn packing_keeps_groups() {
         for groups in [
             &[ALL_SERVICE_ACCOUNTS, "system:serviceaccounts:ns", AUTHENTICATED][..],
             &[ALL_SERVICE_ACCOUNTS, "system:serviceaccounts:ns"],
@@ -139,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn extras_come_out_as_they_went_in() {
+    fn packing_keeps_extras() {
         for key in extra_key::ALL.into_iter().chain(["example.org/attestation", ""]) {
             for values in [&[][..], &["a"], &["a", "b"]] {
                 let packed =

@@ -1,4 +1,4 @@
-//! The strict reading of `system:serviceaccount:<namespace>:<name>`.
+//! Usernames of ServiceAccounts, read strictly.
 
 use std::fmt;
 
@@ -6,8 +6,9 @@ const PREFIX: &str = "system:serviceaccount:";
 
 /// A username that is exactly a ServiceAccount's: `system:serviceaccount:<namespace>:<name>`.
 ///
-/// The namespace is a DNS label of at most 63 bytes, the name a DNS subdomain of at most 253 (RFC 1123, as
-/// kube-apiserver validates them), so neither can hold a colon, white space or an upper-case letter.
+/// The namespace is a DNS label of at most 63 bytes, the name a DNS subdomain of at most 253 (RFC
+/// 1123, as kube-apiserver validates them), so neither contains a colon, white space or an
+/// upper-case letter.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Username {
     text: Box<str>,
@@ -51,7 +52,8 @@ fn is_dns_label(text: &str) -> bool {
     text.len() <= 63 && is_label_of_any_length(text)
 }
 
-/// RFC 1123: labels joined by dots, at most 253 bytes in all. Kubernetes does not limit the labels of it.
+/// RFC 1123: labels joined by dots, at most 253 bytes in all. Kubernetes does not limit the length
+/// of each label.
 fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label_of_any_length)
 }

@@ -20,7 +20,7 @@ use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict
 /// Decides whether a token is good for one of the audiences, and whose it is.
 ///
 /// Implement it with a plain `async fn`; wrap one of this crate's verifiers to add a condition, or talk to a backend of
-/// your own and state its answer with [`Acceptance::from_user_info`](crate::verdict::Acceptance::from_user_info):
+/// your own and state its answer with [`Acceptance::builder`](crate::verdict::Acceptance::builder):
 ///
 /// ```
 /// use tower_kube_auth::{

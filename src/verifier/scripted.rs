@@ -98,5 +98,5 @@ pub(super) fn token() -> BearerToken<'static> {
 
 pub(super) fn accept(name: &str) -> Verdict {
     let user = UserInfo::service_account("ns", name, "uid-1");
-    Verdict::Accept(Acceptance::from_user_info(user, &audiences(), ["api"], None, None).unwrap())
+    Verdict::Accept(Acceptance::builder(user, ["api"]).build(&audiences()).unwrap())
 }

@@ -19,7 +19,6 @@ const LAYERS: [&[&str]; 7] = [
         "audience",
         "identity",
         "jws",
-        "inspect",
         "error",
         "json",
         "counters",
@@ -27,7 +26,7 @@ const LAYERS: [&[&str]; 7] = [
         "catch_panic",
         "sync_point",
     ],
-    &["verdict", "api_types"],
+    &["verdict", "api_types", "inspect"],
     &["api_server", "single_flight", "refresher"],
     &["verifier", "authorizer", "cache", "client"],
     &["authenticator"],
@@ -75,7 +74,7 @@ fn modules_import_only_from_layers_above_their_own() {
 }
 
 /// Modules whose files still import each other. An entry goes with the last circle of its module.
-const KNOWN_CIRCLES: &[&str] = &["client", "identity", "verifier"];
+const KNOWN_CIRCLES: &[&str] = &["client", "verifier"];
 
 #[test]
 fn no_files_import_each_other() {

@@ -128,11 +128,8 @@ proptest! {
 
 /// Returns the identity of a user with this name in the groups of `namespace`.
 fn identity_of(username: &str, namespace: &str) -> Option<ServiceAccountIdentity> {
-    let user = UserInfo {
-        username: username.into(),
-        ..UserInfo::service_account(namespace, "any", "uid-1")
-    };
-    let accepted =
-        Acceptance::from_user_info(user, &Audiences::new(["api"]).unwrap(), ["api"], None, None);
+    let mut user = UserInfo::service_account(namespace, "any", "uid-1");
+    user.username = username.into();
+    let accepted = Acceptance::builder(user, ["api"]).build(&Audiences::new(["api"]).unwrap());
     accepted.ok().map(|accepted| accepted.identity().clone())
 }

@@ -166,9 +166,11 @@ fn accept_by_name(token: &str, expires_at: Option<SystemTime>) -> Verdict {
 
 fn accept_user(user: UserInfo, expires_at: Option<SystemTime>) -> Verdict {
     let audiences = Audiences::new([AUDIENCE]).unwrap();
-    let acceptance =
-        Acceptance::from_user_info(user, &audiences, [AUDIENCE], None, expires_at).unwrap();
-    Verdict::Accept(acceptance)
+    let mut acceptance = Acceptance::builder(user, [AUDIENCE]);
+    if let Some(expires_at) = expires_at {
+        acceptance = acceptance.expires_at(expires_at);
+    }
+    Verdict::Accept(acceptance.build(&audiences).unwrap())
 }
 
 /// Returns a well-formed token with a made-up signature, a different one for each `name`.

@@ -7,7 +7,7 @@
 mod algorithm;
 mod builder;
 mod claims;
-mod compact;
+mod header;
 mod key;
 mod key_set;
 mod loader;
@@ -21,7 +21,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub use algorithm::Algorithm;
 pub use builder::{JwksBuildError, JwksBuilder};
 use claims::{Claims, Expected};
-use compact::{Compact, Header};
+use header::Header;
 use key_set::Found;
 use loader::{Loaded, Loader};
 pub use metrics::JwksMetrics;
@@ -29,6 +29,7 @@ pub use metrics::JwksMetrics;
 use crate::{
     audience::Audiences,
     error::VerifyError,
+    jws::{self, CompactJws},
     token::BearerToken,
     verdict::{RejectReason, Verdict},
     verifier::Verifier,
@@ -131,9 +132,12 @@ impl JwksVerifier {
         loaded: &Loaded,
     ) -> Result<Attempt, RejectReason> {
         let Shared { loader, rules } = &*self.shared;
-        let compact = Compact::parse(token)?;
-        let header = Header::parse(&compact.header, &rules.algorithms)?;
-        let claims = Claims::parse(&compact.claims)?;
+        let jws = CompactJws::split(token.expose_secret()).ok_or(RejectReason::Malformed)?;
+        let decoded = |part| jws::decode(part).ok_or(RejectReason::Malformed);
+        let (header, claims) = (decoded(jws.header())?, decoded(jws.claims())?);
+        let signature = decoded(jws.signature())?;
+        let header = Header::parse(&header, &rules.algorithms)?;
+        let claims = Claims::parse(&claims)?;
         let expected = Expected {
             issuers: if rules.issuers.is_empty() {
                 loaded.issuer.as_slice()
@@ -149,8 +153,8 @@ impl JwksVerifier {
         match loaded.keys.verify(
             header.key_id.as_deref(),
             header.algorithm,
-            compact.message,
-            &compact.signature,
+            jws.signed_text().as_bytes(),
+            &signature,
         ) {
             Found::Verified => {
                 claims.accept(&expected).map(|accepted| Attempt::Decided(Verdict::Accept(accepted)))

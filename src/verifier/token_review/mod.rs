@@ -84,11 +84,13 @@ impl Verifier for TokenReviewVerifier {
         token: BearerToken<'_>,
         audiences: &Audiences,
     ) -> Result<Verdict, VerifyError> {
-        let unverified = UnverifiedToken::decode(token.expose_secret()).ok();
         let wanted = match audiences.required() {
             Some(wanted) => wanted.to_vec(),
             // TokenReview cannot ask for any audience, so this asks for those that the token names.
-            None => unverified.iter().flat_map(UnverifiedToken::audiences).map(Arc::from).collect(),
+            None => {
+                let claims = UnverifiedToken::decode(token.expose_secret()).ok();
+                claims.iter().flat_map(UnverifiedToken::audiences).map(Arc::from).collect()
+            }
         };
         let review = serde_json::to_vec(&TokenReviewRequest::new(token.expose_secret(), &wanted))
             .map_err(|error| {
@@ -108,7 +110,7 @@ impl Verifier for TokenReviewVerifier {
                 VerifyError::new(VerifyErrorKind::InvalidResponse, message).with_source(error)
             })?;
         let Object(status) = review.status;
-        decide(token, status, audiences, unverified.as_ref())
+        decide(token, status, audiences)
     }
 }
 
@@ -121,7 +123,6 @@ fn decide(
     token: BearerToken<'_>,
     status: TokenReviewStatus,
     audiences: &Audiences,
-    claims: Option<&UnverifiedToken>,
 ) -> Result<Verdict, VerifyError> {
     if !status.authenticated {
         let error = redact::message(token, &status.error);
@@ -134,10 +135,16 @@ fn decide(
         tracing::debug!(error, "the API server does not authenticate the token");
         return Ok(Verdict::Reject(RejectReason::Unauthenticated));
     }
-    let issuer = claims.and_then(UnverifiedToken::issuer).map(Arc::from);
-    let expires_at = claims.and_then(UnverifiedToken::expires_at);
+    let claims = UnverifiedToken::decode(token.expose_secret()).ok();
     let confirmed = status.audiences.iter().map(String::as_str);
-    match Acceptance::from_user_info(status.user, audiences, confirmed, issuer, expires_at) {
+    let mut acceptance = Acceptance::builder(status.user, confirmed);
+    if let Some(issuer) = claims.as_ref().and_then(UnverifiedToken::issuer) {
+        acceptance = acceptance.issuer(issuer);
+    }
+    if let Some(expires_at) = claims.as_ref().and_then(UnverifiedToken::expires_at) {
+        acceptance = acceptance.expires_at(expires_at);
+    }
+    match acceptance.build(audiences) {
         Ok(acceptance) => Ok(Verdict::Accept(acceptance)),
         Err(reason) => Ok(Verdict::Reject(reason)),
     }
