@@ -9,15 +9,17 @@ use super::{
     error::{ApiServerError, Failure, Purpose},
     server::ApiServer,
 };
-use crate::{api_types::Status, clock::Clock};
+use crate::{api_types::Status, backoff::Backoff, clock::Clock};
 
 /// Attempts of a call, as in k8s.io/apiserver's webhook clients.
 const ATTEMPTS: u32 = 5;
-/// The first pause between attempts; it grows by half each time, with up to a fifth of jitter, as
-/// in the same clients.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const PAUSE_GROWTH: f64 = 1.5;
-const PAUSE_JITTER: f64 = 0.2;
+/// Pauses between attempts, as in the same clients.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    growth: 1.5,
+    longest: LONGEST_PAUSE,
+    jitter: 1.0..1.2,
+};
 /// Upper bound for a `Retry-After` that is waited for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Lower bound for the time limit of one attempt. A dead connection of the client's pool then costs
@@ -62,15 +64,14 @@ impl ApiClient {
         // The cause that is reported if the time limit ends a later attempt.
         let mut last = Failure::Timeout;
         let attempts = async {
-            let mut pause = FIRST_PAUSE;
             let mut attempt = 1;
             loop {
                 let failure = match self.attempt(&method, path, document.clone()).await {
                     Ok(body) => return Ok(body),
                     Err(failure) => failure,
                 };
-                let jittered = pause.mul_f64(1.0 + PAUSE_JITTER * fastrand::f64());
-                let wait = failure.retry_after().map_or(jittered, |asked| asked.max(jittered));
+                let pause = BACKOFF.pause(attempt);
+                let wait = failure.retry_after().map_or(pause, |asked| asked.max(pause));
                 if attempt == ATTEMPTS
                     || !failure.is_retryable()
                     || !self.leaves_time_for(wait, deadline)
@@ -80,7 +81,6 @@ impl ApiClient {
                 tracing::debug!(call = self.purpose.call, attempt, ?wait, %failure, "calling the API server again");
                 last = failure;
                 self.clock.sleep(wait).await;
-                pause = pause.mul_f64(PAUSE_GROWTH);
                 attempt += 1;
             }
         };

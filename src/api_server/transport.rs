@@ -1,16 +1,13 @@
 //! The type-erased HTTP client of an API server.
 
-use std::{
-    error::Error,
-    future::poll_fn,
-    pin::Pin,
-    sync::{Mutex, PoisonError},
-};
+use std::{error::Error, future::poll_fn, pin::Pin, sync::Mutex};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use tower_service::Service;
+
+use crate::lock::lock;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type ResponseFuture =
@@ -43,7 +40,7 @@ where
     B::Error: Into<BoxError>,
 {
     fn send(&self, request: Request<Bytes>) -> ResponseFuture {
-        let mut service = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut service = lock(&self.0).clone();
         Box::pin(async move {
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
             let response = service.call(request).await.map_err(Into::into)?;

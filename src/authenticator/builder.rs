@@ -3,12 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    authenticator::Authenticator, backend::Backend, build_error::AuthenticatorBuildError,
-    limit::Limit, precheck::Precheck, shared::Shared, tasks::Tasks,
+    authenticator::Authenticator,
+    backend::Backend,
+    build_error::AuthenticatorBuildError,
+    limit::Limit,
+    precheck::Precheck,
+    shared::{Flights, Shared},
+    tasks::Tasks,
 };
 use crate::{
     audience::Audiences,
-    cache::{Capacities, Flights, Lifetimes, VerdictCache},
+    cache::{Capacities, Lifetimes, VerdictCache},
     clock::Clock,
     token::BearerToken,
     verifier::{SharedVerifier, Verifier},

@@ -14,12 +14,13 @@ use tracing::Instrument;
 
 use super::{
     backend::{Backend, Verification, poll_verification},
-    shared::Shared,
+    shared::{Follower, Leader, Shared},
 };
 use crate::{
-    cache::{Digest, Follower, Joined, Leader, VerificationStart},
+    cache::{Digest, VerificationStart},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
+    single_flight::Joined,
     sync_point::sync_point,
     token::{BearerToken, PresentedToken},
     verdict::{Acceptance, Outcome, Verdict},
@@ -38,7 +39,7 @@ pub(crate) type Waiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// A verification in flight.
 struct Flight {
-    leader: Leader<Outcome>,
+    leader: Leader,
     digest: Digest,
     began: VerificationStart,
 }
@@ -89,12 +90,7 @@ impl Shared {
         self.backend.verify_now(token)
     }
 
-    fn lead(
-        self: &Arc<Self>,
-        leader: Leader<Outcome>,
-        digest: Digest,
-        token: BearerToken<'_>,
-    ) -> Lookup {
+    fn lead(self: &Arc<Self>, leader: Leader, digest: Digest, token: BearerToken<'_>) -> Lookup {
         sync_point();
         let began = self.cache.now();
         // Another flight may have completed between the cache lookup and becoming the leader.
@@ -192,7 +188,7 @@ impl Shared {
         Ok(Verdict::Accept(Acceptance::new(identity)))
     }
 
-    fn wait_for_flight(&self, follower: Follower<Outcome>) -> Waiting {
+    fn wait_for_flight(&self, follower: Follower) -> Waiting {
         let (clock, limit) =
             (self.backend.clock.clone(), self.backend.timeout.saturating_add(WAIT_MARGIN));
         Box::pin(wait_for_flight(follower, clock, limit))
@@ -212,11 +208,7 @@ async fn run(
     }
 }
 
-async fn wait_for_flight(
-    mut follower: Follower<Outcome>,
-    clock: Clock,
-    limit: Duration,
-) -> Outcome {
+async fn wait_for_flight(mut follower: Follower, clock: Clock, limit: Duration) -> Outcome {
     let aborted = || {
         VerifyError::new(VerifyErrorKind::Aborted, "the verification was ended with its runtime")
     };

@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use super::{backend::Backend, precheck::Precheck, tasks::Tasks};
 use crate::{
-    cache::{Flights, VerdictCache},
+    cache::{Digest, DigestHasher, VerdictCache},
+    single_flight,
     verdict::Outcome,
 };
 
+/// The verifications under way.
+pub(super) type Flights = single_flight::Flights<Digest, Outcome, DigestHasher>;
+pub(super) type Leader = single_flight::Leader<Digest, Outcome, DigestHasher>;
+pub(super) type Follower = single_flight::Follower<Digest, Outcome, DigestHasher>;
+
 pub(super) struct Shared {
     pub(super) cache: VerdictCache,
-    pub(super) flights: Arc<Flights<Outcome>>,
+    pub(super) flights: Arc<Flights>,
     pub(super) precheck: Precheck,
     pub(super) backend: Arc<Backend>,
     pub(super) tasks: Tasks,

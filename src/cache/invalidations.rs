@@ -3,12 +3,12 @@
 
 use std::{
     collections::VecDeque,
-    sync::{PoisonError, RwLock, RwLockReadGuard},
+    sync::{RwLock, RwLockReadGuard},
     time::{Duration, Instant},
 };
 
 use super::digest::Digest;
-use crate::identity::ServiceAccountIdentity;
+use crate::{identity::ServiceAccountIdentity, lock};
 
 /// Capacity of the log. Verifications older than its oldest entry are not cached.
 const CAPACITY: usize = 1024;
@@ -75,12 +75,11 @@ impl Invalidations {
     /// Locks the log for reading, which holds up invalidations until the guard is dropped: a
     /// verdict cached meanwhile is found and dropped by the next invalidation.
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Log> {
-        // No write can panic halfway.
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        lock::read(&self.0)
     }
 
     pub(super) fn push(&self, at: Instant, invalidation: Invalidation) {
-        let mut log = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut log = lock::write(&self.0);
         if log.latest.len() == CAPACITY {
             log.latest.pop_front();
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::identity::ServiceAccountIdentity;
+use crate::{backoff, identity::ServiceAccountIdentity};
 
 /// Fraction by which a TTL varies either way, so that entries made together do not expire together.
 const JITTER: f64 = 0.1;
@@ -81,7 +81,7 @@ impl Lifetime {
 
 /// Varies `duration` by up to [`JITTER`] either way.
 fn jittered(duration: Duration) -> Duration {
-    duration.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
+    backoff::jittered(duration, 1.0 - JITTER..1.0 + JITTER)
 }
 
 #[cfg(test)]

@@ -5,11 +5,9 @@ mod digest;
 mod entry;
 mod invalidations;
 mod lifetimes;
-mod single_flight;
 mod verdict_cache;
 
-pub(crate) use digest::Digest;
+pub(crate) use digest::{Digest, DigestHasher};
 pub(crate) use invalidations::{Invalidation, VerificationStart};
 pub(crate) use lifetimes::Lifetimes;
-pub(crate) use single_flight::{Flights, Follower, Joined, Leader};
 pub(crate) use verdict_cache::{Capacities, VerdictCache};

@@ -1,4 +1,4 @@
-//! The response future: the token, then the inner service's answer, then a look at whether the token was refused.
+//! The response future: gets the token, calls the inner service, and invalidates a rejected token.
 
 use std::{
     fmt,
@@ -11,11 +11,13 @@ use http::{Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::service::BoxError;
 use crate::client::{
     Token,
     source::{Getting, SharedSource},
 };
+
+/// The error of the inner service, or a [`TokenError`](crate::client::TokenError).
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pin_project! {
     /// The response future of [`AddToken`](super::AddToken).
@@ -36,14 +38,14 @@ pin_project! {
     }
 }
 
-/// What happens once the token is there.
+/// The call to make with the token.
 struct Then<S, ReqBody> {
     source: SharedSource,
     ready: S,
     request: Request<ReqBody>,
 }
 
-/// The token that went out, and whose it is.
+/// The token that was sent, and its source.
 struct Sent {
     source: SharedSource,
     token: Token,
@@ -93,7 +95,7 @@ where
                 Projected::Calling { future, sent } => {
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
                     if let Some(Sent { source, token }) = sent.take()
-                        && is_refusal(&response)
+                        && is_unauthenticated(&response)
                     {
                         source.invalidate(&token);
                     }
@@ -105,8 +107,9 @@ where
     }
 }
 
-/// 401 (RFC 9110 §15.5.2), or gRPC's `UNAUTHENTICATED` where the headers have it (a trailers-only response).
-fn is_refusal<B>(response: &Response<B>) -> bool {
+/// Whether the answer is 401 (RFC 9110 §15.5.2) or gRPC's `UNAUTHENTICATED` in the headers (a
+/// trailers-only response).
+fn is_unauthenticated<B>(response: &Response<B>) -> bool {
     const UNAUTHENTICATED: &[u8] = b"16";
     response.status() == StatusCode::UNAUTHORIZED
         || response

@@ -1,4 +1,4 @@
-//! The service.
+//! The service that adds tokens.
 
 use std::{
     mem,
@@ -8,11 +8,11 @@ use std::{
 use http::{Request, Response, header};
 use tower_service::Service;
 
-use super::{future::ResponseFuture, origins::Origins};
+use super::{
+    future::{BoxError, ResponseFuture},
+    origins::Origins,
+};
 use crate::client::source::SharedSource;
-
-/// Any error: what a service gives back that can fail in its own way or in that of the service inside.
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Adds a token to requests; see [`AddTokenLayer`](super::AddTokenLayer).
 ///
@@ -49,7 +49,7 @@ impl<S> AddToken<S> {
         }
         let allowed = self.origins.allow(request.uri());
         if !allowed {
-            // Neither the path nor the query: they may be confidential.
+            // Path and query may be confidential.
             let (scheme, authority) =
                 (request.uri().scheme_str(), request.uri().authority().map(|host| host.host()));
             tracing::debug!(scheme, host = authority, "no token for this origin");
@@ -75,7 +75,7 @@ where
         if !self.wants_token(&request) {
             return ResponseFuture::untouched(self.inner.call(request));
         }
-        // The service that was polled ready is the one to call; its clone, which was not, takes its place here.
+        // The service that was polled ready must be called; its clone takes its place.
         let clone = self.inner.clone();
         let ready = mem::replace(&mut self.inner, clone);
         ResponseFuture::getting(self.source.clone(), ready, request)

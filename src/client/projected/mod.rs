@@ -13,9 +13,9 @@ use std::{
 
 use super::{
     Token, TokenError, TokenErrorKind, TokenSource,
-    refresher::{Fetch, Fetched, Refresher, backoff},
+    refresher::{Fetch, Fetched, Refresher, reread_after},
 };
-use crate::{clock::Clock, inspect::UnverifiedToken};
+use crate::{backoff::Backoff, clock::Clock, inspect::UnverifiedToken};
 
 pub(super) use read::{Read, from_disk, in_background};
 
@@ -115,7 +115,12 @@ struct TokenFile {
 }
 
 impl Fetch for TokenFile {
-    const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+    const BACKOFF: Backoff = Backoff {
+        first: Duration::from_secs(1),
+        growth: 2.0,
+        longest: Duration::from_secs(10),
+        jitter: 0.75..1.0,
+    };
 
     fn what(&self) -> String {
         self.path.display().to_string()
@@ -136,7 +141,8 @@ impl Fetch for TokenFile {
             token = token.with_expiry(expiry);
         }
         let now = self.clock.wall();
-        let life = token.expires_at().map(|expiry| expiry.duration_since(now).unwrap_or_default());
-        Ok(Fetched { token, next: backoff::reread_after(life, fastrand::f64()) })
+        let lifetime =
+            token.expires_at().map(|expiry| expiry.duration_since(now).unwrap_or_default());
+        Ok(Fetched { token, next: reread_after(lifetime) })
     }
 }

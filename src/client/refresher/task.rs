@@ -1,83 +1,97 @@
-//! The background task: the only one that ever fetches, so there is never more than one attempt at a time.
+//! The background task of a refresher. Nothing else fetches, so at most one attempt is under way.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use super::{Fetch, Held, Phase, Shared, backoff};
-use crate::client::{TokenError, TokenErrorKind};
+use super::{
+    fetch::Fetch,
+    shared::{Phase, Shared},
+};
+use crate::{
+    background_task::RunningGuard,
+    client::{TokenError, TokenErrorKind},
+};
 
-/// Tells the handles when the task has ended, also where its runtime was shut down under it.
-pub(super) struct Guard<F: Fetch>(Arc<Shared<F>>);
-
-impl<F: Fetch> Guard<F> {
-    pub(super) fn new(shared: Arc<Shared<F>>) -> Self {
-        Self(shared)
-    }
+pub(super) struct Task<F: Fetch> {
+    shared: Arc<Shared<F>>,
+    /// Dropped after `Task::drop`, so a new task cannot start before the end of this one is known.
+    _running: RunningGuard,
 }
 
-impl<F: Fetch> Drop for Guard<F> {
+impl<F: Fetch> Drop for Task<F> {
+    /// Informs waiting callers, also if the runtime shut down.
     fn drop(&mut self) {
-        let message =
-            format!("{}: the runtime that refreshed the token was shut down", self.0.fetch.what());
-        self.0.phase.send_replace(Phase::Failed(TokenError::new(TokenErrorKind::Aborted, message)));
-        self.0.running.store(false, Ordering::Release);
+        let what = self.shared.fetch.what();
+        let message = format!("{what}: the runtime that refreshed the token was shut down");
+        let error = TokenError::new(TokenErrorKind::Aborted, message);
+        self.shared.phase.send_replace(Phase::Failed(error));
     }
 }
 
-pub(super) async fn run<F: Fetch>(guard: Guard<F>) {
-    let shared = &guard.0;
-    let mut phase = shared.phase.subscribe();
-    let mut failures = 0_u32;
-    loop {
-        if shared.ready().is_none() {
-            // Whoever calls now waits for this attempt instead of being told of the last one.
-            shared.phase.send_replace(Phase::Requested);
+impl<F: Fetch> Task<F> {
+    pub(super) fn new(shared: Arc<Shared<F>>, running: RunningGuard) -> Self {
+        Self { shared, _running: running }
+    }
+
+    pub(super) async fn run(self) {
+        let shared = &self.shared;
+        let mut phase = shared.phase.subscribe();
+        let mut failures = 0_u32;
+        loop {
+            if shared.ready().is_none() {
+                // Callers wait for this attempt instead of getting the last one's error.
+                shared.phase.send_replace(Phase::Requested);
+            }
+            let pause = match self.attempt().await {
+                Ok(next) => {
+                    failures = 0;
+                    shared.phase.send_replace(Phase::Fresh);
+                    next
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    let pause = self.back_off(&error, failures);
+                    shared.phase.send_replace(Phase::Failed(error));
+                    pause
+                }
+            };
+            let requested = phase.wait_for(|phase| matches!(phase, Phase::Requested));
+            // The next attempt comes after the pause or on request.
+            let _ = shared.clock.timeout(pause, requested).await;
         }
-        let pause = match shared.attempt().await {
-            Ok(next) => {
-                failures = 0;
-                shared.phase.send_replace(Phase::Fresh);
-                next
-            }
-            Err(error) => {
-                failures = failures.saturating_add(1);
-                let pause = shared.give_up_for_now(&error, failures);
-                shared.phase.send_replace(Phase::Failed(error));
-                pause
-            }
-        };
-        let wanted = phase.wait_for(|phase| matches!(phase, Phase::Requested));
-        // Either the time has come or somebody cannot wait for it: both mean the next attempt.
-        let _ = shared.clock.timeout(pause, wanted).await;
     }
-}
 
-impl<F: Fetch> Shared<F> {
     async fn attempt(&self) -> Result<Duration, TokenError> {
-        let fetched = self.fetch.fetch().await?;
-        if !fetched.token.is_valid_at(self.clock.wall()) {
-            return Err(self.expired());
+        let shared = &self.shared;
+        let fetched = shared.fetch.fetch().await?;
+        if !fetched.token.is_valid_at(shared.clock.wall()) {
+            return Err(shared.expired());
         }
-        tracing::debug!(source = self.fetch.what(), token = ?fetched.token, next = ?fetched.next, "got a token to send");
-        self.current
-            .store(Some(Arc::new(Held { token: fetched.token, refused: AtomicBool::new(false) })));
+        tracing::debug!(
+            source = shared.fetch.what(),
+            token = ?fetched.token,
+            next = ?fetched.next,
+            "got a token to send"
+        );
+        shared.store(fetched.token);
         Ok(fetched.next)
     }
 
-    fn give_up_for_now(&self, error: &TokenError, failures: u32) -> Duration {
-        let (shortest, longest) = F::BACK_OFF;
-        let pause = backoff::back_off(failures, shortest, longest, fastrand::f64());
-        if let Some(held) = self.current.load_full() {
-            // Refused somewhere, but still the best there is.
-            held.refused.store(false, Ordering::Release);
+    fn back_off(&self, error: &TokenError, failures: u32) -> Duration {
+        let pause = F::BACKOFF.pause(failures);
+        if let Some(current) = self.shared.current.load_full() {
+            // An invalidated token is better than none.
+            current.is_invalidated.store(false, Ordering::Release);
         }
-        let keeping = self.usable().is_some();
-        tracing::warn!(%error, kind = error.kind().as_str(), again_in = ?pause, keeping, "could not get a token to send");
+        tracing::warn!(
+            %error,
+            kind = error.kind().as_str(),
+            again_in = ?pause,
+            keeping = self.shared.usable().is_some(),
+            "cannot get a token to send"
+        );
         pause
     }
 }

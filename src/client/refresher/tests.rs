@@ -1,14 +1,27 @@
-use std::{collections::VecDeque, sync::atomic::AtomicU32, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use tokio::sync::Notify;
 
-use super::*;
-use crate::clock::manual::ManualClock;
+use super::{Fetch, Fetched, Refresher, shared::INVALIDATION_COOLDOWN};
+use crate::{
+    backoff::Backoff,
+    client::{Token, TokenError, TokenErrorKind},
+    clock::{Clock, manual::ManualClock},
+    lock::lock,
+};
 
 const LIFE: Duration = Duration::from_secs(1000);
 const NEXT: Duration = Duration::from_secs(800);
 
-/// Gives token after token, or fails as told.
+/// Returns a new token for each call, or fails on demand.
 #[derive(Clone, Default)]
 struct Fake(Arc<FakeState>);
 
@@ -16,16 +29,21 @@ struct Fake(Arc<FakeState>);
 struct FakeState {
     calls: AtomicU32,
     failing: AtomicBool,
-    /// Instead of the time that tokens end at.
+    /// The expiry of the next tokens, instead of the default.
     expiries: Mutex<VecDeque<SystemTime>>,
-    /// While set, a fetch waits to be let through.
+    /// While set, a fetch waits for `opened`.
     gate: AtomicBool,
     opened: Notify,
     clock: Option<Clock>,
 }
 
 impl Fetch for Fake {
-    const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+    const BACKOFF: Backoff = Backoff {
+        first: Duration::from_secs(1),
+        growth: 2.0,
+        longest: Duration::from_secs(30),
+        jitter: 0.75..1.0,
+    };
 
     fn what(&self) -> String {
         "the fake".to_owned()
@@ -73,7 +91,7 @@ impl Fake {
     }
 }
 
-/// Lets every task do what it can.
+/// Lets every task run until it waits.
 async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
@@ -90,10 +108,10 @@ async fn secret(refresher: &Refresher<Fake>) -> String {
 }
 
 #[tokio::test]
-async fn the_token_is_fetched_once_however_often_it_is_asked_for() {
+async fn the_token_is_fetched_once_however_many_calls() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
-    assert_eq!(fake.calls(), 0, "nothing before the first call");
+    assert_eq!(fake.calls(), 0, "no fetch before the first call");
     for _ in 0..10_000 {
         assert_eq!(secret(&refresher).await, "token-1");
     }
@@ -122,7 +140,7 @@ async fn a_thousand_callers_without_a_token_wait_for_one_attempt() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_does_not_take_the_attempt_along() {
+async fn cancelling_a_caller_does_not_cancel_the_attempt() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
     fake.shut(true);
@@ -138,7 +156,7 @@ async fn a_caller_that_goes_away_does_not_take_the_attempt_along() {
 }
 
 #[tokio::test]
-async fn the_next_token_is_fetched_in_the_background_at_its_time() {
+async fn the_next_token_is_fetched_in_the_background_when_due() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
     assert_eq!(secret(&refresher).await, "token-1");
@@ -147,7 +165,7 @@ async fn the_next_token_is_fetched_in_the_background_at_its_time() {
     fake.shut(true);
     advance(&clock, Duration::from_secs(1)).await;
     assert_eq!(fake.calls(), 2);
-    assert_eq!(secret(&refresher).await, "token-1", "nobody waits for a refresh");
+    assert_eq!(secret(&refresher).await, "token-1", "callers do not wait for a refresh");
     fake.shut(false);
     settle().await;
     assert_eq!(secret(&refresher).await, "token-2");
@@ -165,17 +183,17 @@ async fn the_old_token_is_kept_while_refreshes_fail_until_it_expires() {
         advance(&clock, Duration::from_secs(1)).await;
     }
     assert_eq!(secret(&refresher).await, "token-1");
-    assert!(fake.calls() <= 15, "back-off, and not an attempt a second: {}", fake.calls());
+    assert!(fake.calls() <= 15, "attempts are not backed off: {}", fake.calls());
     advance(&clock, Duration::from_secs(1)).await;
     let error = refresher.token().await.unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::Unavailable, "expired, and why there is no other");
+    assert_eq!(error.kind(), TokenErrorKind::Unavailable, "the reason why there is no other token");
     fake.fail(false);
     advance(&clock, Duration::from_secs(30)).await;
     assert!(secret(&refresher).await.starts_with("token-"));
 }
 
 #[tokio::test]
-async fn after_a_failure_callers_are_told_at_once_and_cause_no_attempts() {
+async fn after_a_failure_callers_get_its_error_and_cause_no_attempts() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
     fake.fail(true);
@@ -220,26 +238,26 @@ async fn dropping_the_last_handle_stops_the_background_task() {
     assert!(Arc::strong_count(&fake.0) > 1);
     drop(other);
     settle().await;
-    assert_eq!(Arc::strong_count(&fake.0), 1, "nobody holds it any more");
+    assert_eq!(Arc::strong_count(&fake.0), 1, "nothing holds the fetcher");
     advance(&clock, NEXT * 10).await;
     assert_eq!(fake.calls(), 1);
 }
 
 #[tokio::test]
-async fn a_forgotten_token_is_replaced_before_the_next_request() {
+async fn an_invalidated_token_is_replaced_before_the_next_request() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
     let first = refresher.token().await.unwrap();
     refresher.invalidate(&first);
     assert_eq!(secret(&refresher).await, "token-2");
-    advance(&clock, BETWEEN_FORGETS).await;
+    advance(&clock, INVALIDATION_COOLDOWN).await;
     refresher.invalidate(&first);
-    assert_eq!(secret(&refresher).await, "token-2", "the one that was refused is no longer kept");
+    assert_eq!(secret(&refresher).await, "token-2", "the rejected token is no longer current");
     assert_eq!(fake.calls(), 2);
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_every_token_does_not_make_us_fetch_one_a_request() {
+async fn a_server_that_rejects_every_token_does_not_cause_a_fetch_per_request() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
     for _ in 0..100 {
@@ -253,13 +271,13 @@ async fn a_server_that_refuses_every_token_does_not_make_us_fetch_one_a_request(
 }
 
 #[tokio::test]
-async fn a_forgotten_token_is_better_than_none() {
+async fn an_invalidated_token_is_better_than_none() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
     let first = refresher.token().await.unwrap();
     fake.fail(true);
     refresher.invalidate(&first);
-    assert_eq!(secret(&refresher).await, "token-1", "one server refused it, and there is no other");
+    assert_eq!(secret(&refresher).await, "token-1", "there is no other token");
     assert_eq!(fake.calls(), 2);
     fake.fail(false);
     advance(&clock, Duration::from_secs(1)).await;
@@ -267,7 +285,7 @@ async fn a_forgotten_token_is_better_than_none() {
 }
 
 #[tokio::test]
-async fn a_wall_clock_that_jumps_past_the_expiry_makes_the_caller_wait_for_a_new_token() {
+async fn a_wall_clock_that_jumps_past_the_expiry_causes_a_new_token() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
     secret(&refresher).await;
@@ -276,7 +294,7 @@ async fn a_wall_clock_that_jumps_past_the_expiry_makes_the_caller_wait_for_a_new
 }
 
 #[tokio::test]
-async fn a_token_that_arrives_expired_is_not_handed_out() {
+async fn an_expired_token_from_the_fetcher_is_not_handed_out() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
     lock(&fake.0.expiries).push_back(clock.clock().wall());
@@ -286,7 +304,7 @@ async fn a_token_that_arrives_expired_is_not_handed_out() {
 }
 
 #[test]
-fn a_source_survives_the_runtime_that_it_was_first_used_in() {
+fn a_source_survives_the_runtime_of_its_first_use() {
     let clock = ManualClock::new();
     let (fake, refresher) = Fake::new(&clock);
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -12,9 +12,10 @@ use super::subject::{BoundObjectRef, Resolved, Subject};
 use crate::{
     api_server::{ApiClient, ApiServer, ApiServerError, ApiServerErrorKind, Purpose},
     api_types::{TokenRequest, TokenRequestResponse, TokenRequestSpec},
+    backoff::Backoff,
     client::{
         Token, TokenError, TokenErrorKind,
-        refresher::{Fetch, Fetched, backoff},
+        refresher::{Fetch, Fetched, refresh_after},
     },
     clock::Clock,
 };
@@ -88,15 +89,17 @@ impl Request {
             .expiration_seconds
             .map_or(left, |granted| left.min(Duration::from_secs(granted)));
         let expiry = now.checked_add(lifetime).map_or(expiry, |end| end.min(expiry));
-        Ok(Fetched {
-            token: token.with_expiry(expiry),
-            next: backoff::refresh_after(lifetime, fastrand::f64()),
-        })
+        Ok(Fetched { token: token.with_expiry(expiry), next: refresh_after(lifetime) })
     }
 }
 
 impl Fetch for Request {
-    const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+    const BACKOFF: Backoff = Backoff {
+        first: Duration::from_secs(1),
+        growth: 2.0,
+        longest: Duration::from_secs(30),
+        jitter: 0.75..1.0,
+    };
 
     fn what(&self) -> String {
         match self.resolved.get() {

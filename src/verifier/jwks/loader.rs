@@ -1,85 +1,47 @@
-//! The keys at hand: loaded when first needed, refreshed on a period and for an unknown key id, by one fetch for all who wait.
+//! The loader of an issuer's keys: loads them on first use, and refreshes them periodically and for
+//! unknown key ids. Concurrent callers share one fetch.
 
 mod cooldown;
 mod state;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::{Duration, Instant},
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
+use tokio::{runtime::Handle, sync::Semaphore};
 
-use self::state::{FetchTrigger, Outcome, State, waited};
+pub(super) use self::state::Freshness;
+use self::{
+    cooldown::MAX_WAITING,
+    state::{FetchTrigger, Outcome, State, outcome_of},
+};
 use super::{
     algorithm::Algorithm,
     key_set::KeySet,
+    key_snapshot::{FetchSequence, KeySnapshot, LoadedKeys},
     metrics::{Counters, JwksMetrics},
     source::Source,
 };
 use crate::{
+    background_task::{BackgroundTask, RunningGuard},
+    backoff,
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
 };
 
-/// After a failed fetch callers get that failure for so long, so that an issuer that is down is not hammered.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// A tenth, either way: the replicas of a service do not refresh together.
+/// Fraction by which the refresh period varies either way.
 const JITTER: f64 = 0.1;
-
-/// Beyond this, which means never, times overflow.
-const LONGEST_PERIOD: Duration = Duration::from_secs(u32::MAX as u64);
-
-/// So many tokens with an unknown key id wait for a fetch at once. Each holds a place among the verifications under way, which
-/// made-up key ids must not take from tokens whose key is known.
-const WAITING_FOR_NEWER: usize = 16;
-
-/// What a fetch brings.
-pub(super) struct Loaded {
-    pub(super) keys: KeySet,
-    /// The issuer that the discovery document names, where it was asked for.
-    pub(super) issuer: Option<Arc<str>>,
-}
-
-/// Keys, and which fetch brought them.
-pub(super) struct KeySnapshot {
-    pub(super) loaded: Loaded,
-    fetch: u64,
-}
-
-/// When a token came: after so many fetches had begun.
-#[derive(Clone, Copy)]
-pub(super) struct FetchSequence(u64);
-
-impl KeySnapshot {
-    /// Whether the keys were fetched after a token came, so that a key that is not among them is not known to the issuer.
-    pub(super) fn are_newer_than(&self, FetchSequence(arrival): FetchSequence) -> bool {
-        self.fetch > arrival
-    }
-}
-
-/// How the keys are kept fresh.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Freshness {
-    pub(super) period: Duration,
-    pub(super) cooldown: Duration,
-    pub(super) fetch_timeout: Duration,
-}
+/// Upper bound for the refresh period. Longer ones, which mean "never", overflow instants.
+const MAX_PERIOD: Duration = Duration::from_secs(u32::MAX as u64);
 
 pub(super) struct Loader {
     state: Arc<State>,
-    /// Ended with the last handle.
-    background: Mutex<Option<EndOnDrop>>,
-    places: Semaphore,
-}
-
-struct EndOnDrop(JoinHandle<()>);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// Refreshes the keys periodically.
+    background: BackgroundTask,
+    /// For tokens with an unknown key id that wait for a fetch.
+    waiting: Semaphore,
 }
 
 impl Loader {
@@ -89,15 +51,14 @@ impl Loader {
         freshness: Freshness,
         clock: Clock,
     ) -> Self {
-        let state = State::new(source, algorithms, freshness, clock);
         Self {
-            state: Arc::new(state),
-            background: Mutex::default(),
-            places: Semaphore::new(WAITING_FOR_NEWER),
+            state: Arc::new(State::new(source, algorithms, freshness, clock)),
+            background: BackgroundTask::default(),
+            waiting: Semaphore::new(MAX_WAITING),
         }
     }
 
-    /// With keys that never change.
+    /// Returns a loader of keys that never change.
     pub(super) fn fixed(
         keys: KeySet,
         algorithms: Arc<[Algorithm]>,
@@ -105,10 +66,8 @@ impl Loader {
         clock: Clock,
     ) -> Self {
         let loader = Self::new(Source::Fixed, algorithms, freshness, clock);
-        loader
-            .state
-            .current
-            .store(Some(Arc::new(KeySnapshot { loaded: Loaded { keys, issuer: None }, fetch: 0 })));
+        let loaded = LoadedKeys { keys, issuer: None };
+        loader.state.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: 0 })));
         loader
     }
 
@@ -125,26 +84,26 @@ impl Loader {
     }
 
     pub(super) fn metrics(&self) -> JwksMetrics {
-        let keys =
-            self.state.current.load().as_ref().map_or(0, |snapshot| snapshot.loaded.keys.len());
+        let current = self.state.current.load();
+        let keys = current.as_ref().map_or(0, |snapshot| snapshot.loaded.keys.len());
         self.state.counters.read(keys)
     }
 
-    /// The keys at hand.
+    /// Returns the current keys, without I/O and without a lock.
     pub(super) fn snapshot(&self) -> Option<Arc<KeySnapshot>> {
         let snapshot = self.state.current.load_full();
         if snapshot.is_some() {
-            self.keep_background();
+            self.ensure_background_refresh();
         }
         snapshot
     }
 
-    /// To be taken before the keys are looked at that are to be [newer](KeySnapshot::are_newer_than).
+    /// Returns the arrival of a token that arrives now. Must be called before its key is looked up.
     pub(super) fn arrival(&self) -> FetchSequence {
-        FetchSequence(self.state.arrival())
+        self.state.arrival()
     }
 
-    /// The keys at hand, or the first ones.
+    /// Loads the first keys, or returns the error of an attempt that has just failed.
     pub(super) async fn load(&self) -> Result<Arc<KeySnapshot>, VerifyError> {
         if let Some((pause, error)) = self.state.recent_failure() {
             return Err(error.with_retry_after(pause));
@@ -153,10 +112,12 @@ impl Loader {
         self.loaded()
     }
 
-    /// Newer keys, for a key id that is unknown, but not always newer than the token: a fetch that is under way is joined. `None`
-    /// if [`is_known_missing`](Self::is_known_missing).
+    /// Returns keys that are newer than the current ones, for an unknown key id; `None` if the key
+    /// [is known to be missing](Self::is_known_missing). A fetch under way is joined, so the keys
+    /// are not always newer than the token.
     ///
-    /// Within the cooldown it is an error, and not a refusal: the key may have been added since.
+    /// Within the cooldown this is an error, and not a rejection: the issuer may have added the key
+    /// since the last fetch.
     pub(super) async fn newer(
         &self,
         key_id: &str,
@@ -165,43 +126,40 @@ impl Loader {
         if self.is_known_missing(key_id) {
             return Ok(None);
         }
-        let Ok(_place) = self.places.try_acquire() else {
+        let Ok(_permit) = self.waiting.try_acquire() else {
             return Err(self.state.undecided(Duration::from_secs(1)));
         };
-        let outcome = self.state.join_fetch(FetchTrigger::Token { key_id, arrival: arrival.0 })?;
-        self.keep_background();
-        waited(outcome).await?;
+        let fetch = self.state.join_fetch(FetchTrigger::Token { key_id, arrival })?;
+        self.ensure_background_refresh();
+        outcome_of(fetch).await?;
         self.loaded().map(Some)
     }
 
-    /// Whether the issuer is known not to have this key: there is nowhere to fetch it from, or that was tried within the
-    /// cooldown.
+    /// Whether the issuer is known not to have this key: the keys never change, or a fetch within
+    /// the cooldown did not bring it.
     pub(super) fn is_known_missing(&self, key_id: &str) -> bool {
-        // A refresh of ours may have brought it since.
-        let is_at_hand = || {
-            self.state
-                .current
-                .load()
-                .as_ref()
-                .is_some_and(|snapshot| snapshot.loaded.keys.contains(key_id))
+        // A periodic refresh may have brought the key since.
+        let is_loaded = || {
+            let current = self.state.current.load();
+            current.as_ref().is_some_and(|snapshot| snapshot.loaded.keys.contains(key_id))
         };
         matches!(self.state.source, Source::Fixed)
-            || self.state.is_known_missing(key_id) && !is_at_hand()
+            || self.state.is_known_missing(key_id) && !is_loaded()
     }
 
-    /// Fetches, or waits for the fetch that is under way.
+    /// Fetches the keys, or joins the fetch under way.
     pub(super) async fn refresh(&self) -> Outcome {
         if matches!(self.state.source, Source::Fixed) {
             return Ok(());
         }
-        let outcome = self.state.join_fetch(FetchTrigger::Internal)?;
-        self.keep_background();
-        waited(outcome).await
+        let fetch = self.state.join_fetch(FetchTrigger::Internal)?;
+        self.ensure_background_refresh();
+        outcome_of(fetch).await
     }
 
     #[cfg(test)]
-    pub(super) fn background_has_ended(&self) -> bool {
-        self.background.lock().unwrap().as_ref().is_none_or(|task| task.0.is_finished())
+    pub(super) fn is_refreshed_in_background(&self) -> bool {
+        self.background.is_running()
     }
 
     fn loaded(&self) -> Result<Arc<KeySnapshot>, VerifyError> {
@@ -210,17 +168,15 @@ impl Loader {
         })
     }
 
-    /// Starts the background refresh: only now, because a constructor may run outside of a runtime, and again where it
-    /// ended with a runtime of which it was, because without it a key that was removed would verify for good.
-    fn keep_background(&self) {
-        if matches!(self.state.source, Source::Fixed) {
+    /// Starts the background refresh if it does not run. Without it, a key that the issuer has
+    /// removed would verify tokens indefinitely.
+    fn ensure_background_refresh(&self) {
+        if matches!(self.state.source, Source::Fixed) || self.background.is_running() {
             return;
         }
-        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
-        if background.as_ref().is_none_or(|task| task.0.is_finished())
-            && let Ok(runtime) = Handle::try_current()
-        {
-            *background = Some(EndOnDrop(runtime.spawn(keep_fresh(Arc::downgrade(&self.state)))));
+        if let Ok(runtime) = Handle::try_current() {
+            let state = Arc::downgrade(&self.state);
+            self.background.start(&runtime, |running| refresh_periodically(state, running));
         }
     }
 }
@@ -231,29 +187,24 @@ impl fmt::Debug for Loader {
     }
 }
 
-async fn keep_fresh(state: Weak<State>) {
+async fn refresh_periodically(state: Weak<State>, _running: RunningGuard) {
     let mut age = state.upgrade().and_then(|state| state.age()).unwrap_or_default();
     loop {
         let Some((clock, period)) = state
             .upgrade()
-            .map(|state| (state.clock.clone(), state.freshness.period.min(LONGEST_PERIOD)))
+            .map(|state| (state.clock.clone(), state.freshness.period.min(MAX_PERIOD)))
         else {
             return;
         };
-        let jittered = period.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64());
-        // Where an earlier task ended with its runtime, the keys have aged meanwhile. After a failure a whole period passes.
-        clock.sleep(jittered.saturating_sub(std::mem::take(&mut age))).await;
+        let period = backoff::jittered(period, 1.0 - JITTER..1.0 + JITTER);
+        // The keys have aged if an earlier task ended with its runtime. After a failed fetch, a
+        // whole period passes.
+        clock.sleep(period.saturating_sub(std::mem::take(&mut age))).await;
         let Some(state) = state.upgrade() else { return };
-        if let Ok(outcome) = state.join_fetch(FetchTrigger::Internal) {
+        if let Ok(fetch) = state.join_fetch(FetchTrigger::Internal) {
             drop(state);
-            // A failure has been logged, and the keys at hand stay.
-            let _ = waited(outcome).await;
+            // A failure is logged by the fetch, and the current keys stay.
+            let _ = outcome_of(fetch).await;
         }
     }
-}
-
-/// What is left of a pause.
-fn left(since: Instant, pause: Duration, now: Instant) -> Option<Duration> {
-    let passed = now.saturating_duration_since(since);
-    pause.checked_sub(passed).filter(|left| !left.is_zero())
 }

@@ -1,21 +1,22 @@
-//! What a verifier counts.
+//! The counters of a JWKS verifier.
 
 use crate::counters::Counter;
 
-/// What a [`JwksVerifier`](super::JwksVerifier) has counted since it was built, and how many keys it has. See
-/// [`metrics`](super::JwksVerifier::metrics).
+/// Counters of a [`JwksVerifier`](super::JwksVerifier) since it was built, and its number of keys.
+/// See [`metrics`](super::JwksVerifier::metrics).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JwksMetrics {
-    /// Fetches of the keys, whatever caused them.
+    /// Fetches of the keys, whatever triggered them.
     pub fetches: u64,
-    /// Those of them that brought no keys.
+    /// Fetches that failed.
     pub failed_fetches: u64,
-    /// Tokens whose key id was not among the keys at hand.
+    /// Tokens whose key id was not among the loaded keys.
     pub unknown_keys: u64,
-    /// Those of them that were left undecided, because a token had caused a fetch a moment ago or too many waited for one.
+    /// Tokens with an unknown key id that were left undecided, because a token had triggered a fetch
+    /// within the cooldown or too many tokens waited for one.
     pub within_cooldown: u64,
-    /// The keys at hand that can be used. Not a counter.
+    /// Usable keys that are loaded. A gauge, not a counter.
     pub keys: u64,
 }
 

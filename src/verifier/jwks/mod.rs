@@ -5,11 +5,13 @@
 //! [`TokenReviewVerifier`](crate::TokenReviewVerifier).
 
 mod algorithm;
+mod build_error;
 mod builder;
 mod claims;
 mod header;
 mod key;
 mod key_set;
+mod key_snapshot;
 mod loader;
 mod metrics;
 mod source;
@@ -19,11 +21,13 @@ mod tests;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use algorithm::Algorithm;
-pub use builder::{JwksBuildError, JwksBuilder};
+pub use build_error::JwksBuildError;
+pub use builder::JwksBuilder;
 use claims::{Claims, Expected};
 use header::Header;
 use key_set::Found;
-use loader::{Loaded, Loader};
+use key_snapshot::LoadedKeys;
+use loader::Loader;
 pub use metrics::JwksMetrics;
 
 use crate::{
@@ -120,7 +124,12 @@ impl JwksVerifier {
         self.shared.loader.metrics()
     }
 
-    fn attempt(&self, token: BearerToken<'_>, audiences: &Audiences, loaded: &Loaded) -> Attempt {
+    fn attempt(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+        loaded: &LoadedKeys,
+    ) -> Attempt {
         self.try_to_decide(token, audiences, loaded)
             .unwrap_or_else(|reason| Attempt::Decided(Verdict::Reject(reason)))
     }
@@ -129,7 +138,7 @@ impl JwksVerifier {
         &self,
         token: BearerToken<'_>,
         audiences: &Audiences,
-        loaded: &Loaded,
+        loaded: &LoadedKeys,
     ) -> Result<Attempt, RejectReason> {
         let Shared { loader, rules } = &*self.shared;
         let jws = CompactJws::split(token.expose_secret()).ok_or(RejectReason::Malformed)?;
@@ -187,7 +196,7 @@ impl Verifier for JwksVerifier {
         loader.counters().unknown_keys.increment();
         // The key may be newer than our set. Only a set that was fetched after the token came can say that it is unknown.
         let arrival = arrival.unwrap_or_else(|| loader.arrival());
-        while !snapshot.are_newer_than(arrival) {
+        while !snapshot.is_newer_than(arrival) {
             snapshot = match loader.newer(&key_id, arrival).await? {
                 Some(newer) => newer,
                 None => return Ok(Verdict::Reject(RejectReason::UnknownKey)),

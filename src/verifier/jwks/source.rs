@@ -1,6 +1,7 @@
-//! Where keys come from.
+//! The sources of keys.
 
 mod cluster;
+mod discovery;
 #[cfg(feature = "http-discovery")]
 mod issuer;
 
@@ -10,16 +11,12 @@ pub(super) use cluster::ClusterSource;
 #[cfg(feature = "http-discovery")]
 pub(super) use issuer::IssuerSource;
 
-use super::{
-    algorithm::Algorithm,
-    key_set::{InvalidKeys, KeySet},
-    loader::Loaded,
-};
+use super::{algorithm::Algorithm, key_snapshot::LoadedKeys};
 use crate::error::{VerifyError, VerifyErrorKind};
 
 #[derive(Debug)]
 pub(super) enum Source {
-    /// The keys were given, and never change.
+    /// The keys are given and never change.
     Fixed,
     Cluster(ClusterSource),
     #[cfg(feature = "http-discovery")]
@@ -29,7 +26,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<Loaded, VerifyError> {
+    pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<LoadedKeys, VerifyError> {
         match self {
             Self::Fixed => {
                 Err(VerifyError::new(VerifyErrorKind::Aborted, "fixed keys are not fetched"))
@@ -54,45 +51,4 @@ impl fmt::Display for Source {
             Self::Scripted(_) => f.write_str("a script"),
         }
     }
-}
-
-/// The part of a discovery document ([OpenID Connect Discovery §3]) that counts.
-///
-/// [OpenID Connect Discovery §3]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
-#[derive(serde::Deserialize)]
-struct DiscoveryDocument {
-    issuer: std::sync::Arc<str>,
-    #[cfg_attr(
-        not(feature = "http-discovery"),
-        expect(dead_code, reason = "a cluster's is never followed")
-    )]
-    jwks_uri: String,
-}
-
-fn read_discovery(json: &[u8]) -> Result<DiscoveryDocument, VerifyError> {
-    let document: crate::json::Object<DiscoveryDocument> =
-        serde_json::from_slice(json).map_err(|error| {
-            VerifyError::new(
-                VerifyErrorKind::InvalidResponse,
-                "the answer is not a discovery document",
-            )
-            .with_source(error)
-        })?;
-    if document.0.issuer.is_empty() {
-        // It would be the issuer of every token that names none.
-        return Err(VerifyError::new(
-            VerifyErrorKind::InvalidResponse,
-            "the discovery document names an empty issuer",
-        ));
-    }
-    Ok(document.0)
-}
-
-fn read_keys(json: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, VerifyError> {
-    KeySet::from_json(json, algorithms).map_err(|invalid: InvalidKeys| {
-        VerifyError::new(
-            VerifyErrorKind::InvalidResponse,
-            format!("the issuer's keys cannot be read: {invalid}"),
-        )
-    })
 }

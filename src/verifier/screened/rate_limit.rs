@@ -2,9 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
+
+use crate::lock::lock;
 
 /// Enough for the callers who come with a new key's tokens before the screen has that key; little for an API server, whose
 /// other clients ask more of it.
@@ -19,8 +21,7 @@ pub(super) struct Passes(Mutex<VecDeque<Instant>>);
 impl Passes {
     /// Whether one more token may pass, which then counts.
     pub(super) fn take(&self, now: Instant) -> bool {
-        // Nothing that can panic runs under the lock.
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.0);
         while taken.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
             taken.pop_front();
         }

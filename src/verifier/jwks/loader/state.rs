@@ -1,24 +1,45 @@
-//! The state that all handles share, and the one fetch that may be under way.
+//! The loader's shared state, and the one fetch that may be under way.
 
 use std::{
     future::poll_fn,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::runtime::Handle;
 
-use super::{Freshness, KeySnapshot, PAUSE_AFTER_FAILURE, cooldown::Cooldown, left};
+use super::cooldown::{Cooldown, remaining};
 use crate::{
     catch_panic::{Panicked, poll_caught},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
-    verifier::jwks::{algorithm::Algorithm, metrics::Counters, source::Source},
+    lock::lock,
+    single_flight::{self, Flights, Joined},
+    verifier::jwks::{
+        algorithm::Algorithm,
+        key_snapshot::{FetchSequence, KeySnapshot},
+        metrics::Counters,
+        source::Source,
+    },
 };
 
+/// For how long after a failed first load callers get its error, so that they do not overload an
+/// issuer that is down.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
 pub(super) type Outcome = Result<(), VerifyError>;
+type Leader = single_flight::Leader<(), Outcome>;
+pub(super) type Follower = single_flight::Follower<(), Outcome>;
+
+/// How often keys are fetched, and for how long at most.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::verifier::jwks) struct Freshness {
+    pub(in crate::verifier::jwks) period: Duration,
+    pub(in crate::verifier::jwks) cooldown: Duration,
+    pub(in crate::verifier::jwks) fetch_timeout: Duration,
+}
 
 pub(super) struct State {
     pub(super) source: Source,
@@ -27,25 +48,26 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) current: ArcSwapOption<KeySnapshot>,
     pub(super) counters: Counters,
-    fetching: Mutex<Fetching>,
+    flights: Arc<Flights<(), Outcome>>,
+    /// Locked before `flights`, so that numbering, cooldown and the fetch under way change together.
+    history: Mutex<History>,
 }
 
-struct Fetching {
-    /// How many fetches have begun, which numbers them.
+struct History {
+    /// The number of fetches that have begun, which is also the number of the latest one.
     begun: u64,
-    under_way: Option<watch::Receiver<Option<Outcome>>>,
     last: Option<(Instant, Outcome)>,
     last_success: Option<Instant>,
     cooldown: Cooldown,
 }
 
-/// On whose behalf keys are fetched.
+/// The cause of a fetch.
 #[derive(Clone, Copy)]
 pub(super) enum FetchTrigger<'a> {
-    /// Our own: the first load, a period that is over, an operator.
+    /// The first load, the periodic refresh, or an operator.
     Internal,
-    /// A token with an unknown key id, which came after so many fetches had begun.
-    Token { key_id: &'a str, arrival: u64 },
+    /// A token with an unknown key id.
+    Token { key_id: &'a str, arrival: FetchSequence },
 }
 
 impl State {
@@ -55,187 +77,182 @@ impl State {
         freshness: Freshness,
         clock: Clock,
     ) -> Self {
-        let fetching = Fetching {
-            begun: 0,
-            under_way: None,
-            last: None,
-            last_success: None,
-            cooldown: Cooldown::new(freshness.cooldown),
-        };
-        let (current, counters) = (ArcSwapOption::empty(), Counters::default());
+        let cooldown = Cooldown::new(freshness.cooldown);
+        let history = History { begun: 0, last: None, last_success: None, cooldown };
         Self {
             source,
             algorithms,
             freshness,
             clock,
-            current,
-            counters,
-            fetching: Mutex::new(fetching),
+            current: ArcSwapOption::empty(),
+            counters: Counters::default(),
+            flights: Flights::new(),
+            history: Mutex::new(history),
         }
     }
 
-    /// How many fetches have begun by now. Only a later one can say that the issuer does not know a key.
-    pub(super) fn arrival(&self) -> u64 {
-        self.fetching().begun
+    pub(super) fn arrival(&self) -> FetchSequence {
+        FetchSequence(lock(&self.history).begun)
     }
 
-    /// A receiver for the outcome of the one fetch that is under way. It runs in a task of its own, so that a caller that goes
-    /// away ends nothing, and no lock is held while it runs.
+    /// Joins the fetch under way, or starts one. It runs in its own task, so cancelling a caller
+    /// does not cancel it, and holds no lock.
     ///
-    /// An error if a token would have to cause one, and the last one that a token has caused ended a moment ago.
+    /// Returns an error if a token triggers the fetch within the cooldown.
     pub(super) fn join_fetch(
         self: &Arc<Self>,
         trigger: FetchTrigger<'_>,
-    ) -> Result<watch::Receiver<Option<Outcome>>, VerifyError> {
-        let mut fetching = self.fetching();
-        if let Some(outcome) = fetching.under_way.clone() {
-            if let FetchTrigger::Token { key_id, arrival } = trigger {
-                fetching.cooldown.join(arrival, key_id);
+    ) -> Result<Follower, VerifyError> {
+        let mut history = lock(&self.history);
+        let leader = match self.flights.join(()) {
+            Joined::Follower(follower) => {
+                if let FetchTrigger::Token { key_id, arrival } = trigger {
+                    history.cooldown.join(arrival, key_id);
+                }
+                return Ok(follower);
             }
-            return Ok(outcome);
-        }
+            // An early return drops the leader before the lock, so nobody can follow it.
+            Joined::Leader(leader) => leader,
+        };
         let runtime = Handle::try_current().map_err(|_| {
-            VerifyError::new(
-                VerifyErrorKind::Aborted,
-                "fetching the issuer's keys needs a Tokio runtime",
-            )
+            let message = "fetching the issuer's keys needs a Tokio runtime";
+            VerifyError::new(VerifyErrorKind::Aborted, message)
         })?;
-        let number = fetching.begun.saturating_add(1);
+        let number = history.begun.saturating_add(1);
         if let FetchTrigger::Token { key_id, .. } = trigger {
-            // Under the lock: of many who find the cooldown over, one fetches.
-            if let Some(left) = fetching.cooldown.left(self.clock.monotonic()) {
-                return Err(self.undecided(left));
+            // Under the lock: of concurrent tokens after the cooldown, one starts a fetch.
+            if let Some(remaining) = history.cooldown.remaining(self.clock.monotonic()) {
+                return Err(self.undecided(remaining));
             }
-            fetching.cooldown.begin(number, key_id);
+            history.cooldown.begin(number, key_id);
         }
-        fetching.begun = number;
-        let (sender, receiver) = watch::channel(None);
-        fetching.under_way = Some(receiver.clone());
-        // A runtime that is being shut down drops the task within `spawn`, and the drop takes the lock.
-        drop(fetching);
+        history.begun = number;
+        // A runtime that is shutting down drops the task within `spawn`, and the drop takes the
+        // lock.
+        drop(history);
         self.counters.fetches.increment();
-        let flight = Flight { state: Arc::clone(self), number, outcome: sender };
-        runtime.spawn(flight.run());
-        Ok(receiver)
+        let follower = leader.follower();
+        let fetch = Fetch { state: Arc::clone(self), number, leader: Some(leader) };
+        runtime.spawn(fetch.run());
+        Ok(follower)
     }
 
-    /// For a key id that is unknown, but may not be in a moment.
-    pub(super) fn undecided(&self, left: Duration) -> VerifyError {
+    /// Returns the error for a key id that is unknown now and may be known at the next fetch.
+    pub(super) fn undecided(&self, retry_after: Duration) -> VerifyError {
         self.counters.within_cooldown.increment();
         let message =
             "the token's key id is unknown, and the issuer's keys were fetched a moment ago";
-        VerifyError::new(VerifyErrorKind::Inconclusive, message).with_retry_after(left)
+        VerifyError::new(VerifyErrorKind::Inconclusive, message).with_retry_after(retry_after)
     }
 
     pub(super) fn is_known_missing(&self, key_id: &str) -> bool {
-        self.fetching().cooldown.is_known_missing(key_id, self.clock.monotonic())
+        lock(&self.history).cooldown.is_known_missing(key_id, self.clock.monotonic())
     }
 
+    /// Returns the error of a fetch that failed just now, and for how long it is repeated.
     pub(super) fn recent_failure(&self) -> Option<(Duration, VerifyError)> {
-        match &self.fetching().last {
+        match &lock(&self.history).last {
             Some((at, Err(error))) => {
-                Some((left(*at, PAUSE_AFTER_FAILURE, self.clock.monotonic())?, error.clone()))
+                let pause = remaining(*at, PAUSE_AFTER_FAILURE, self.clock.monotonic())?;
+                Some((pause, error.clone()))
             }
             _ => None,
         }
     }
 
-    /// For how long keys have been at hand that nobody has renewed.
+    /// Returns the time since the last successful fetch.
     pub(super) fn age(&self) -> Option<Duration> {
-        let fetched = self.fetching().last_success?;
+        let fetched = lock(&self.history).last_success?;
         Some(self.clock.monotonic().saturating_duration_since(fetched))
     }
 
     async fn fetch(&self, number: u64) -> Outcome {
         let limit = self.freshness.fetch_timeout;
-        let fetched =
-            self.clock.timeout(limit, self.source.fetch(&self.algorithms)).await.unwrap_or_else(
-                || {
-                    let message = format!("{}: no answer within {limit:?}", self.source);
-                    Err(VerifyError::new(VerifyErrorKind::Timeout, message))
-                },
-            );
+        let fetched = self.clock.timeout(limit, self.source.fetch(&self.algorithms)).await;
+        let fetched = fetched.unwrap_or_else(|| {
+            let message = format!("{}: no answer within {limit:?}", self.source);
+            Err(VerifyError::new(VerifyErrorKind::Timeout, message))
+        });
         match fetched {
             Ok(loaded) => {
-                if loaded.keys.len() == 0 {
+                let keys = loaded.keys.len();
+                if keys == 0 {
                     tracing::warn!(source = %self.source, "the issuer's key set has no usable key");
                 }
-                tracing::debug!(source = %self.source, keys = loaded.keys.len(), "the issuer's keys are loaded");
+                tracing::debug!(source = %self.source, keys, "loaded the issuer's keys");
                 self.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: number })));
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(source = %self.source, %error, "the issuer's keys could not be fetched; those at hand stay");
+                tracing::warn!(
+                    source = %self.source,
+                    %error,
+                    "cannot fetch the issuer's keys; the current ones stay in use"
+                );
                 Err(error)
             }
         }
     }
-
-    fn fetching(&self) -> MutexGuard<'_, Fetching> {
-        // Nothing that can panic runs under the lock.
-        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// The fetch under way. However it ends, its followers are told and the next one may begin.
-struct Flight {
+/// The fetch under way. However it ends, its followers learn of it and the next one may begin.
+struct Fetch {
     state: Arc<State>,
     number: u64,
-    outcome: watch::Sender<Option<Outcome>>,
+    /// `None` once the fetch is complete.
+    leader: Option<Leader>,
 }
 
-impl Flight {
-    async fn run(self) {
-        let mut fetch = pin!(self.state.fetch(self.number));
-        let outcome = poll_fn(|cx| poll_caught(fetch.as_mut(), cx)).await;
-        self.end(outcome.unwrap_or_else(|Panicked| Err(aborted())));
+impl Fetch {
+    async fn run(mut self) {
+        let outcome = {
+            let mut fetch = pin!(self.state.fetch(self.number));
+            poll_fn(|cx| poll_caught(fetch.as_mut(), cx)).await
+        };
+        self.complete(outcome.unwrap_or_else(|Panicked| Err(aborted())));
     }
 
-    fn end(&self, outcome: Outcome) {
+    fn complete(&mut self, outcome: Outcome) {
+        let Some(leader) = self.leader.take() else { return };
         let State { clock, current, counters, .. } = &*self.state;
         if outcome.is_err() {
             counters.failed_fetches.increment();
         }
         let (now, keys) = (clock.monotonic(), current.load_full());
-        let brought = keys.filter(|_| outcome.is_ok());
-        let mut fetching = self.state.fetching();
-        fetching.under_way = None;
-        fetching
+        let loaded = keys.filter(|_| outcome.is_ok());
+        let mut history = lock(&self.state.history);
+        leader.free_key();
+        history
             .cooldown
-            .end(now, brought.map(|keys| move |key_id: &str| keys.loaded.keys.contains(key_id)));
-        fetching.last = Some((now, outcome.clone()));
+            .end(now, loaded.map(|keys| move |key_id: &str| keys.loaded.keys.contains(key_id)));
+        history.last = Some((now, outcome.clone()));
         if outcome.is_ok() {
-            fetching.last_success = Some(now);
+            history.last_success = Some(now);
         }
-        drop(fetching);
-        self.outcome.send_replace(Some(outcome));
+        // Followers are woken outside of the lock.
+        drop(history);
+        leader.complete(outcome);
     }
 }
 
-impl Drop for Flight {
-    /// A task that is ended with its runtime never came to its `end`.
+impl Drop for Fetch {
+    /// Handles a task that was dropped with its runtime and never completed.
     fn drop(&mut self) {
-        let ended = self.outcome.borrow().is_some();
-        if !ended {
+        if let Some(leader) = self.leader.take() {
             self.state.counters.failed_fetches.increment();
             let now = self.state.clock.monotonic();
-            let mut fetching = self.state.fetching();
-            fetching.under_way = None;
-            fetching.cooldown.end(now, None::<fn(&str) -> bool>);
+            let mut history = lock(&self.state.history);
+            leader.free_key();
+            history.cooldown.end(now, None::<fn(&str) -> bool>);
         }
     }
 }
 
-pub(super) async fn waited(mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {
-    match outcome.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(aborted())),
-        Err(_) => Err(aborted()),
-    }
+pub(super) async fn outcome_of(mut fetch: Follower) -> Outcome {
+    fetch.outcome().await.unwrap_or_else(|| Err(aborted()))
 }
 
 fn aborted() -> VerifyError {
-    VerifyError::new(
-        VerifyErrorKind::Aborted,
-        "fetching the issuer's keys was ended before it was done",
-    )
+    let message = "fetching the issuer's keys was aborted";
+    VerifyError::new(VerifyErrorKind::Aborted, message)
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{read_discovery, read_keys};
+use super::discovery::{read_discovery, read_keys};
 use crate::{
     api_server::{ApiClient, ApiServer, Purpose},
     clock::Clock,
     error::VerifyError,
-    verifier::jwks::{algorithm::Algorithm, loader::Loaded},
+    verifier::jwks::{algorithm::Algorithm, key_snapshot::LoadedKeys},
 };
 
 const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
@@ -39,13 +39,13 @@ impl ClusterSource {
         Self { api_client, learn_issuer }
     }
 
-    pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<Loaded, VerifyError> {
+    pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<LoadedKeys, VerifyError> {
         let issuer = if self.learn_issuer {
             Some(read_discovery(&self.api_client.get(DISCOVERY_PATH).await?)?.issuer)
         } else {
             None
         };
         let keys = read_keys(&self.api_client.get(KEYS_PATH).await?, algorithms)?;
-        Ok(Loaded { keys, issuer })
+        Ok(LoadedKeys { keys, issuer })
     }
 }

@@ -1,17 +1,17 @@
-//! Keys from an issuer outside of the cluster, by OpenID Connect Discovery over HTTPS.
+//! The source of keys of an external issuer: OpenID Connect Discovery over HTTPS.
 
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, Url, header, redirect};
 
-use super::{read_discovery, read_keys};
+use super::discovery::{read_discovery, read_keys};
 use crate::{
     error::{VerifyError, VerifyErrorKind},
-    verifier::jwks::{algorithm::Algorithm, builder::JwksBuildError, loader::Loaded},
+    verifier::jwks::{algorithm::Algorithm, build_error::JwksBuildError, key_snapshot::LoadedKeys},
 };
 
 const DISCOVERY_PATH: &str = ".well-known/openid-configuration";
-/// Real documents have a few kilobytes.
+/// Upper bound for a document, in bytes. Real ones have a few kilobytes.
 const BODY_LIMIT: usize = 1024 * 1024;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl IssuerSource {
     ) -> Result<Self, JwksBuildError> {
         check_https(&issuer)
             .map_err(|why| JwksBuildError::Issuer { issuer: issuer.clone(), why })?;
-        // A redirect would let the issuer's host be replaced by another one.
+        // A redirect could replace the issuer's host by another one.
         let mut builder =
             Client::builder().redirect(redirect::Policy::none()).https_only(true).timeout(limit);
         if !roots.is_empty() {
@@ -52,12 +52,12 @@ impl IssuerSource {
         &self.issuer
     }
 
-    pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<Loaded, VerifyError> {
-        // OpenID Connect Discovery §4: the path is appended to the issuer, whether that ends with a slash or not.
+    pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<LoadedKeys, VerifyError> {
+        // OpenID Connect Discovery §4: the path is appended to the issuer without its trailing slash.
         let url = format!("{}/{DISCOVERY_PATH}", self.issuer.trim_end_matches('/'));
         let document = read_discovery(&self.get(&url).await?)?;
         if *document.issuer != *self.issuer {
-            // §4.3: MUST be identical, or one host could speak for another's tokens.
+            // §4.3: they MUST be identical, or one host could verify the tokens of another issuer.
             let message = format!(
                 "the discovery document of {} is for the issuer {}",
                 self.issuer, document.issuer
@@ -69,11 +69,11 @@ impl IssuerSource {
             VerifyError::new(VerifyErrorKind::InvalidResponse, message)
         })?;
         let keys = read_keys(&self.get(&document.jwks_uri).await?, algorithms)?;
-        Ok(Loaded { keys, issuer: Some(document.issuer) })
+        Ok(LoadedKeys { keys, issuer: Some(document.issuer) })
     }
 
     async fn get(&self, url: &str) -> Result<Vec<u8>, VerifyError> {
-        // From the issuer and not from a cache between: we ask when we need what is new.
+        // Bypasses HTTP caches: the keys are fetched because new ones are needed.
         let request = self.client.get(url).header(header::CACHE_CONTROL, "no-cache");
         let mut response = request.send().await.map_err(|error| unreachable(url, error))?;
         if !response.status().is_success() {

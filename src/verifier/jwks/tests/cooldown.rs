@@ -1,4 +1,4 @@
-//! What a token with an unknown key id costs, and what becomes of it.
+//! The cost and the verdict of tokens with an unknown key id.
 
 use super::{rotation::settle, *};
 
@@ -30,7 +30,7 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn a_rotation_right_after_the_first_load_or_a_refresh_of_ours_delays_nobody() {
+async fn a_rotation_after_the_first_load_or_an_internal_refresh_delays_no_token() {
     let setup = set_up();
     assert!(setup.accepts(&setup.sign(&setup.claims())).await);
     assert!(setup.accepts(&setup.rotate()).await);
@@ -41,7 +41,7 @@ async fn a_rotation_right_after_the_first_load_or_a_refresh_of_ours_delays_nobod
 }
 
 #[tokio::test]
-async fn a_rotation_right_after_a_fetch_for_a_token_delays_the_new_key_but_never_refuses_it() {
+async fn a_rotation_after_a_token_triggered_fetch_delays_but_never_rejects_the_key() {
     let setup = set_up();
     setup.verifier.refresh().await.unwrap();
     assert_eq!(setup.verify(&setup.sign_as("made-up")).await.unwrap(), UNKNOWN);
@@ -56,7 +56,7 @@ async fn a_rotation_right_after_a_fetch_for_a_token_delays_the_new_key_but_never
 }
 
 #[tokio::test]
-async fn within_the_cooldown_a_refresh_of_ours_brings_the_new_key() {
+async fn within_the_cooldown_an_internal_refresh_brings_the_new_key() {
     let setup = set_up();
     setup.verifier.refresh().await.unwrap();
     let new = key(testing::Algorithm::ES256);
@@ -64,11 +64,11 @@ async fn within_the_cooldown_a_refresh_of_ours_brings_the_new_key() {
     assert_eq!(setup.verify(&token).await.unwrap(), UNKNOWN);
     setup.source.publish(&[&new]);
     setup.verifier.refresh().await.unwrap();
-    assert!(setup.accepts(&token).await, "though it was looked for in vain a moment ago");
+    assert!(setup.accepts(&token).await, "although a fetch did not find it a moment ago");
 }
 
 #[tokio::test]
-async fn a_key_that_a_fetch_did_not_bring_is_refused_without_another_until_the_cooldown_is_over() {
+async fn a_missing_key_is_rejected_without_a_fetch_until_the_cooldown_ends() {
     let setup = set_up();
     setup.verifier.refresh().await.unwrap();
     let token = setup.sign_as("hidden");
@@ -86,7 +86,7 @@ async fn a_key_that_a_fetch_did_not_bring_is_refused_without_another_until_the_c
 }
 
 #[tokio::test]
-async fn a_fetch_that_failed_has_not_looked_for_any_key() {
+async fn a_failed_fetch_marks_no_key_as_missing() {
     let setup = set_up();
     setup.verifier.refresh().await.unwrap();
     setup.source.fail();
@@ -94,19 +94,18 @@ async fn a_fetch_that_failed_has_not_looked_for_any_key() {
     assert_eq!(setup.verify(&token).await.unwrap_err().kind(), VerifyErrorKind::Unavailable);
     assert_eq!(setup.verify_now(&token), None);
     setup.is_undecided(&token, COOLDOWN).await;
-    assert_eq!(setup.source.fetches(), 2, "a failure too is a fetch");
+    assert_eq!(setup.source.fetches(), 2, "a failed fetch counts");
 }
 
 #[tokio::test]
-async fn the_first_load_that_began_after_the_token_came_can_say_that_its_key_is_unknown() {
+async fn a_first_load_that_began_after_the_token_arrived_can_reject_its_key() {
     let setup = set_up();
     assert_eq!(setup.verify(&setup.sign_as("made-up")).await.unwrap(), UNKNOWN);
     assert_eq!(setup.source.fetches(), 1);
 }
 
 #[tokio::test]
-async fn a_fetch_for_a_token_that_began_before_another_came_cannot_say_that_the_others_key_is_unknown()
- {
+async fn a_fetch_that_began_before_a_token_arrived_cannot_reject_its_key() {
     let setup = Arc::new(set_up());
     setup.verifier.refresh().await.unwrap();
     let gate = setup.source.close();
@@ -122,39 +121,39 @@ async fn a_fetch_for_a_token_that_began_before_another_came_cannot_say_that_the_
 }
 
 #[tokio::test]
-async fn tokens_that_waited_for_a_refresh_of_ours_in_vain_cause_one_fetch_for_them_all() {
+async fn tokens_that_an_internal_refresh_did_not_help_share_one_more_fetch() {
     let setup = Arc::new(set_up());
     setup.verifier.refresh().await.unwrap();
     let gate = setup.source.close();
     let verifier = setup.verifier.clone();
-    let ours = tokio::spawn(async move { verifier.refresh().await });
+    let internal = tokio::spawn(async move { verifier.refresh().await });
     settle().await;
     let new = key(testing::Algorithm::ES256);
     let good = verify_in_a_task(&setup, new.sign(&new.header(), &setup.claims()));
     let made_up = ["a", "b"].map(|key_id| verify_in_a_task(&setup, setup.sign_as(key_id)));
     settle().await;
     gate.notify_one();
-    ours.await.unwrap().unwrap();
+    internal.await.unwrap().unwrap();
     setup.clock.advance(Duration::from_secs(1));
     settle().await;
     setup.source.publish(&[&setup.key, &new]);
     gate.notify_one();
     assert!(matches!(good.await.unwrap(), Ok(Verdict::Accept(_))));
     for made_up in made_up {
-        assert_eq!(made_up.await.unwrap().unwrap(), UNKNOWN, "the second fetch was for them too");
+        assert_eq!(made_up.await.unwrap().unwrap(), UNKNOWN, "the second fetch included them");
     }
     assert_eq!(setup.source.fetches(), 3);
     for key_id in ["a", "b"] {
         assert_eq!(
             setup.verify_now(&setup.sign_as(key_id)),
             Some(UNKNOWN),
-            "and they are remembered"
+            "they are known to be missing"
         );
     }
 }
 
 #[tokio::test]
-async fn what_happens_is_counted() {
+async fn fetches_and_unknown_keys_are_counted() {
     let setup = set_up();
     assert_eq!(setup.verifier.metrics(), JwksMetrics::default());
     setup.verifier.refresh().await.unwrap();

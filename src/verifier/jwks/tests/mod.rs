@@ -67,7 +67,7 @@ impl ScriptedSource {
         self.0.fetches.load(Ordering::SeqCst)
     }
 
-    pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<Loaded, VerifyError> {
+    pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<LoadedKeys, VerifyError> {
         self.0.fetches.fetch_add(1, Ordering::SeqCst);
         let gate = self.0.gate.lock().unwrap().clone();
         if let Some(gate) = gate {
@@ -82,7 +82,7 @@ impl ScriptedSource {
         let keys = key_set::KeySet::from_json(json.as_bytes(), algorithms).map_err(|error| {
             VerifyError::new(VerifyErrorKind::InvalidResponse, error.to_string())
         })?;
-        Ok(Loaded { keys, issuer: Some(ISSUER.into()) })
+        Ok(LoadedKeys { keys, issuer: Some(ISSUER.into()) })
     }
 }
 

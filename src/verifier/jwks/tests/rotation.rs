@@ -1,4 +1,4 @@
-//! When keys are fetched, by whom, and what happens to tokens meanwhile.
+//! When keys are fetched, and the verdicts meanwhile.
 
 use super::*;
 
@@ -11,7 +11,7 @@ pub(super) async fn settle() {
 }
 
 #[tokio::test]
-async fn the_first_token_loads_the_keys_once_for_all_who_wait() {
+async fn the_first_token_loads_the_keys_once_for_all_callers() {
     let setup = Arc::new(set_up());
     let gate = setup.source.close();
     let token = setup.sign(&setup.claims());
@@ -31,13 +31,13 @@ async fn the_first_token_loads_the_keys_once_for_all_who_wait() {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_had_are_our_trouble_and_recovery_needs_no_help() {
+async fn a_failed_load_is_an_error_and_recovery_is_automatic() {
     let setup = set_up();
     setup.source.fail();
     let token = setup.sign(&setup.claims());
     assert_eq!(setup.verify(&token).await.unwrap_err().kind(), VerifyErrorKind::Unavailable);
     assert_eq!(setup.verify(&token).await.unwrap_err().kind(), VerifyErrorKind::Unavailable);
-    assert_eq!(setup.source.fetches(), 1, "an issuer that is down is not hammered");
+    assert_eq!(setup.source.fetches(), 1, "an issuer that is down is asked once a second");
     setup.source.publish(&[&setup.key]);
     setup.clock.advance(Duration::from_secs(1));
     assert!(setup.accepts(&token).await);
@@ -57,7 +57,7 @@ async fn an_unknown_key_id_refreshes_at_once_and_the_new_key_verifies() {
 }
 
 #[tokio::test]
-async fn a_storm_of_unknown_key_ids_costs_one_fetch_per_cooldown_and_is_undecided_in_between() {
+async fn many_unknown_key_ids_cost_one_fetch_per_cooldown_and_stay_undecided() {
     let setup = set_up();
     assert!(setup.accepts(&setup.sign(&setup.claims())).await);
     for round in 1..=3_u32 {
@@ -73,7 +73,7 @@ async fn a_storm_of_unknown_key_ids_costs_one_fetch_per_cooldown_and_is_undecide
         }
         assert_eq!((setup.source.fetches(), rejected), (1 + round, 1));
     }
-    assert!(setup.accepts(&setup.sign(&setup.claims())).await, "known keys are served all along");
+    assert!(setup.accepts(&setup.sign(&setup.claims())).await, "known keys verify all along");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_failed_refresh_keeps_the_keys() {
 }
 
 #[tokio::test]
-async fn known_keys_are_served_while_a_fetch_hangs_and_it_ends_at_its_time_limit() {
+async fn known_keys_verify_during_a_hanging_fetch_which_ends_at_its_time_limit() {
     let setup = Arc::new(set_up());
     let token = setup.sign(&setup.claims());
     assert!(setup.accepts(&token).await);
@@ -103,7 +103,7 @@ async fn known_keys_are_served_while_a_fetch_hangs_and_it_ends_at_its_time_limit
 }
 
 #[tokio::test]
-async fn a_removed_key_verifies_no_more_after_the_next_background_refresh() {
+async fn a_removed_key_stops_verifying_after_the_next_background_refresh() {
     let setup = set_up();
     let token = setup.sign(&setup.claims());
     assert!(setup.accepts(&token).await);
@@ -120,7 +120,7 @@ async fn a_removed_key_verifies_no_more_after_the_next_background_refresh() {
 }
 
 #[tokio::test]
-async fn a_source_that_panics_is_our_trouble_and_the_next_fetch_works() {
+async fn a_source_that_panics_is_an_error_and_the_next_fetch_works() {
     let setup = set_up();
     setup.source.0.panics.store(1, Ordering::SeqCst);
     let token = setup.sign(&setup.claims());
@@ -146,7 +146,7 @@ async fn the_background_refresh_ends_with_the_last_handle() {
     clock.advance(Duration::from_secs(3600));
     settle().await;
     assert_eq!(source.fetches(), fetches);
-    assert_eq!(Arc::strong_count(&source.0), 1, "nothing holds the source any more");
+    assert_eq!(Arc::strong_count(&source.0), 1, "nothing holds the source");
     source.open();
 }
 
@@ -159,7 +159,7 @@ impl std::task::Wake for Unpark {
 }
 
 #[test]
-fn a_runtime_that_is_shut_down_ends_the_fetch_and_not_the_thread() {
+fn a_runtime_shutdown_aborts_the_fetch_without_a_deadlock() {
     let setup = set_up();
     let token = setup.sign(&setup.claims());
     let gone = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
@@ -171,7 +171,7 @@ fn a_runtime_that_is_shut_down_ends_the_fetch_and_not_the_thread() {
         let audiences = Audiences::new(["api"]).unwrap();
         let mut verification =
             std::pin::pin!(setup.verifier.verify(BearerToken::parse(&token).unwrap(), &audiences));
-        // The shutdown goes on meanwhile: the task is refused at once, or taken and then dropped.
+        // The shutdown goes on meanwhile: the runtime drops the task within `spawn` or later.
         let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut cx = std::task::Context::from_waker(&waker);
         let outcome = loop {
@@ -183,7 +183,7 @@ fn a_runtime_that_is_shut_down_ends_the_fetch_and_not_the_thread() {
         let kind = outcome.map_err(|error| error.kind()).map(drop);
         done.send(kind).unwrap();
     });
-    // Without the fix the thread waits for a lock that it holds itself.
+    // A deadlock would be the thread waiting for a lock that it holds itself.
     assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(Err(VerifyErrorKind::Aborted)));
 }
 
@@ -199,14 +199,14 @@ fn the_background_refresh_outlives_the_runtime_that_loaded_the_keys() {
         setup.source.publish(&[&key(testing::Algorithm::ES256)]);
         setup.clock.advance(Duration::from_secs(331));
         settle().await;
-        assert_eq!(setup.source.fetches(), 2, "else a removed key verifies for good");
+        assert_eq!(setup.source.fetches(), 2, "otherwise a removed key verifies indefinitely");
         setup.clock.advance(COOLDOWN);
         assert_eq!(setup.verify(&token).await.unwrap(), Verdict::Reject(RejectReason::UnknownKey));
     });
 }
 
 #[test]
-fn keys_that_have_aged_while_no_runtime_ran_are_refreshed_when_they_are_due() {
+fn keys_that_aged_without_a_runtime_are_refreshed_when_due() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let setup = set_up();
     let token = setup.sign(&setup.claims());
@@ -233,20 +233,20 @@ fn keys_that_have_aged_while_no_runtime_ran_are_refreshed_when_they_are_due() {
 }
 
 #[tokio::test]
-async fn never_is_a_refresh_interval() {
-    // Half of them have a jitter that lengthens.
+async fn a_refresh_interval_may_mean_never() {
+    // In half of the runs the jitter lengthens the period.
     for _ in 0..20 {
         let setup = set_up_with(testing::Algorithm::ES256, |builder| {
             builder.refresh_interval(Duration::MAX)
         });
         setup.verifier.refresh().await.unwrap();
         settle().await;
-        assert!(!setup.verifier.shared.loader.background_has_ended());
+        assert!(setup.verifier.shared.loader.is_refreshed_in_background());
     }
 }
 
 #[tokio::test]
-async fn a_token_that_its_claims_refuse_costs_no_fetch_whatever_its_key_id() {
+async fn a_token_that_its_claims_reject_costs_no_fetch_whatever_its_key_id() {
     let setup = set_up();
     setup.verifier.refresh().await.unwrap();
     setup.clock.advance(COOLDOWN);
@@ -265,7 +265,7 @@ async fn a_token_that_its_claims_refuse_costs_no_fetch_whatever_its_key_id() {
 }
 
 #[tokio::test]
-async fn made_up_key_ids_that_wait_for_a_slow_issuer_keep_no_known_key_waiting() {
+async fn made_up_key_ids_that_wait_for_a_slow_issuer_delay_no_known_key() {
     let setup = set_up();
     setup.verifier.refresh().await.unwrap();
     setup.clock.advance(COOLDOWN);

@@ -1,0 +1,127 @@
+//! Background tasks that end with their owner.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::{
+    runtime::Handle,
+    task::{AbortHandle, JoinHandle},
+};
+
+use crate::lock::lock;
+
+/// Aborts a task when it is dropped.
+pub(crate) struct AbortOnDrop(AbortHandle);
+
+impl<T> From<JoinHandle<T>> for AbortOnDrop {
+    fn from(task: JoinHandle<T>) -> Self {
+        Self(task.abort_handle())
+    }
+}
+
+impl AbortOnDrop {
+    pub(crate) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// At most one task, which is started lazily and aborted when this is dropped.
+///
+/// It starts on first use because a constructor may run outside of a runtime, and again if it has
+/// ended with the runtime that it was spawned on.
+#[cfg_attr(
+    not(feature = "jwks"),
+    allow(dead_code, reason = "the key loader asks without starting")
+)]
+#[derive(Default)]
+pub(crate) struct BackgroundTask {
+    is_running: Arc<AtomicBool>,
+    task: Mutex<Option<AbortOnDrop>>,
+}
+
+/// Marks the task as running until it is dropped. The task owns it, so the mark also goes if the
+/// task panics or its runtime shuts down.
+pub(crate) struct RunningGuard(Arc<AtomicBool>);
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl BackgroundTask {
+    /// Whether the task runs: one atomic read, for the path of a request.
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire)
+    }
+
+    /// Spawns what `task` returns, unless it runs already. The future has to own the guard.
+    ///
+    /// A runtime that is shutting down drops the future within this call, under this lock.
+    pub(crate) fn start<F>(&self, runtime: &Handle, task: impl FnOnce(RunningGuard) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut current = lock(&self.task);
+        if !self.is_running.swap(true, Ordering::AcqRel) {
+            let guard = RunningGuard(Arc::clone(&self.is_running));
+            *current = Some(runtime.spawn(task(guard)).into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().build().unwrap()
+    }
+
+    fn start(background: &BackgroundTask, runtime: &Handle, starts: &mut u32) {
+        background.start(runtime, |running| {
+            *starts += 1;
+            async move {
+                let _running = running;
+                std::future::pending::<()>().await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_task_starts_once_and_again_after_its_runtime_has_ended() {
+        let (background, mut starts) = (BackgroundTask::default(), 0);
+        let first = runtime();
+        for _ in 0..3 {
+            start(&background, first.handle(), &mut starts);
+        }
+        assert!(background.is_running());
+        drop(first);
+        assert!(!background.is_running());
+        let second = runtime();
+        start(&background, second.handle(), &mut starts);
+        assert!(background.is_running());
+        assert_eq!(starts, 2);
+    }
+
+    #[test]
+    fn the_task_ends_with_its_owner() {
+        let (background, mut starts, runtime) = (BackgroundTask::default(), 0, runtime());
+        start(&background, runtime.handle(), &mut starts);
+        let is_running = Arc::clone(&background.is_running);
+        drop(background);
+        runtime.block_on(tokio::task::yield_now());
+        assert!(!is_running.load(Ordering::Acquire));
+    }
+}
