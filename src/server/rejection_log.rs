@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header};
 use tracing::Level;
 
 use super::rejection::Rejection;
@@ -22,9 +22,9 @@ const MAX_AUDIENCE_CHARS: usize = 64;
 const UNDECIDED: &str = "a bearer token could not be verified";
 const UNDECIDED_ACCESS: &str = "there was no decision about what a caller may do";
 
-/// Whether rejections are logged in detail, which needs the credential.
-pub(super) fn is_enabled() -> bool {
-    tracing::enabled!(Level::DEBUG)
+/// Returns the `Authorization` header if rejections are logged in detail, which needs it.
+pub(super) fn credential(headers: &HeaderMap) -> Option<HeaderValue> {
+    if tracing::enabled!(Level::DEBUG) { headers.get(header::AUTHORIZATION).cloned() } else { None }
 }
 
 /// Logs a rejection. Anything that callers can cause is logged at `debug` at most, so that they
@@ -124,7 +124,7 @@ mod tests {
     };
 
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    use http::{Request, Response, StatusCode, header};
+    use http::{Request, Response, StatusCode};
     use tower::{Layer, ServiceExt, service_fn};
 
     use super::*;

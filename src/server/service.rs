@@ -151,9 +151,7 @@ where
             }
             AuthOutcome::Undecided(waiting) => {
                 let is_grpc = is_grpc(&request);
-                let logged_credential = rejection_log::is_enabled()
-                    .then(|| request.headers().get(header::AUTHORIZATION).cloned())
-                    .flatten();
+                let logged_credential = rejection_log::credential(request.headers());
                 self.strip(request.headers_mut());
                 release_readiness(&mut self.inner);
                 ResponseFuture::deciding(
@@ -174,7 +172,7 @@ where
                     &self.rejection_response,
                     &self.authenticator,
                     is_grpc(&request),
-                    request.headers().get(header::AUTHORIZATION),
+                    rejection_log::credential(request.headers()).as_ref(),
                     &rejection,
                 ))
             }
