@@ -64,7 +64,7 @@ fn race(title: &'static str, credentials: &[HeaderValue]) -> Outcome {
         .timed("ours", sender(ours, credentials))
         .timed("ours, identity not extracted", sender(ours_unread, credentials))
         .timed("ours, optional", sender(ours_optional, credentials))
-        .timed("by hand: from_fn and a moka future cache", sender(by_hand, credentials))
+        .timed("by hand: from_fn and a moka cache", sender(by_hand, credentials))
         .run(Duration::from_secs(6))
 }
 
@@ -72,7 +72,7 @@ fn judge(title: &str, outcome: &Outcome, over_floor: f64) {
     let bare = outcome.nanoseconds("bare");
     let added = |name| outcome.nanoseconds(name) - bare;
     let [floor, ours, by_hand] =
-        ["floor: a layer that inserts an Arc", "ours", "by hand: from_fn and a moka future cache"]
+        ["floor: a layer that inserts an Arc", "ours", "by hand: from_fn and a moka cache"]
             .map(added);
     println!(
         "{title}: added to the bare router: floor {floor:.0} ns, ours {ours:.0} ns, by hand {by_hand:.0} ns"

@@ -1,4 +1,4 @@
-//! A hand-written cache: `from_fn`, and a moka future cache keyed by the token.
+//! A hand-written cache: `from_fn`, and a moka cache keyed by the token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use moka::future::Cache;
+use moka::sync::Cache;
 
 #[derive(Clone)]
 pub struct ByHand(Cache<String, Arc<str>>);
@@ -28,11 +28,11 @@ impl ByHand {
             request.headers().get(header::AUTHORIZATION).ok_or(StatusCode::UNAUTHORIZED)?;
         let token = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let token = token.ok_or(StatusCode::UNAUTHORIZED)?;
-        let identity = match by_hand.0.get(token).await {
+        let identity = match by_hand.0.get(token) {
             Some(identity) => identity,
             None => {
                 let identity: Arc<str> = "system:serviceaccount:shop:checkout".into();
-                by_hand.0.insert(token.to_owned(), identity.clone()).await;
+                by_hand.0.insert(token.to_owned(), identity.clone());
                 identity
             }
         };

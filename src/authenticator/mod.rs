@@ -13,8 +13,6 @@ mod metrics;
 mod precheck;
 mod shared;
 mod tasks;
-#[cfg(test)]
-mod tests;
 
 pub use authenticator::Authenticator;
 pub use build_error::AuthenticatorBuildError;

@@ -77,3 +77,5 @@ pub use self::{
     release::Release,
 };
 pub use crate::clock::manual::ManualClock;
+#[doc(hidden)]
+pub use crate::sync_point::set_sync_point_hook;

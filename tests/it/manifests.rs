@@ -12,7 +12,7 @@ use serde_json::Value;
 
 #[test]
 fn every_manifest_is_parsed_without_loss() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/kubernetes");
     let mut objects = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -241,8 +241,8 @@ pub(super) fn orders(fixture: &Fixture) -> TokenRequestBuilder {
 /// Applies the Role and RoleBinding of examples/kubernetes/client-token-request.yaml to the
 /// fixture's namespace.
 async fn apply_manifest(fixture: &Fixture) -> Outcome {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes/client-token-request.yaml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples/kubernetes/client-token-request.yaml");
     for document in fs::read_to_string(path)?.split("\n---\n") {
         let mut object: Value = serde_saphyr::from_str(document)?;
         object["metadata"]["namespace"] = fixture.namespace().into();
