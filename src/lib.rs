@@ -29,6 +29,7 @@
 //!
 //! | feature | default | what it brings |
 //! |---|---|---|
+//! | `server` | yes | [`Authenticator`] and the [`server`] middleware; without it, the crate is the [`client`] side and the verifiers |
 //! | `kube` | yes | `ApiServer::try_default`, `ApiServer::from_parts` and `From<kube::Client>`; without it, pass a client to [`ApiServer::from_service`] |
 //! | `jwks` | yes | `JwksVerifier` |
 //! | `axum` | yes | the extractors |
@@ -39,15 +40,22 @@
 //! | `full` | no | all but `latest` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(feature = "server"),
+    allow(dead_code, unused_imports, reason = "the authenticator is what uses some shared parts")
+)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api_server;
 mod api_types;
 pub mod audience;
+#[cfg(feature = "server")]
 pub mod authenticator;
+#[cfg(feature = "server")]
 pub mod authorizer;
 mod background_task;
 mod backoff;
+#[cfg(feature = "server")]
 mod cache;
 mod catch_panic;
 pub mod client;
@@ -61,8 +69,11 @@ pub mod inspect;
 mod json;
 mod jws;
 mod lock;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(any(feature = "server", feature = "jwks"))]
 mod single_flight;
+#[cfg(feature = "server")]
 mod sync_point;
 mod token;
 pub mod verdict;
@@ -73,6 +84,7 @@ pub mod testing;
 
 pub use api_server::ApiServer;
 pub use audience::Audiences;
+#[cfg(feature = "server")]
 pub use authenticator::Authenticator;
 pub use error::VerifyError;
 pub use identity::ServiceAccountIdentity;

@@ -124,13 +124,6 @@ impl<K: Hash + Eq, T: Clone, S: BuildHasher> Follower<K, T, S> {
 }
 
 #[cfg(test)]
-impl<K: Hash + Eq, T, S: BuildHasher> Flights<K, T, S> {
-    pub(crate) fn is_free(&self, key: &K) -> bool {
-        !lock(&self.under_way).contains_key(key)
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
 

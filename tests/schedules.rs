@@ -103,7 +103,7 @@ impl Verifier for YieldingVerifier {
 fn accepted() -> Verdict {
     let user = UserInfo::service_account("ns", "sa", "uid-1");
     let audiences = Audiences::new(["api"]).unwrap();
-    Verdict::Accept(Acceptance::from_user_info(user, &audiences, ["api"], None, None).unwrap())
+    Verdict::Accept(Acceptance::builder(user, ["api"]).build(&audiences).unwrap())
 }
 
 fn authenticator(ending: Ending) -> (Authenticator, Arc<YieldingVerifier>) {

@@ -43,7 +43,6 @@ pub(super) struct Options {
 /// extractor could not tell it from a request that passed no layer.
 #[derive(Clone, Debug)]
 pub(super) struct Anonymous {
-    #[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "read by the extractor only"))]
     pub(super) realm: Arc<str>,
 }
 
