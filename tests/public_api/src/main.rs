@@ -27,6 +27,7 @@ const ALLOWED: [&str; 14] = [
 /// cluster's clients.
 const ALLOWED_FOR_KUBE: [&str; 3] = [
     "core::convert::From<kube_client::",
+    "tower_kube_auth::ApiServer::from(kube_client::",
     "pub use tower_kube_auth::kube",
     "tower_kube_auth::testing::",
 ];
