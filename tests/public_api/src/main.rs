@@ -25,7 +25,7 @@ const ALLOWED: [&str; 14] = [
 
 /// Parts of the lines that may name kube: the conversion and the re-export, and the embedded
 /// cluster's clients.
-const ALLOWED_FOR_KUBE: [&str; 3] = [
+const ALLOWED_FOR_KUBE: [&str; 4] = [
     "core::convert::From<kube_client::",
     "tower_kube_auth::ApiServer::from(kube_client::",
     "pub use tower_kube_auth::kube",
