@@ -1,4 +1,4 @@
-//! One request's way through the API server: count, fault, authentication, authorization, answer.
+//! Request pipeline of the API server: count, fault, authentication, authorization, response.
 
 use std::sync::Arc;
 
@@ -20,9 +20,10 @@ use super::{
     status::Status,
 };
 
-const LARGEST_BODY: usize = 3 * 1024 * 1024;
+/// Kubernetes' limit for a request body, in bytes (`MaxRequestBodyBytes`).
+const MAX_REQUEST_BODY: usize = 3 * 1024 * 1024;
 
-/// Answers `request`; whatever happens to it, it is an answer.
+/// Answers `request`. Every failure becomes a response.
 pub(super) async fn answer<B>(state: Arc<State>, request: Request<B>) -> Response<Reply>
 where
     B: Body<Data = Bytes>,
@@ -30,11 +31,11 @@ where
 {
     let info = RequestInfo::of(request.method(), request.uri().path());
     let endpoint = info.endpoint();
-    let _in_flight = state.calls.arrive(endpoint);
-    let right = respond(&state, &info, request);
-    match state.faults.strike(endpoint) {
-        None => right.await,
-        Some(fault) => fault::suffer(fault, &state.clock, right).await,
+    let _in_flight = state.calls.record(endpoint);
+    let response = respond(&state, &info, request);
+    match state.faults.take(endpoint) {
+        None => response.await,
+        Some(fault) => fault::inject(fault, &state.clock, response).await,
     }
 }
 
@@ -43,7 +44,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // Go's `Header.Get`: the first one counts.
+    // Go's `Header.Get` returns the first value.
     let authorization = request.headers().get(header::AUTHORIZATION).cloned();
     let authorization =
         authorization.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -53,7 +54,7 @@ where
             Err(forbidden) => Err(forbidden),
             Ok(()) => {
                 let method = request.method().clone();
-                match Limited::new(request.into_body(), LARGEST_BODY).collect().await {
+                match Limited::new(request.into_body(), MAX_REQUEST_BODY).collect().await {
                     Ok(body) => dispatch(state, info, &method, &body.to_bytes()),
                     Err(_) => Err(Status::too_large()),
                 }
@@ -82,7 +83,7 @@ impl Answer {
         Self { code, content_type: "application/json", cache_control: "no-cache, private", body }
     }
 
-    /// What every client may keep for an hour.
+    /// Returns a 200 that clients may cache for an hour.
     fn public(content_type: &'static str, body: String) -> Self {
         Self {
             code: StatusCode::OK,
@@ -155,12 +156,12 @@ fn dispatch(
     }
 }
 
-/// A body of the wanted kind, or one that does not say what it is.
+/// Parses a body whose kind is `wanted` or missing.
 fn decode(body: &[u8], wanted: &str) -> Result<Value, Status> {
     let unrecognized = |problem: &dyn std::fmt::Display| {
         Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {wanted}): couldn't get version/kind; json parse \
-             error: {problem}"
+            "the object provided is unrecognized (must be of type {wanted}): couldn't get \
+             version/kind; json parse error: {problem}"
         ))
     };
     let object: Value = serde_json::from_slice(body).map_err(|error| unrecognized(&error))?;
@@ -189,7 +190,8 @@ fn document(state: &State, info: &RequestInfo) -> Answer {
             let (major, minor, patch) =
                 if state.release == Release::V1_20 { (1, 20, 2) } else { (1, 36, 0) };
             let version = json!({
-                "major": major.to_string(), "minor": minor.to_string(), "gitVersion": format!("v{major}.{minor}.{patch}"),
+                "major": major.to_string(), "minor": minor.to_string(),
+                "gitVersion": format!("v{major}.{minor}.{patch}"),
                 "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
                 "goVersion": "go", "compiler": "gc", "platform": "linux/amd64",
             });
@@ -199,7 +201,7 @@ fn document(state: &State, info: &RequestInfo) -> Answer {
     }
 }
 
-/// With its members in Kubernetes' order.
+/// Returns the discovery document with its members in Kubernetes' order.
 fn discovery(state: &State) -> String {
     let mut algorithms: Vec<_> =
         lock(&state.keys).published().iter().map(|key| key.algorithm().name()).collect();
@@ -207,7 +209,9 @@ fn discovery(state: &State) -> String {
     algorithms.dedup();
     let (issuer, jwks_uri) = (json!(state.issuer()), json!(state.jwks_uri));
     format!(
-        r#"{{"issuer":{issuer},"jwks_uri":{jwks_uri},"response_types_supported":["id_token"],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":{}}}"#,
+        "{{\"issuer\":{issuer},\"jwks_uri\":{jwks_uri},\
+         \"response_types_supported\":[\"id_token\"],\"subject_types_supported\":[\"public\"],\
+         \"id_token_signing_alg_values_supported\":{}}}",
         json!(algorithms)
     )
 }

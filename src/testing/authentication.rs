@@ -1,4 +1,4 @@
-//! Who is calling: the API server's chain of authenticators for bearer tokens.
+//! Authentication of requests: the API server's chain of authenticators for bearer tokens.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::{lock::lock, state::State, token_rules::intersection, user::User};
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Authentication {
-    /// Who it is, and for which of the wanted audiences.
+    /// The user, and the requested audiences that the token is for.
     User(User, Vec<String>),
     Nobody,
     Failed(String),
@@ -25,14 +25,14 @@ impl State {
                 groups: vec!["system:unauthenticated".to_owned()],
                 extra: BTreeMap::new(),
             };
-            // The anonymous authenticator claims whatever audiences were asked for.
+            // The anonymous authenticator reports every requested audience.
             return Authentication::User(anonymous, audiences.to_vec());
         };
         let (mut user, audiences) = match self.authenticate_token(token, audiences) {
             Ok(Some(authenticated)) => authenticated,
             Ok(None) => return Authentication::Failed(INVALID.to_owned()),
-            // Two bearer authenticators are asked: first one that knows only the API server's own loopback token, then
-            // the configured ones. Go joins their errors.
+            // Two bearer authenticators run: one for the API server's own loopback token, then the
+            // configured ones. Go joins their errors.
             Err(error) => return Authentication::Failed(format!("[{INVALID}, {error}]")),
         };
         user.groups.push("system:authenticated".to_owned());
@@ -44,7 +44,7 @@ impl State {
         token: &str,
         audiences: &[String],
     ) -> Result<Option<(User, Vec<String>)>, String> {
-        // A static token is good for the API server's own audiences.
+        // A static token is valid for the API server's own audiences.
         let implicit = intersection(&self.api_audiences, audiences);
         if let Some(user) = lock(&self.static_tokens).get(token)
             && !implicit.is_empty()
@@ -57,8 +57,8 @@ impl State {
 
 const INVALID: &str = "invalid bearer token";
 
-/// The token in a header's value, found as leniently as Kubernetes does: whatever follows a space is ignored, and two
-/// spaces before the token hide it.
+/// Returns the token in a header's value, with Kubernetes' leniency: anything after the token's
+/// space is ignored, and two spaces before the token hide it.
 fn bearer_token(authorization: &str) -> Option<&str> {
     let mut parts = authorization.trim().splitn(3, ' ');
     let scheme = parts.next()?;
@@ -71,7 +71,7 @@ mod tests {
     use super::bearer_token;
 
     #[test]
-    fn the_credential_is_found_as_kubernetes_finds_it() {
+    fn the_authorization_header_is_parsed_as_in_kubernetes() {
         for found in ["Bearer token", "bearer token", "BEARER token a", " Bearer token "] {
             assert_eq!(bearer_token(found), Some("token"), "{found:?}");
         }

@@ -1,4 +1,4 @@
-//! How a cluster is to be.
+//! Configuration and start of a cluster.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// What a cluster's issuer is called unless told otherwise; what most real ones are called too.
+/// Default issuer, as in most real clusters.
 const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// Start.
@@ -31,12 +31,12 @@ impl Cluster {
     /// Starts a cluster with every default of [`builder`](Self::builder).
     ///
     /// # Errors
-    /// If no port or no random numbers can be had.
+    /// If no port is free or the system's random number generator fails.
     pub async fn start() -> Result<Self, ClusterError> {
         Self::builder().start().await
     }
 
-    /// A cluster with options.
+    /// Returns a builder with the default options.
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::default()
     }
@@ -47,10 +47,11 @@ impl Cluster {
 /// ```
 /// use tower_kube_auth::testing::{Algorithm, Cluster, ManualClock, Release};
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let clock = ManualClock::new();
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let time = ManualClock::new();
 /// let cluster = Cluster::builder()
-///     .clock(clock.clock())
+///     .clock(time.clock())
 ///     .issuer("https://issuer.example")
 ///     .signing_algorithm(Algorithm::ES256)
 ///     .release(Release::V1_20)
@@ -90,71 +91,74 @@ impl Default for ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// The clock that tokens are issued and judged by. Defaults to the system's.
+    /// Sets the clock that tokens are issued and verified by. Defaults to the system's.
     ///
-    /// TLS keeps to the system's clock; its certificates are valid for decades.
+    /// TLS uses the system's clock; its certificates are valid for decades.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The Kubernetes release to behave as. Defaults to [`Release::V1_36`].
+    /// Sets the Kubernetes release to behave as. Defaults to [`Release::V1_36`].
     pub fn release(mut self, release: Release) -> Self {
         self.release = release;
         self
     }
 
-    /// An issuer. The first one signs; every further call adds one that is accepted too, as in a migration between
-    /// issuers; [`Release::V1_20`] accepts one only. Defaults to `https://kubernetes.default.svc.cluster.local`.
+    /// Adds an issuer. The first one signs; the others are accepted too, as during a migration
+    /// between issuers. [`Release::V1_20`] accepts one only. Defaults to
+    /// `https://kubernetes.default.svc.cluster.local`.
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuers.push(issuer.into());
         self
     }
 
-    /// Makes the cluster's own URL the issuer that signs, so that discovery works from the issuer's name alone.
+    /// Uses the cluster's URL as the issuer that signs, so that discovery works with the issuer's
+    /// name alone.
     pub fn issuer_at_own_url(mut self) -> Self {
         self.issuer_at_own_url = true;
         self
     }
 
-    /// An audience of the API server itself; call it again for more. Defaults to the first issuer.
+    /// Adds an audience of the API server. Defaults to the first issuer.
     pub fn api_audience(mut self, audience: impl Into<String>) -> Self {
         self.api_audiences.push(audience.into());
         self
     }
 
-    /// What the discovery document says about where the keys are. Defaults to the truth, `{url}/openid/v1/jwks`; real
-    /// clusters often name an address that a Pod cannot reach.
+    /// Sets the `jwks_uri` of the discovery document. Defaults to the correct
+    /// `{url}/openid/v1/jwks`; real clusters often publish an address that Pods cannot reach.
     pub fn jwks_uri(mut self, uri: impl Into<String>) -> Self {
         self.jwks_uri = Some(uri.into());
         self
     }
 
-    /// What the first key signs with. Defaults to [`Algorithm::RS256`].
+    /// Sets the algorithm of the first signing key. Defaults to [`Algorithm::RS256`].
     pub fn signing_algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;
         self
     }
 
-    /// Whether a request without a credential is that of `system:anonymous` (and is then forbidden nearly everything,
-    /// with 403) or refused with 401. Defaults to true, as `--anonymous-auth` does.
+    /// Sets whether a request without a credential authenticates as `system:anonymous` (and gets
+    /// 403 for nearly everything) or gets 401. Defaults to true, as `--anonymous-auth` does.
     pub fn anonymous(mut self, anonymous: bool) -> Self {
         self.anonymous = anonymous;
         self
     }
 
-    /// The longest life of a token, whatever was asked for (`--service-account-max-token-expiration`). Defaults to no
-    /// bound.
+    /// Limits the lifetime of issued tokens (`--service-account-max-token-expiration`). Defaults to
+    /// no limit.
     pub fn max_token_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_token_lifetime = Some(lifetime);
         self
     }
 
-    /// Generates keys and certificates, listens on a free port of 127.0.0.1, and serves until the [`Cluster`] is
-    /// dropped.
+    /// Generates keys and certificates, listens on a free port of 127.0.0.1, and serves until the
+    /// [`Cluster`] is dropped.
     ///
     /// # Errors
-    /// If no port or no random numbers can be had, or if the release has no such option.
+    /// If no port is free, the system's random number generator fails, or the release does not
+    /// support an option.
     pub async fn start(self) -> Result<Cluster, ClusterError> {
         let server = Server::bind()
             .map_err(|error| ClusterError::new("cannot listen on loopback", error))?;
@@ -167,8 +171,8 @@ impl ClusterBuilder {
         }
         if self.release == Release::V1_20 && issuers.len() > 1 {
             return Err(ClusterError::new(
-                "Release::V1_20 has one issuer",
-                "several came with Kubernetes 1.22",
+                "Release::V1_20 supports one issuer",
+                "Kubernetes supports several since 1.22",
             ));
         }
         let api_audiences = match self.api_audiences {
@@ -186,7 +190,7 @@ impl ClusterBuilder {
             static_tokens: Mutex::new(BTreeMap::new()),
             keys: Mutex::new(KeyRing::new(SigningKey::generate(self.algorithm)?)),
             objects: Mutex::new(Objects::default()),
-            without_store: Mutex::new(None),
+            watch_cache: Mutex::new(None),
             faults: Faults::default(),
             calls: Calls::default(),
         });

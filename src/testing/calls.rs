@@ -1,4 +1,4 @@
-//! Counting requests, and waiting for them, so that no test has to sleep.
+//! Request counts per endpoint, observable so that tests need not sleep.
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +20,9 @@ pub(super) struct Tally {
 }
 
 impl Calls {
-    /// Counts a request in; it is in flight until the guard is dropped, which happens too when the caller goes away.
-    pub(super) fn arrive(&self, endpoint: Option<Endpoint>) -> InFlight {
+    /// Counts a request. It is in flight until the guard is dropped, also when the client
+    /// disconnects.
+    pub(super) fn record(&self, endpoint: Option<Endpoint>) -> InFlight {
         let tallies: Vec<_> =
             endpoint.into_iter().chain([Endpoint::All]).map(|endpoint| self.of(endpoint)).collect();
         for tally in &tallies {

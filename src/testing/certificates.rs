@@ -1,4 +1,4 @@
-//! The cluster's certificate authority, and the server's certificate.
+//! Certificate authority of the cluster, and the server's certificate.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use rustls::{
 
 use super::error::ClusterError;
 
-/// The names under which Pods, and tests, reach an API server.
+/// Names under which Pods and tests reach the API server.
 const NAMES: [&str; 6] = [
     "127.0.0.1",
     "localhost",
@@ -34,7 +34,7 @@ impl Authority {
     pub(super) fn generate() -> Result<Self, ClusterError> {
         let (pem, der, certificate, key) = certificates()
             .map_err(|error| ClusterError::new("cannot make the server's certificate", error))?;
-        // Explicitly aws-lc-rs: rustls' default provider is the user's to choose, and may not be settled.
+        // The user may not have chosen rustls' default provider, so name one explicitly.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -17,25 +17,26 @@ pub struct Cluster {
 
 /// Addresses.
 impl Cluster {
-    /// The API server's URL, such as `https://127.0.0.1:40123`. The port stays the same for the cluster's life.
+    /// Returns the API server's URL, such as `https://127.0.0.1:40123`. The port stays the same for
+    /// the cluster's life.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The API server's address.
+    /// Returns the API server's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// The `iss` of the tokens.
+    /// Returns the `iss` of issued tokens.
     #[must_use]
     pub fn issuer(&self) -> &str {
         self.state.issuer()
     }
 
-    /// The authority that the API server's certificate is from, as PEM: what a Pod finds in `ca.crt`.
+    /// Returns the certificate authority as PEM: the content of `ca.crt` in a Pod.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.authority.pem

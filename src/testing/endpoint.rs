@@ -1,6 +1,6 @@
-//! Parts of the API that tests count and break.
+//! Endpoints that tests count and inject faults into.
 
-/// A part of the API that can be counted and broken on its own.
+/// An endpoint with its own request count and fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -14,6 +14,6 @@ pub enum Endpoint {
     Discovery,
     /// `POST /apis/authorization.k8s.io/v1/subjectaccessreviews`
     SubjectAccessReview,
-    /// Every request, those for objects included.
+    /// Every request, including those for objects.
     All,
 }

@@ -1,17 +1,18 @@
-//! What can go wrong while a test drives the cluster.
+//! Error of the operations on a cluster.
 
 use std::{error::Error, fmt};
 
 use super::status::Status;
 
-/// The cluster could not do what the test asked of it. The message says what and why.
+/// An operation on the cluster failed. The message says which and why.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let cluster = tower_kube_auth::testing::Cluster::start().await?;
-/// let refused = cluster.token("default", "nobody").issue().unwrap_err();
-/// assert_eq!(refused.status(), Some(404));
-/// assert_eq!(refused.to_string(), r#"serviceaccounts "nobody" not found"#);
+/// let error = cluster.token("default", "nobody").issue().unwrap_err();
+/// assert_eq!(error.status(), Some(404));
+/// assert_eq!(error.to_string(), r#"serviceaccounts "nobody" not found"#);
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -29,7 +30,8 @@ impl ClusterError {
         Self { what: what.into(), status: None, source: Some(source.into()) }
     }
 
-    /// The HTTP status that the API server would have refused the same request with, if that is what happened.
+    /// Returns the HTTP status with which the API server answers such a request, if it rejects the
+    /// request.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.status

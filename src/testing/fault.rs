@@ -1,4 +1,4 @@
-//! Trouble on demand: what an API server, or the network before it, does on a bad day.
+//! Fault injection: failures of an API server or of the network in front of it.
 
 use std::{collections::BTreeMap, future::pending, sync::Mutex, time::Duration};
 
@@ -8,28 +8,29 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::{endpoint::Endpoint, lock::lock, reply::Reply};
 use crate::clock::Clock;
 
-/// What goes wrong. See [`Cluster::set_fault`](super::Cluster::set_fault).
+/// A failure to inject. See [`Cluster::set_fault`](super::Cluster::set_fault).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Answers with this status code and a Kubernetes `Status` body, and does nothing else.
+    /// Answers with this status code and a Kubernetes `Status` body, without processing the
+    /// request.
     Status {
         /// The HTTP status code, such as 429 or 500.
         code: u16,
         /// Seconds for a `Retry-After` header.
         retry_after: Option<u64>,
     },
-    /// Answers rightly, after this long on the cluster's clock.
+    /// Answers correctly after this time on the cluster's clock.
     Delay(Duration),
-    /// Takes the request and never answers.
+    /// Accepts the request and never answers.
     Hang,
-    /// 200 with a body that is cut off in the middle of its JSON.
+    /// 200 with truncated JSON.
     BrokenJson,
     /// 200 with no body.
     EmptyBody,
     /// 200 with ten megabytes of well-formed JSON.
     HugeBody,
-    /// The right answer, but the connection ends half-way through the body.
+    /// The correct answer, but the connection closes half-way through the body.
     CutConnection,
     /// 200 with this body, as JSON.
     Body(String),
@@ -47,30 +48,31 @@ impl Faults {
         lock(&self.0).clear();
     }
 
-    pub(super) fn strike(&self, endpoint: Option<Endpoint>) -> Option<Fault> {
+    /// Returns the fault for the next request, and counts it.
+    pub(super) fn take(&self, endpoint: Option<Endpoint>) -> Option<Fault> {
         let mut faults = lock(&self.0);
-        let struck = endpoint
+        let matching = endpoint
             .into_iter()
             .chain([Endpoint::All])
             .find(|endpoint| faults.contains_key(endpoint))?;
-        let (fault, left) = faults.get_mut(&struck)?;
+        let (fault, left) = faults.get_mut(&matching)?;
         let fault = fault.clone();
         *left -= 1;
         if *left == 0 {
-            faults.remove(&struck);
+            faults.remove(&matching);
         }
         Some(fault)
     }
 }
 
-/// Lets `fault` happen to a request that `answer` would answer rightly.
-pub(super) async fn suffer(
+/// Answers a request with `fault`. `answer` is the correct response.
+pub(super) async fn inject(
     fault: Fault,
     clock: &Clock,
     answer: impl Future<Output = Response<Reply>>,
 ) -> Response<Reply> {
     match fault {
-        Fault::Status { code, retry_after } => refused(code, retry_after),
+        Fault::Status { code, retry_after } => error_status(code, retry_after),
         Fault::Delay(duration) => {
             clock.sleep(duration).await;
             answer.await
@@ -88,7 +90,7 @@ pub(super) async fn suffer(
     }
 }
 
-fn refused(code: u16, retry_after: Option<u64>) -> Response<Reply> {
+fn error_status(code: u16, retry_after: Option<u64>) -> Response<Reply> {
     let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (reason, message) = match code.as_u16() {
         401 => ("Unauthorized", "Unauthorized"),
@@ -124,13 +126,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_for_two_requests_strikes_twice() {
+    fn a_fault_for_two_requests_is_injected_twice() {
         let faults = Faults::default();
         faults.set(Endpoint::Jwks, Fault::Hang, 2);
         faults.set(Endpoint::All, Fault::EmptyBody, u64::MAX);
-        assert_eq!(faults.strike(Some(Endpoint::Jwks)), Some(Fault::Hang));
-        assert_eq!(faults.strike(Some(Endpoint::Jwks)), Some(Fault::Hang));
-        assert_eq!(faults.strike(Some(Endpoint::Jwks)), Some(Fault::EmptyBody));
-        assert_eq!(faults.strike(None), Some(Fault::EmptyBody));
+        assert_eq!(faults.take(Some(Endpoint::Jwks)), Some(Fault::Hang));
+        assert_eq!(faults.take(Some(Endpoint::Jwks)), Some(Fault::Hang));
+        assert_eq!(faults.take(Some(Endpoint::Jwks)), Some(Fault::EmptyBody));
+        assert_eq!(faults.take(None), Some(Fault::EmptyBody));
     }
 }

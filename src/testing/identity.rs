@@ -1,10 +1,10 @@
-//! Identities made by hand.
+//! Identities for unit tests of handlers.
 
 use std::{sync::Arc, time::SystemTime};
 
 use crate::identity::{ServiceAccountIdentity, UserInfo, extra_key};
 
-/// Makes a [`ServiceAccountIdentity`] without a token, for unit tests of handlers.
+/// Builds a [`ServiceAccountIdentity`] without a token, for unit tests of handlers.
 ///
 /// ```
 /// use tower_kube_auth::testing::IdentityBuilder;
@@ -76,7 +76,7 @@ impl IdentityBuilder {
         self
     }
 
-    /// Makes it one that a fallback accepted during an outage.
+    /// Marks it as accepted by a fallback during an outage.
     #[must_use]
     pub fn from_fallback(mut self) -> Self {
         self.is_from_fallback = true;
@@ -90,16 +90,13 @@ impl IdentityBuilder {
         self
     }
 
-    /// The identity.
+    /// Returns the identity.
     ///
     /// # Panics
     ///
-    /// If namespace or name could not be those of a ServiceAccount: a mistake in the test.
+    /// If a ServiceAccount cannot have this namespace, name and uid: a mistake in the test.
     #[must_use]
-    #[expect(
-        clippy::panic,
-        reason = "a test that asks for an impossible identity is to fail at once"
-    )]
+    #[expect(clippy::panic, reason = "an impossible identity is a mistake in the test")]
     pub fn build(self) -> ServiceAccountIdentity {
         let username = self.user.username.clone();
         let identity = ServiceAccountIdentity::from_user_info(

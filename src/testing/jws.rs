@@ -1,4 +1,4 @@
-//! Compact JWS and its JSON, read with the strictness (and the leniency) of Go and go-jose.
+//! Parser for compact JWS and its JSON, as strict and as lenient as Go and go-jose.
 
 use std::{borrow::Cow, fmt};
 
@@ -14,26 +14,27 @@ pub(super) struct Jws {
     pub(super) kid: String,
     pub(super) has_crit: bool,
     pub(super) payload: Vec<u8>,
-    /// What the signature is over.
+    /// The signing input.
     pub(super) signed: Vec<u8>,
     pub(super) signature: Vec<u8>,
 }
 
 impl Jws {
-    /// `spaces_ignored`: before its version 4, go-jose dropped all white space from a token before it looked at it.
-    pub(super) fn parse(token: &str, spaces_ignored: bool) -> Option<Self> {
+    /// Parses a token. `ignore_whitespace`: go-jose before version 4 removes all white space first.
+    pub(super) fn parse(token: &str, ignore_whitespace: bool) -> Option<Self> {
         let token: String = token
             .chars()
-            .filter(|character| !(spaces_ignored && character.is_ascii_whitespace()))
+            .filter(|character| !(ignore_whitespace && character.is_ascii_whitespace()))
             .collect();
-        let [header, payload, signature] = three(&token)?;
+        let [header, payload, signature] = split_parts(&token)?;
         let signed = format!("{header}.{payload}").into_bytes();
         let header = strict_json(&decode(header)?).filter(Value::is_object)?;
         let name = |key: &str| match header.get(key) {
             None | Some(Value::Null) => Some(String::new()),
             Some(value) => value.as_str().map(str::to_owned),
         };
-        // go-jose reads these too while it parses, used or not, and gives up on the token if it cannot.
+        // go-jose also parses these members, used or not, and rejects the token if one is
+        // malformed.
         name("nonce")?;
         let given = |key: &str| header.get(key).filter(|value| !value.is_null());
         if given("jwk").is_some_and(|jwk| jwk.get("kty").is_none_or(|kty| !kty.is_string()))
@@ -53,7 +54,7 @@ impl Jws {
     }
 }
 
-/// Roughly: whether each is base64 of a DER sequence.
+/// Returns whether each item is base64 of a DER sequence, an approximation of a certificate.
 fn is_certificate_chain(chain: &Value) -> bool {
     let der = |one: &Value| {
         one.as_str().and_then(decode_standard).is_some_and(|der| der.first() == Some(&0x30))
@@ -61,38 +62,39 @@ fn is_certificate_chain(chain: &Value) -> bool {
     chain.as_array().is_some_and(|chain| chain.iter().all(der))
 }
 
-/// What the token itself says about its issuer, before any key has been asked.
+/// Returns the `iss` of a token whose signature is not verified yet.
 pub(super) fn unverified_issuer(token: &str) -> Option<String> {
-    let [_, payload, _] = three(token)?;
+    let [_, payload, _] = split_parts(token)?;
     let claims: Value = serde_json::from_str(&text(&decode(payload)?)).ok()?;
     claims.get("iss")?.as_str().map(str::to_owned)
 }
 
-/// JSON in which go-jose finds no key twice; serde_json would take the last one. go-jose looks only at the objects that
-/// it reads into something: the outermost, and all of the private claim.
+/// Parses JSON and rejects the duplicate keys that go-jose rejects: those of the outermost object
+/// and of everything in the private claim. serde_json alone takes the last one.
 pub(super) fn strict_json(bytes: &[u8]) -> Option<Value> {
     let text = text(bytes);
     let mut deserializer = serde_json::Deserializer::from_str(&text);
-    let value = Strict { inside: false }.deserialize(&mut deserializer).ok()?;
+    let value = Strict { nested: false }.deserialize(&mut deserializer).ok()?;
     deserializer.end().ok().map(|()| value)
 }
 
-/// Go replaces what is not UTF-8 in JSON, and goes on.
+/// Replaces invalid UTF-8, as Go does when it reads JSON.
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// Kubernetes stores Secrets in base64 with padding.
+/// Decodes base64 with padding, as in Secrets.
 pub(super) fn decode_standard(text: &str) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
 
-fn three(token: &str) -> Option<[&str; 3]> {
+fn split_parts(token: &str) -> Option<[&str; 3]> {
     let parts: Vec<&str> = token.split('.').collect();
     parts.try_into().ok()
 }
 
-/// Go's `base64.RawURLEncoding`: no padding, but any value in the bits that are left over, and line ends anywhere.
+/// Decodes like Go's `base64.RawURLEncoding`: no padding, but any trailing bits and line ends
+/// anywhere.
 fn decode(part: &str) -> Option<Vec<u8>> {
     const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
         .with_decode_allow_trailing_bits(true)
@@ -102,11 +104,11 @@ fn decode(part: &str) -> Option<Vec<u8>> {
     GO.decode(part).ok()
 }
 
-/// Reads an object without duplicate keys, and what is in it as it comes.
+/// Deserializes an object without duplicate keys; its values may have some.
 #[derive(Clone, Copy)]
 struct Strict {
-    /// Whether what is in it must not have duplicates either.
-    inside: bool,
+    /// Whether nested objects must not have duplicates either.
+    nested: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -159,8 +161,8 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let value = if self.inside || key == "kubernetes.io" {
-                map.next_value_seed(Self { inside: true })?
+            let value = if self.nested || key == "kubernetes.io" {
+                map.next_value_seed(Self { nested: true })?
             } else {
                 map.next_value()?
             };
@@ -177,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_ignores_the_bits_that_are_left_over() {
+    fn trailing_bits_of_base64_are_ignored_as_in_go() {
         assert_eq!(decode("AA"), Some(vec![0]));
         assert_eq!(decode("AP"), Some(vec![0]));
         assert_eq!(decode("AA=="), None);
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_occurs_twice_is_refused_where_it_is_read() {
+    fn duplicate_keys_are_rejected_where_go_jose_rejects_them() {
         assert!(strict_json(br#"{"a":[1,-2,0.5,null,true,"x",{"b":{}}]}"#).is_some());
         assert!(strict_json(br#"{"a":1,"a":2}"#).is_none());
         assert!(strict_json(br#"{"kubernetes.io":{"pod":{"name":"a","name":"b"}}}"#).is_none());
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_compact_form_is_a_token() {
+    fn only_the_compact_serialization_is_a_token() {
         assert_eq!(unverified_issuer("a.b"), None);
         assert_eq!(unverified_issuer(r#"{"payload":"eyJpc3MiOiJ4In0","iss.x.":"y"}"#), None);
         assert_eq!(unverified_issuer("e30.eyJpc3MiOiJ4In0.AA"), Some("x".to_owned()));

@@ -1,15 +1,15 @@
-//! The cluster's keys: which sign, which are published, and how they are rotated one step at a time.
+//! Key ring of the cluster: which key signs, which are published, and the steps of a rotation.
 
 use serde_json::Value;
 
 use super::keys::SigningKey;
 
 pub(super) struct KeyRing {
-    /// Oldest first; never empty. All of them verify tokens (the API server's `--service-account-key-file`).
+    /// Oldest first, never empty. All verify tokens (`--service-account-key-file`).
     keys: Vec<Entry>,
     /// The key that signs (`--service-account-signing-key-file`).
     signing: SigningKey,
-    published_instead: Option<String>,
+    jwks_override: Option<String>,
 }
 
 struct Entry {
@@ -22,7 +22,7 @@ impl KeyRing {
         Self {
             keys: vec![Entry { key: key.clone(), hidden: false }],
             signing: key,
-            published_instead: None,
+            jwks_override: None,
         }
     }
 
@@ -38,7 +38,7 @@ impl KeyRing {
         self.keys.iter().filter(|entry| !entry.hidden).map(|entry| entry.key.clone()).collect()
     }
 
-    /// Publishes and accepts `key`, which does not sign yet.
+    /// Publishes and accepts `key` without signing with it.
     pub(super) fn add(&mut self, key: SigningKey) {
         self.keys.push(Entry { key, hidden: false });
     }
@@ -49,36 +49,37 @@ impl KeyRing {
         }
     }
 
-    /// Drops every key but the signing one.
+    /// Removes every key except the signing one.
     pub(super) fn remove_old(&mut self) {
         self.keys.retain(|entry| entry.key.kid() == self.signing.kid());
     }
 
-    /// Keeps the key out of the JWKS. It still verifies.
+    /// Removes the key from the JWKS. It still verifies.
     pub(super) fn hide(&mut self, kid: &str) {
         for entry in self.keys.iter_mut().filter(|entry| entry.key.kid() == kid) {
             entry.hidden = true;
         }
     }
 
-    /// Serves `raw` as the JWKS; with `None` the true one again.
-    pub(super) fn publish_instead(&mut self, raw: Option<String>) {
-        self.published_instead = raw;
+    /// Serves `raw` as the JWKS; `None` restores the actual one.
+    pub(super) fn override_jwks(&mut self, raw: Option<String>) {
+        self.jwks_override = raw;
     }
 
     pub(super) fn jwks(&self) -> String {
-        match &self.published_instead {
+        match &self.jwks_override {
             Some(raw) => raw.clone(),
             None => {
-                let keys: Vec<_> = self.published().iter().map(|key| spelled(&key.jwk())).collect();
+                let keys: Vec<_> =
+                    self.published().iter().map(|key| serialize(&key.jwk())).collect();
                 format!(r#"{{"keys":[{}]}}"#, keys.join(","))
             }
         }
     }
 }
 
-/// The key with its members in the order in which Kubernetes' library writes them (go-jose, `rawJSONWebKey`).
-fn spelled(jwk: &Value) -> String {
+/// Serializes a key with its members in go-jose's order (`rawJSONWebKey`).
+fn serialize(jwk: &Value) -> String {
     let order = ["use", "kty", "kid", "crv", "alg", "x", "y", "n", "e"];
     let members: Vec<_> = order
         .iter()

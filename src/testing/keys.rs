@@ -1,4 +1,4 @@
-//! Key pairs that sign tokens, and what the public half looks like to others: PEM, JWK, `kid`.
+//! Key pairs that sign tokens, and their export as PEM and JWK.
 
 use std::{fmt, sync::Arc};
 
@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 
 use super::{algorithm::Algorithm, error::ClusterError};
 
-/// A key pair that signs whatever it is given: good tokens, and the hostile ones that a verifier must refuse.
+/// A key pair that signs any header and claims: valid tokens, and hostile ones that a verifier must
+/// reject.
 ///
-/// A cluster has its own ([`Cluster::signing_key`](super::Cluster::signing_key)); a generated one is a stranger's.
+/// A cluster accepts only its own keys ([`Cluster::signing_key`](super::Cluster::signing_key)).
 ///
 /// ```
 /// use serde_json::json;
@@ -50,10 +51,10 @@ enum Pair {
 }
 
 impl SigningKey {
-    /// A new key pair.
+    /// Generates a key pair.
     ///
     /// # Errors
-    /// If the system gives no random numbers.
+    /// If the system's random number generator fails.
     pub fn generate(algorithm: Algorithm) -> Result<Self, ClusterError> {
         Self::try_generate(algorithm)
             .map_err(|unspecified| ClusterError::new("cannot generate a signing key", unspecified))
@@ -72,46 +73,47 @@ impl SigningKey {
             Pair::Ec(pair) => pair.public_key().as_der()?.as_ref().to_vec(),
             Pair::Ed25519(pair) => pair.public_key().as_der()?.as_ref().to_vec(),
         };
-        // Kubernetes' key id: the hash of the key's PKIX form (`keyIDFromPublicKey` in pkg/serviceaccount).
+        // `keyIDFromPublicKey` in Kubernetes' pkg/serviceaccount: the hash of the PKIX form.
         let kid = BASE64URL.encode(digest::digest(&digest::SHA256, &spki));
         Ok(Self(Arc::new(Inner { algorithm, pair, spki, kid })))
     }
 
-    /// The algorithm that the key was made for.
+    /// Returns the key's algorithm.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.0.algorithm
     }
 
-    /// The key id as Kubernetes derives it: base64url of the SHA-256 of [`public_key_der`](Self::public_key_der).
+    /// Returns the key id as Kubernetes derives it: base64url of the SHA-256 of
+    /// [`public_key_der`](Self::public_key_der).
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.0.kid
     }
 
-    /// The header that Kubernetes writes: `alg` and `kid`.
+    /// Returns the header that Kubernetes writes: `alg` and `kid`.
     #[must_use]
     pub fn header(&self) -> Value {
         json!({"alg": self.0.algorithm.name(), "kid": self.0.kid})
     }
 
-    /// The public key as a DER SubjectPublicKeyInfo.
+    /// Returns the public key as a DER SubjectPublicKeyInfo.
     #[must_use]
     pub fn public_key_der(&self) -> &[u8] {
         &self.0.spki
     }
 
-    /// The public key as PEM (`BEGIN PUBLIC KEY`).
+    /// Returns the public key as PEM (`BEGIN PUBLIC KEY`).
     #[must_use]
     pub fn public_key_pem(&self) -> String {
         pem("PUBLIC KEY", &self.0.spki)
     }
 
-    /// The private key as PEM (PKCS #8), such as a real API server reads for `--service-account-signing-key-file`: who has
-    /// it signs as the cluster does.
+    /// Returns the private key as PEM (PKCS #8), the format of
+    /// `--service-account-signing-key-file`. Whoever has it can sign tokens of the cluster.
     ///
     /// # Errors
-    /// If the system gives no memory.
+    /// If memory allocation fails.
     pub fn private_key_pem(&self) -> Result<String, ClusterError> {
         let pkcs8 = match &self.0.pair {
             Pair::Rsa(pair) => {
@@ -125,7 +127,7 @@ impl SigningKey {
         Ok(pem("PRIVATE KEY", &pkcs8))
     }
 
-    /// The public key as the JWK that the API server publishes.
+    /// Returns the public key as the JWK that the API server publishes.
     #[must_use]
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.0.pair {
@@ -139,14 +141,16 @@ impl SigningKey {
                 })
             }
             Pair::Ec(pair) => {
-                // An uncompressed point: the byte 4, then x and y of equal length.
+                // Uncompressed point: the byte 4, then x and y of equal length.
                 let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
                 let (x, y) = point.split_at(point.len() / 2);
                 let curve = if self.0.algorithm == Algorithm::ES384 { "P-384" } else { "P-256" };
-                json!({"kty": "EC", "crv": curve, "x": BASE64URL.encode(x), "y": BASE64URL.encode(y)})
+                let (x, y) = (BASE64URL.encode(x), BASE64URL.encode(y));
+                json!({"kty": "EC", "crv": curve, "x": x, "y": y})
             }
             Pair::Ed25519(pair) => {
-                json!({"kty": "OKP", "crv": "Ed25519", "x": BASE64URL.encode(pair.public_key().as_ref())})
+                let x = BASE64URL.encode(pair.public_key().as_ref());
+                json!({"kty": "OKP", "crv": "Ed25519", "x": x})
             }
         };
         if let Some(jwk) = jwk.as_object_mut() {
@@ -157,18 +161,19 @@ impl SigningKey {
         jwk
     }
 
-    /// Signs `header` and `claims` as they are, true or not, into a compact JWS.
+    /// Signs `header` and `claims` unchecked into a compact JWS.
     ///
-    /// The header's `alg` chooses among RS256/384/512 and PS256/384/512 for an RSA key. Any other `alg` is written but
-    /// not obeyed: the key signs with its own algorithm, which makes a token whose header lies.
+    /// For an RSA key the header's `alg` chooses among RS256/384/512 and PS256/384/512. Any other
+    /// `alg` is written but ignored: the key signs with its own algorithm, and the token's header
+    /// is wrong.
     #[must_use]
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let alg = header.get("alg").and_then(Value::as_str).unwrap_or_default().to_owned();
         self.sign_bytes(&alg, header.to_string().as_bytes(), claims.to_string().as_bytes())
     }
 
-    /// Like [`sign`](Self::sign), for a header and claims that `serde_json` could not write: duplicate keys, invalid
-    /// UTF-8, no JSON at all.
+    /// Like [`sign`](Self::sign), for a header and claims that `serde_json` cannot write: duplicate
+    /// keys, invalid UTF-8, no JSON at all.
     #[must_use]
     pub fn sign_bytes(&self, alg: &str, header: &[u8], claims: &[u8]) -> String {
         let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
@@ -196,11 +201,12 @@ impl SigningKey {
             }
             Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
         };
-        // Signing fails only for want of memory or random numbers; the token is then one that nobody accepts.
+        // Signing fails only without memory or random numbers. An empty signature is accepted by
+        // nobody.
         signed.unwrap_or_default()
     }
 
-    /// Whether this key made `signature` with `alg`: the check that go-jose does in the API server.
+    /// Returns whether this key made `signature` with `alg`: go-jose's check in the API server.
     pub(super) fn verifies(&self, alg: &str, message: &[u8], signature: &[u8]) -> bool {
         let algorithm: &'static dyn VerificationAlgorithm = match (self.0.algorithm, alg) {
             (Algorithm::RS256, "RS256") => &signature::RSA_PKCS1_2048_8192_SHA256,
@@ -232,9 +238,9 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Signs with HMAC-SHA-256 under `secret`, whatever the header says.
+/// Signs with HMAC-SHA-256 and `secret`, independent of the header.
 ///
-/// With a public key as the secret and `alg` set to `HS256` this is the algorithm-confusion attack.
+/// A public key as the secret and `HS256` as the `alg` make the algorithm-confusion attack.
 ///
 /// ```
 /// use serde_json::json;
@@ -243,7 +249,8 @@ impl fmt::Debug for SigningKey {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let key = SigningKey::generate(Algorithm::ES256)?;
 /// let secret = key.public_key_pem();
-/// let token = sign_hs256(&json!({"alg": "HS256", "kid": key.kid()}), &json!({"sub": "me"}), secret.as_bytes());
+/// let header = json!({"alg": "HS256", "kid": key.kid()});
+/// let token = sign_hs256(&header, &json!({"sub": "me"}), secret.as_bytes());
 /// assert_eq!(token.split('.').count(), 3);
 /// # Ok(()) }
 /// ```
@@ -277,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_key_signs_it_verifies_and_another_does_not() {
+    fn a_signature_verifies_with_its_own_key_only() {
         for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
             let [key, other] = [(); 2].map(|()| SigningKey::generate(algorithm).unwrap());
             let token = key.sign(&key.header(), &json!({"sub": "x"}));

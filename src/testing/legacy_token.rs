@@ -1,4 +1,4 @@
-//! Tokens out of a Secret, as clusters up to 1.23 made one for every ServiceAccount: they never end by themselves.
+//! Verification of legacy tokens: stored in a Secret, without expiry.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use super::{jws, lock::lock, objects::text, release::Release, state::State, user
 pub(super) const ISSUER: &str = "kubernetes/serviceaccount";
 
 impl State {
-    /// The rules for tokens out of a Secret, as clusters up to 1.23 made them for every ServiceAccount.
+    /// Checks the claims of a legacy token. Clusters up to 1.23 created one for every
+    /// ServiceAccount.
     pub(super) fn check_legacy(&self, token: &str, claims: &Value) -> Result<User, String> {
         let claim = |name: &str| {
             let value = claims.get(format!("kubernetes.io/serviceaccount/{name}"));

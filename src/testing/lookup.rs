@@ -8,32 +8,35 @@ use super::{
     state::{State, seconds},
 };
 
-/// Clock skew that token rules tolerate, in seconds.
+/// Clock skew that the token rules tolerate, in seconds.
 pub(super) const LEEWAY: i64 = 60;
 
-/// What kube-apiserver 1.20.2 said when its connection to etcd broke.
-const CUT_OFF: &str = "rpc error: code = Unavailable desc = transport is closing";
+/// Error of kube-apiserver 1.20.2 when its connection to etcd breaks.
+const ETCD_UNAVAILABLE: &str = "rpc error: code = Unavailable desc = transport is closing";
 
 pub(super) struct Found {
     pub(super) uid: String,
-    /// Marked for deletion, however recently.
+    /// Marked for deletion at any time.
     pub(super) marked: bool,
-    /// Marked for deletion longer ago than the leeway.
+    /// Marked for deletion before the leeway.
     pub(super) deleted: bool,
 }
 
 impl State {
-    /// The object, if there is one. An error if nobody can say.
+    /// Returns the object if it exists, or an error if that cannot be determined.
     pub(super) fn find(
         &self,
         plural: &'static str,
         namespace: &str,
         name: &str,
     ) -> Result<Option<Found>, String> {
-        let object = match &*lock(&self.without_store) {
-            Some(known) => {
-                Some(known.get(plural, namespace, name).ok_or_else(|| CUT_OFF.to_owned())?.clone())
-            }
+        let object = match &*lock(&self.watch_cache) {
+            Some(known) => Some(
+                known
+                    .get(plural, namespace, name)
+                    .ok_or_else(|| ETCD_UNAVAILABLE.to_owned())?
+                    .clone(),
+            ),
             None => lock(&self.objects).get(plural, namespace, name).cloned(),
         };
         Ok(object.map(|object| {
@@ -47,12 +50,12 @@ impl State {
     }
 }
 
-/// Whether `time` is more than `leeway` seconds before `now`.
+/// Returns whether `time` is more than `leeway` seconds before `now`.
 pub(super) fn earlier_than(time: i64, leeway: i64, now: Duration) -> bool {
     nanoseconds(time.saturating_add(leeway)) < i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
 }
 
-/// Whether `time` is more than `leeway` seconds after `now`.
+/// Returns whether `time` is more than `leeway` seconds after `now`.
 pub(super) fn later_than(time: i64, leeway: i64, now: Duration) -> bool {
     nanoseconds(time.saturating_sub(leeway)) > i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
 }

@@ -1,31 +1,35 @@
 //! An embedded cluster for tests, without Kubernetes.
 //!
-//! [`Cluster::start`](crate::testing::Cluster::start) serves, over HTTPS with an authority of its own on loopback, what token authentication needs of a
-//! Kubernetes API server: TokenRequest, TokenReview, SubjectAccessReview, issuer discovery with its keys, RBAC, and
-//! ServiceAccounts, Pods, Secrets and RBAC's own objects. Tokens are signed with real keys and judged by Kubernetes'
-//! own rules. It shares no code with the verifiers of this crate, so that it can contradict them.
+//! [`Cluster::start`](crate::testing::Cluster::start) serves the parts of the Kubernetes API that
+//! token authentication uses: TokenRequest, TokenReview, SubjectAccessReview, issuer discovery with
+//! its keys, RBAC, and ServiceAccounts, Pods, Secrets and the RBAC objects. It listens on loopback
+//! over HTTPS with its own certificate authority. Tokens are signed with real keys and verified by
+//! Kubernetes' rules. The cluster shares no code with the verifiers of this crate, so a mistake in
+//! one is not repeated in the other.
 //!
-//! Tests steer it: they issue good and hostile tokens, delete the Pod that a token is bound to, rotate keys, move the
-//! clock ([`ManualClock`]), make endpoints fail ([`Fault`]), count
-//! calls, or take the server down.
+//! Tests control it: they issue valid and hostile tokens, delete the Pod that a token is bound to,
+//! rotate keys, move the clock ([`ManualClock`]), inject faults ([`Fault`]), count requests, or
+//! stop the server.
 //!
 //! ```
 //! use tower_kube_auth::testing::{Cluster, Endpoint};
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let cluster = Cluster::start().await?;
 //! cluster.create_service_account("team-a", "robot");
 //! let token = cluster.token("team-a", "robot").audience("my-service").issue()?;
 //!
 //! let review = serde_json::json!({"spec": {"token": token, "audiences": ["my-service"]}});
-//! let request = http::Request::post("/apis/authentication.k8s.io/v1/tokenreviews").body(review.to_string().into())?;
+//! let request = http::Request::post("/apis/authentication.k8s.io/v1/tokenreviews")
+//!     .body(review.to_string().into())?;
 //! let review: serde_json::Value = cluster.kube_client()?.request(request).await?;
 //! assert_eq!(review["status"]["user"]["username"], "system:serviceaccount:team-a:robot");
 //! assert_eq!(cluster.calls(Endpoint::TokenReview), 1);
 //! # Ok(()) }
 //! ```
 //!
-//! It is not a cluster: nothing runs the Pods, and there is no watch, no update and no patch.
+//! Limitations: nothing runs the Pods, and watch, update and patch are not implemented.
 
 mod algorithm;
 mod api;

@@ -1,4 +1,4 @@
-//! Create, get, list and delete, as the API server answers them.
+//! Create, get, list and delete of objects.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ impl State {
     ) -> Result<Value, Status> {
         let given = text(&object, "/metadata/namespace");
         if kind.namespaced && !given.is_empty() && given != namespace {
-            let message = "the namespace of the provided object does not match the namespace sent on the request";
+            let message = "the namespace of the provided object does not match the namespace sent \
+                           on the request";
             return Err(Status::bad_request(message));
         }
         let (name, prefix) =
@@ -37,7 +38,7 @@ impl State {
         if kind.namespaced && objects.get("namespaces", "", namespace).is_none() {
             return Err(Status::not_found("", "namespaces", namespace));
         }
-        // RBAC's objects may have any name that fits into a path.
+        // RBAC objects may have any name that fits into a path.
         if kind.group.is_empty() && !is_dns_subdomain(&name) {
             let problem = format!("Invalid value: {name:?}: {NOT_A_SUBDOMAIN}");
             return Err(invalid_name(kind, &name, "FieldValueInvalid", &problem));
@@ -78,7 +79,7 @@ impl State {
     pub(super) fn list(&self, kind: &Kind, namespace: &str) -> Value {
         let objects = lock(&self.objects);
         let mut items: Vec<Value> = objects.list(kind.plural, namespace).cloned().collect();
-        // In a list, the list says what the items are.
+        // Items of a list have no kind of their own.
         for item in items.iter_mut().filter_map(Value::as_object_mut) {
             item.remove("kind");
             item.remove("apiVersion");
@@ -91,8 +92,8 @@ impl State {
         })
     }
 
-    /// Deletes, or marks for deletion what must wait: a Pod on a node for its grace period (and there is no kubelet
-    /// that would ever finish), anything else for its finalizers.
+    /// Deletes an object. A Pod on a node with a grace period and an object with finalizers are
+    /// only marked for deletion; without kubelet and controllers they stay marked.
     pub(super) fn delete(
         &self,
         kind: &'static Kind,
@@ -108,8 +109,8 @@ impl State {
         let (uid, wanted) = (text(&object, "/metadata/uid"), text(options, "/preconditions/uid"));
         if !wanted.is_empty() && wanted != uid {
             let cause = format!(
-                "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have \
-                 been deleted and then recreated"
+                "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). \
+                 The object might have been deleted and then recreated"
             );
             return Err(Status::conflict(kind.group, kind.name, name, &cause));
         }
@@ -117,19 +118,19 @@ impl State {
         let grace = options.get("gracePeriodSeconds").and_then(Value::as_u64);
         let grace = if on_a_node { grace.unwrap_or(30) } else { 0 };
         let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-        let waits = grace > 0 || finalizers.is_some_and(|finalizers| !finalizers.is_empty());
+        let is_delayed = grace > 0 || finalizers.is_some_and(|finalizers| !finalizers.is_empty());
 
         let mut answer = object.clone();
         let marked = !text(&object, "/metadata/deletionTimestamp").is_empty();
         if let Some(metadata) = answer.get_mut("metadata")
-            && (kind.name == "Pod" || waits)
-            && !(marked && waits)
+            && (kind.name == "Pod" || is_delayed)
+            && !(marked && is_delayed)
         {
             let at = self.now() + Duration::from_secs(grace);
             set(metadata, "deletionTimestamp", json!(rfc3339(at)));
             set(metadata, "deletionGracePeriodSeconds", json!(grace));
         }
-        if waits {
+        if is_delayed {
             objects
                 .items
                 .insert((kind.plural, namespace.to_owned(), name.to_owned()), answer.clone());
@@ -139,7 +140,7 @@ impl State {
         if kind.name == "Namespace" {
             objects.items.retain(|(_, namespace, _), _| namespace != name);
         }
-        // Pods and ServiceAccounts are given back, anything else is only reported.
+        // The response is the object for Pods and ServiceAccounts, a `Status` for others.
         if matches!(kind.name, "Pod" | "ServiceAccount") {
             return Ok(answer);
         }
@@ -147,9 +148,10 @@ impl State {
         if !kind.group.is_empty() {
             set(&mut details, "group", json!(kind.group));
         }
-        Ok(
-            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
-        )
+        Ok(json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+            "details": details,
+        }))
     }
 }
 
@@ -161,9 +163,10 @@ fn invalid_name(kind: &Kind, name: &str, reason: &str, problem: &str) -> Status 
     Status::invalid(kind.group, kind.name, name, "metadata.name", reason, problem)
 }
 
-const NOT_A_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' \
-                               or '.', and must start and end with an alphanumeric character (e.g. 'example.com', \
-                               regex used for validation is \
+const NOT_A_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case \
+                               alphanumeric characters, '-' or '.', and must start and end with \
+                               an alphanumeric character (e.g. 'example.com', regex used for \
+                               validation is \
                                '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 
 fn is_dns_subdomain(name: &str) -> bool {

@@ -1,10 +1,10 @@
-//! The objects that the API server stores: ServiceAccounts, Pods, Secrets, what surrounds them, and RBAC's.
+//! Object store of the API server: ServiceAccounts, Pods, Secrets and RBAC objects.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// A kind of object, and where it lives.
+/// A kind of object and its API path.
 #[derive(Debug, PartialEq)]
 pub(super) struct Kind {
     pub(super) group: &'static str,
@@ -71,7 +71,7 @@ impl Objects {
         self.items.remove(&(plural, namespace.to_owned(), name.to_owned()))
     }
 
-    /// Stores `object` under the name in its metadata, with what the server adds to every object.
+    /// Stores `object` under the name in its metadata, with the metadata that the server sets.
     pub(super) fn put(
         &mut self,
         kind: &Kind,
@@ -98,7 +98,7 @@ impl Objects {
     }
 }
 
-/// The string at a JSON pointer, or the empty one: Kubernetes does not tell the two apart either.
+/// Returns the string at a JSON pointer. A missing one is empty, as in Kubernetes.
 pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
@@ -111,10 +111,10 @@ pub(super) fn set(object: &mut Value, key: &str, value: Value) {
 
 pub(super) fn random_uuid() -> String {
     let mut bytes = [0u8; 16];
-    // It fails only where the system has no random numbers, and then no key could have been made before.
+    // Fails only without random numbers, and then the cluster could not generate its key.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     let number = u128::from_be_bytes(bytes);
-    // RFC 9562: version 4 and variant 10.
+    // RFC 9562, section 5.4: version 4 and variant 10.
     let number = number & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{number:032x}");
     let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! RBAC, from the Role and Binding objects in the store (`plugin/pkg/auth/authorizer/rbac`).
+//! RBAC authorizer over the stored roles and bindings (`plugin/pkg/auth/authorizer/rbac`).
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::{
 };
 
 impl State {
-    /// Refuses what RBAC does not allow, in the API server's words.
+    /// Returns the API server's 403 if RBAC does not allow the request.
     pub(super) fn authorize(&self, user: &User, request: &RequestInfo) -> Result<(), Status> {
         let decision = self.decide(user, request);
         if decision.allowed {
@@ -20,12 +20,12 @@ impl State {
         }
         let who = &user.name;
         let mut cause = if request.is_resource {
-            let place = match request.namespace.as_str() {
+            let scope = match request.namespace.as_str() {
                 "" => "at the cluster scope".to_owned(),
                 namespace => format!("in the namespace {namespace:?}"),
             };
             format!(
-                "User {who:?} cannot {} resource {:?} in API group {:?} {place}",
+                "User {who:?} cannot {} resource {:?} in API group {:?} {scope}",
                 request.verb,
                 request.full_resource(),
                 request.group,
@@ -40,7 +40,7 @@ impl State {
     }
 
     pub(super) fn decide(&self, user: &User, request: &RequestInfo) -> Decision {
-        // The "privileged group" authorizer is asked before RBAC; it gives no reason.
+        // The "privileged group" authorizer runs before RBAC and gives no reason.
         if user.groups.iter().any(|group| group == "system:masters") {
             return Decision { allowed: true, reason: String::new() };
         }

@@ -1,4 +1,4 @@
-//! Response body that a fault can cut off.
+//! Response body that a fault can truncate.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// A response body that may end before its time.
+/// A response body, complete or truncated.
 pub(super) struct Reply {
     announced: u64,
     left: Bytes,
@@ -19,7 +19,7 @@ pub(super) struct Reply {
 #[derive(PartialEq)]
 enum Cut {
     Never,
-    /// After what is left, once that had a chance to be sent.
+    /// After the remaining bytes, once hyper can send them.
     Soon,
     Now,
 }
@@ -29,7 +29,7 @@ impl Reply {
         Self { announced: body.len() as u64, left: body, cut: Cut::Never }
     }
 
-    /// Half of the body under a `Content-Length` for all of it, then the end of the connection.
+    /// Truncates to half of the body under the full `Content-Length`, then ends the connection.
     pub(super) fn cut(self) -> Self {
         Self { left: self.left.slice(..self.left.len() / 2), cut: Cut::Soon, ..self }
     }
@@ -49,7 +49,7 @@ impl Body for Reply {
         match self.cut {
             Cut::Never => Poll::Ready(None),
             Cut::Soon => {
-                // hyper sends what it has while a body is pending, and would throw it away on an error.
+                // hyper flushes its buffer while a body is pending, and discards it on an error.
                 self.cut = Cut::Now;
                 cx.waker().wake_by_ref();
                 Poll::Pending

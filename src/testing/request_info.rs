@@ -1,4 +1,4 @@
-//! What a request wants, read from its method and path alone (`k8s.io/apiserver/pkg/endpoints/request`).
+//! Request attributes from method and path (`k8s.io/apiserver/pkg/endpoints/request`).
 
 use http::Method;
 
@@ -8,7 +8,7 @@ use super::endpoint::Endpoint;
 pub(super) struct RequestInfo {
     pub(super) verb: String,
     pub(super) path: String,
-    /// Whether the rest says anything.
+    /// Whether the following fields apply.
     pub(super) is_resource: bool,
     pub(super) group: String,
     pub(super) version: String,
@@ -37,7 +37,7 @@ impl RequestInfo {
         };
         info.is_resource = true;
         let (namespace, parts) = match rest {
-            // `namespaces/x` is the namespace itself; its name counts as its namespace too.
+            // `namespaces/x` is the namespace itself; its name is its namespace too.
             ["namespaces", name] => (*name, rest),
             ["namespaces", name, inner @ ..] => (*name, inner),
             _ => ("", rest),
@@ -59,7 +59,7 @@ impl RequestInfo {
         info
     }
 
-    /// `serviceaccounts/token`: how RBAC and its refusals name a subresource.
+    /// Returns the resource with its subresource, as in `serviceaccounts/token`.
     pub(super) fn full_resource(&self) -> String {
         match self.subresource.as_str() {
             "" => self.resource.clone(),
@@ -67,7 +67,7 @@ impl RequestInfo {
         }
     }
 
-    /// The endpoint that tests can count and break.
+    /// Returns the endpoint for counts and faults.
     pub(super) fn endpoint(&self) -> Option<Endpoint> {
         match (self.group.as_str(), self.resource.as_str(), self.subresource.as_str()) {
             ("authentication.k8s.io", "tokenreviews", "") => Some(Endpoint::TokenReview),
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_read_as_kubernetes_reads_them() {
+    fn paths_are_parsed_as_in_kubernetes() {
         let read = |method: Method, path: &str| {
             let info = RequestInfo::of(&method, path);
             [

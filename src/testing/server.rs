@@ -1,4 +1,4 @@
-//! TLS on loopback: the listener, its connections, and being down.
+//! TLS server on loopback that can be stopped and restarted on the same port.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ pub(super) struct Server {
 }
 
 enum Phase {
-    /// The loop ends when its `stop` is sent to, or dropped; with it end the connections.
+    /// The accept loop and its connections end when `stop` is dropped.
     Up {
         stop: oneshot::Sender<()>,
         task: JoinHandle<()>,
     },
-    /// Bound but not listening: connections are refused, and nobody else gets the port.
+    /// Bound but not listening: the port stays reserved and connections fail.
     Down {
         reserved: TcpSocket,
     },
@@ -71,7 +71,7 @@ impl Server {
         *phase = match std::mem::replace(&mut *phase, Phase::Changing) {
             Phase::Up { stop, task } => {
                 drop(stop);
-                // Ends only after the listener and every connection are closed.
+                // Ends after the listener and every connection are closed.
                 let _ = task.await;
                 Phase::Down { reserved: reserve(self.address)? }
             }
@@ -84,7 +84,8 @@ impl Server {
 
 fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // Old connections in TIME_WAIT must not keep the port from us. (On Windows the option would let others in.)
+    // Connections in TIME_WAIT must not block the port. On Windows the option would let other
+    // processes bind it.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -105,7 +106,7 @@ async fn serve(
                 Ok((stream, _)) => {
                     connections.spawn(connection(stream, tls.clone(), state.clone()));
                 }
-                // Out of file descriptors, most likely: give others time to close theirs.
+                // Probably out of file descriptors: wait until some are closed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             Some(_) = connections.join_next() => {}
@@ -117,7 +118,7 @@ async fn serve(
 
 async fn connection(stream: TcpStream, tls: TlsAcceptor, state: Arc<State>) {
     let _ = stream.set_nodelay(true);
-    // Both may fail as clients come and go, trust us or not; the client sees why.
+    // A failed handshake or connection is the client's to report.
     let Ok(stream) = tls.accept(stream).await else { return };
     let service = service_fn(move |request| {
         let answer = api::answer(state.clone(), request);

@@ -1,9 +1,9 @@
-//! Kubernetes' answer to a request that it does not carry out: a `Status` object.
+//! Error responses of the API server: `Status` objects.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-/// A refusal, worded as `k8s.io/apimachinery/pkg/api/errors` words it, since clients and people read the message.
+/// A failure, with the messages of `k8s.io/apimachinery/pkg/api/errors`, since clients read them.
 #[derive(Clone, Debug)]
 pub(super) struct Status {
     pub(super) code: StatusCode,
@@ -59,7 +59,7 @@ impl Status {
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(details(group, resource, name))
     }
 
-    /// `cause` is the sentence that says who cannot do what; without a resource it is all there is to say.
+    /// `cause` says who cannot do what. Without a resource it is the whole message.
     pub(super) fn forbidden(group: &str, resource: &str, name: &str, cause: &str) -> Self {
         let message = match (resource, name) {
             ("", _) => format!("forbidden: {cause}"),
@@ -69,7 +69,8 @@ impl Status {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(details(group, resource, name))
     }
 
-    /// One field of `kind` is wrong. `reason` is `FieldValueInvalid` or `FieldValueRequired`.
+    /// Returns a 422 for one field of `kind`. `reason` is `FieldValueInvalid` or
+    /// `FieldValueRequired`.
     pub(super) fn invalid(
         group: &str,
         kind: &str,

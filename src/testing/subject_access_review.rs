@@ -1,4 +1,4 @@
-//! `POST /apis/authorization.k8s.io/v1/subjectaccessreviews`: RBAC's answer about anyone.
+//! `POST /apis/authorization.k8s.io/v1/subjectaccessreviews`
 
 use serde_json::{Value, json};
 
@@ -25,11 +25,13 @@ impl State {
         let about = |part: &str| spec.get(part).filter(|attributes| !attributes.is_null());
         let request = match (about("resourceAttributes"), about("nonResourceAttributes")) {
             (Some(_), Some(_)) => {
-                let problem = "Invalid value: \"null\": cannot be specified in combination with resourceAttributes";
+                let problem = "Invalid value: \"null\": cannot be specified in combination with \
+                               resourceAttributes";
                 return Err(invalid("spec.nonResourceAttributes", problem));
             }
             (None, None) => {
-                let problem = "Invalid value: \"null\": exactly one of nonResourceAttributes or resourceAttributes must be specified";
+                let problem = "Invalid value: \"null\": exactly one of nonResourceAttributes or \
+                               resourceAttributes must be specified";
                 return Err(invalid("spec.resourceAttributes", problem));
             }
             (Some(resource), None) => RequestInfo {
@@ -68,7 +70,7 @@ impl State {
     }
 }
 
-/// The real one forgets the kind in its message.
+/// Returns a 422 without the kind in its message, as Kubernetes does.
 fn invalid(field: &str, problem: &str) -> Status {
     Status::invalid(GROUP, "", "", field, "FieldValueInvalid", problem)
 }

@@ -1,4 +1,4 @@
-//! `POST /api/v1/namespaces/{namespace}/serviceaccounts/{name}/token`: how a ServiceAccount gets its tokens.
+//! `POST /api/v1/namespaces/{namespace}/serviceaccounts/{name}/token`
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use super::{
 
 const GROUP: &str = "authentication.k8s.io";
 
-/// What kubelet asks for when nobody said how long, and what the API server then makes of it
-/// (`WarnOnlyBoundTokenExpirationSeconds` and `ExpirationExtensionSeconds`).
+/// Lifetime in seconds that kubelet requests by default (`WarnOnlyBoundTokenExpirationSeconds`).
 const WARN_ONLY: u64 = 60 * 60 + 7;
+/// Lifetime in seconds that the API server grants then (`ExpirationExtensionSeconds`).
 const EXTENDED: u64 = 365 * 24 * 60 * 60;
 
-/// A request that has been found good: what the token will say, and what the answer will.
+/// The claims and the response of a valid request.
 pub(super) struct Grant {
     pub(super) claims: Value,
     answer: Value,
@@ -51,7 +51,7 @@ impl State {
             let found = lock(&self.objects).get("serviceaccounts", namespace, name).cloned();
             found.ok_or_else(|| Status::not_found("", "serviceaccounts", name))
         };
-        // 1.20 looks at the request before it looks for the ServiceAccount.
+        // 1.20 validates the request before it looks up the ServiceAccount.
         let account = if modern { Some(account()?) } else { None }
             .map_or_else(|| lifetime(&request).and_then(|_| account()), Ok)?;
         let requested = lifetime(&request)?;
@@ -67,7 +67,7 @@ impl State {
         };
 
         let lifetime = self.max_token_lifetime.map_or(requested, |most| requested.min(most));
-        // The safe transition to bound tokens: a year in `exp`, a warning after what was asked for.
+        // The transition to bound tokens: a year in `exp`, a warning after the requested lifetime.
         let to_api = audiences.as_array().is_some_and(|list| {
             list.iter().all(|audience| {
                 audience.as_str().is_some_and(|one| self.api_audiences.iter().any(|api| api == one))
@@ -118,7 +118,7 @@ impl State {
         Ok(Grant { claims, answer })
     }
 
-    /// The private claims for the object that the token is to die with.
+    /// Returns the private claims for the object that the token is bound to.
     fn bind(&self, namespace: &str, service_account: &str, bound: &Value) -> Result<Value, Status> {
         let modern = self.release != Release::V1_20;
         let (api_version, kind, name) =
@@ -139,15 +139,16 @@ impl State {
             objects.get(plural, place, name).ok_or_else(|| Status::not_found("", plural, name))?;
         if kind == "Pod" && text(object, "/spec/serviceAccountName") != service_account {
             let message = format!(
-                "cannot bind token for serviceaccount {service_account:?} to pod running with different serviceaccount name."
+                "cannot bind token for serviceaccount {service_account:?} to pod running with \
+                 different serviceaccount name."
             );
             return Err(Status::bad_request(message));
         }
         let (uid, wanted) = (text(object, "/metadata/uid"), text(bound, "/uid"));
         if !wanted.is_empty() && wanted != uid {
             let cause = format!(
-                "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have \
-                 been deleted and then recreated"
+                "the UID in the bound object reference ({wanted}) does not match the UID in \
+                 record. The object might have been deleted and then recreated"
             );
             return Err(Status::conflict("", kind, name, &cause));
         }
@@ -165,12 +166,15 @@ impl State {
     }
 }
 
-/// How long the token is to live; an hour if the request does not say.
+/// Returns the requested lifetime in seconds, by default an hour.
 fn lifetime(request: &Value) -> Result<u64, Status> {
     let asked = match request.pointer("/spec/expirationSeconds") {
         None | Some(Value::Null) => 3600,
         Some(value) => value.as_i64().ok_or_else(|| {
-            Status::bad_request("the object provided is unrecognized: spec.expirationSeconds must be a whole number")
+            Status::bad_request(
+                "the object provided is unrecognized: spec.expirationSeconds must be a whole \
+                 number",
+            )
         })?,
     };
     let problem = match asked {

@@ -10,7 +10,7 @@ use super::{
 };
 
 impl State {
-    /// Answers with the review that was sent, its `status` filled in.
+    /// Returns the review with its `status`.
     pub(super) fn review_token(&self, review: Value) -> Result<Value, Status> {
         let token = text(&review, "/spec/token");
         if token.is_empty() {
@@ -23,7 +23,7 @@ impl State {
             }
             _ => self.api_audiences.clone(),
         };
-        // The token goes through the whole chain in a header of its own, with all that a header's spaces can do to it.
+        // Kubernetes authenticates a request with this header, so spaces in the token matter.
         let status = match self.authenticate(&format!("Bearer {token}"), &wanted) {
             Authentication::User(user, audiences) => {
                 json!({"authenticated": true, "user": user.to_json(), "audiences": audiences})

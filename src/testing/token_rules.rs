@@ -1,6 +1,7 @@
-//! When a ServiceAccount's token is good: the rules of `pkg/serviceaccount` in Kubernetes, written from its behaviour.
+//! Verification of ServiceAccount tokens by the rules of Kubernetes' `pkg/serviceaccount`.
 //!
-//! Nothing here is shared with the code that this crate verifies tokens with; a mistake there must not be repeated here.
+//! Written from Kubernetes' behaviour and independent of this crate's verifiers, so that a mistake
+//! there is not repeated here.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use super::{
 };
 
 impl State {
-    /// `Ok(None)` for a token that is not one of ours at all, `Err` for one of ours that is not good.
+    /// Returns `Ok(None)` for a token of another issuer, `Err` for an invalid token of this one.
     pub(super) fn authenticate_service_account(
         &self,
         token: &str,
@@ -32,7 +33,7 @@ impl State {
         let Some(jws) = Jws::parse(token, self.release == Release::V1_20) else { return Ok(None) };
         let claims = self.verified_claims(&jws)?;
         let given = match self.audiences(&claims)? {
-            // Tokens without audiences are legacy ones and good for the API server.
+            // Legacy tokens have no audiences and are valid for the API server.
             none if none.is_empty() => self.api_audiences.clone(),
             some => some,
         };
@@ -52,7 +53,7 @@ impl State {
         let modern = self.release != Release::V1_20;
         let failure = self.go_jose();
         let mut keys = lock(&self.keys).verifying();
-        // 1.20 tries every key whatever the `kid`.
+        // 1.20 ignores the `kid` and tries every key.
         if modern && !jws.kid.is_empty() {
             keys.retain(|key| key.kid() == jws.kid);
         }
@@ -70,7 +71,7 @@ impl State {
         Ok(claims)
     }
 
-    /// The rules for tokens from the TokenRequest API.
+    /// Checks the claims of a token from the TokenRequest API.
     fn check(&self, claims: &Value) -> Result<User, String> {
         self.check_times(claims)?;
         let modern = self.release != Release::V1_20;
@@ -112,7 +113,7 @@ impl State {
         }
         if modern && bound("node") {
             let (name, uid) = (claim("node/name"), claim("node/uid"));
-            // Beside a Pod the node is only information; alone it is what the token is bound to.
+            // With a Pod the node is informational; without one the token is bound to it.
             if !bound("pod") {
                 self.check_bound("nodes", "node", "", (&name, &uid), invalidated)?;
             }
@@ -140,7 +141,7 @@ impl State {
         (name, uid): (&str, &str),
         invalidated: &str,
     ) -> Result<(), String> {
-        // Whatever keeps it from being found is kept to itself.
+        // Kubernetes discards lookup errors here and reports an invalidated token.
         match self.find(plural, namespace, name).unwrap_or_default() {
             Some(found) if found.uid != uid && self.release == Release::V1_20 => {
                 let kind = if kind == "pod" { "Pod" } else { "Secret" };
@@ -168,7 +169,7 @@ impl State {
             let message = "service account token is not valid yet";
             return Err(if modern { message } else { "Token could not be validated." }.to_owned());
         }
-        // Without `exp` there is no end, but in 1.20 the end is then in 1970.
+        // A missing `exp` means no expiry, in 1.20 expiry in 1970.
         let expiry = if modern { expiry } else { Some(expiry.unwrap_or(0)) };
         if expiry.is_some_and(|exp| earlier_than(exp, LEEWAY, now)) {
             return Err(if modern {
@@ -179,7 +180,8 @@ impl State {
             .to_owned());
         }
         if modern && issued.is_some_and(|iat| later_than(iat, LEEWAY, now)) {
-            let message = "service account token claims could not be validated due to unexpected validation error";
+            let message = "service account token claims could not be validated due to unexpected \
+                           validation error";
             return Err(message.to_owned());
         }
         Ok(())
@@ -190,8 +192,8 @@ impl State {
         let number = number.ok_or_else(|| {
             format!("{}/jwt: expected number value to unmarshal NumericDate", self.go_jose())
         })?;
-        // Go's conversion gives the smallest integer for what does not fit.
-        #[expect(clippy::cast_possible_truncation, reason = "go-jose cuts the fraction off too")]
+        // Go's conversion returns the smallest integer for a number out of range.
+        #[expect(clippy::cast_possible_truncation, reason = "go-jose truncates too")]
         Ok(if number.abs() < 9.2e18 { number as i64 } else { i64::MIN })
     }
 
@@ -199,7 +201,7 @@ impl State {
         if self.release == Release::V1_20 { "square/go-jose" } else { "go-jose/go-jose" }
     }
 
-    /// `aud` is a string or a list of strings.
+    /// Returns `aud`, a string or a list of strings.
     fn audiences(&self, claims: &Value) -> Result<Vec<String>, String> {
         let strings = match claims.get("aud") {
             None | Some(Value::Null) => Some(Vec::new()),
@@ -213,7 +215,7 @@ impl State {
         strings.ok_or_else(|| format!("{}/jwt: {problem}", self.go_jose()))
     }
 
-    /// Go reads the claims into a struct, and fails where a type does not fit.
+    /// Checks the types that Go checks when it unmarshals the claims into a struct.
     fn check_types(&self, claims: &Value) -> Result<(), String> {
         for name in ["iss", "sub", "jti"] {
             let kind = match claims.get(name) {
@@ -232,12 +234,12 @@ impl State {
     }
 }
 
-/// Those of `wanted` that are among `given`, in the order of `wanted`.
+/// Returns the items of `wanted` that are in `given`.
 pub(super) fn intersection(given: &[String], wanted: &[String]) -> Vec<String> {
     wanted.iter().filter(|audience| given.contains(audience)).cloned().collect()
 }
 
-/// A list of strings as Go's `%q` prints it.
+/// Formats a list of strings like Go's `%q`.
 fn go(list: &[String]) -> String {
     let quoted: Vec<String> = list.iter().map(|item| format!("{item:?}")).collect();
     format!("[{}]", quoted.join(" "))

@@ -1,4 +1,4 @@
-//! Users as the API server knows them.
+//! Users of the API server.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// The `UserInfo` of a TokenReview. Go leaves empty fields out.
+    /// Returns the `UserInfo` of a TokenReview. Go omits empty fields.
     pub(super) fn to_json(&self) -> Value {
         let mut info = Map::new();
         info.insert("username".to_owned(), json!(self.name));

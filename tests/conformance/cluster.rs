@@ -198,19 +198,19 @@ impl TestCluster {
     }
 
     /// Stops etcd and leaves the server running.
-    pub(crate) async fn lose_store(&self) {
+    pub(crate) async fn start_etcd_outage(&self) {
         match &self.backing {
-            Backing::Embedded(cluster) => cluster.lose_store(),
-            Backing::KubeApiserver(server) => server.lock().await.lose_store(),
+            Backing::Embedded(cluster) => cluster.start_etcd_outage(),
+            Backing::KubeApiserver(server) => server.lock().await.start_etcd_outage(),
             Backing::Existing => unreachable!("{EXTERNAL}"),
         }
     }
 
     /// Starts etcd again.
-    pub(crate) async fn regain_store(&self) -> Result<(), Failure> {
+    pub(crate) async fn end_etcd_outage(&self) -> Result<(), Failure> {
         match &self.backing {
-            Backing::Embedded(cluster) => cluster.regain_store(),
-            Backing::KubeApiserver(server) => server.lock().await.regain_store()?,
+            Backing::Embedded(cluster) => cluster.end_etcd_outage(),
+            Backing::KubeApiserver(server) => server.lock().await.end_etcd_outage()?,
             Backing::Existing => unreachable!("{EXTERNAL}"),
         }
         Ok(())

@@ -270,7 +270,7 @@ async fn an_account_that_cannot_be_looked_up_is_503_and_no_outage_for_others() {
     let service = Service::new(&authenticator);
     setup.jwks.refresh().await.unwrap();
     let known = [setup.token(), setup.token(), setup.token()];
-    setup.cluster.lose_store();
+    setup.cluster.start_etcd_outage();
     setup.cluster.create_service_account("shop", "newcomer");
     for token in known {
         let newcomer = setup.cluster.token("shop", "newcomer").audience("orders").issue().unwrap();

@@ -144,7 +144,7 @@ async fn a_static_token_user_is_authenticated_but_not_a_service_account() {
 async fn an_account_that_cannot_be_looked_up_is_503_and_not_cached() {
     let setup = ReviewingService::start().await;
     let known = setup.token();
-    setup.cluster.lose_store();
+    setup.cluster.start_etcd_outage();
     setup.cluster.create_service_account("shop", "newcomer");
     let newcomer = setup.cluster.token("shop", "newcomer").audience("orders").issue().unwrap();
     let answer = setup.service.blocked(bearer(&newcomer)).await;
@@ -157,6 +157,6 @@ async fn an_account_that_cannot_be_looked_up_is_503_and_not_cached() {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "a bad signature is rejected without etcd");
     assert!(answer.challenge().unwrap().contains("error=\"invalid_token\""));
 
-    setup.cluster.regain_store();
+    setup.cluster.end_etcd_outage();
     assert_eq!(setup.service.get(&newcomer).await.status, StatusCode::OK);
 }

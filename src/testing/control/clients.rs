@@ -1,4 +1,4 @@
-//! `kube` clients for the cluster, each somebody: through real TLS, with a real credential.
+//! `kube` clients for the cluster with TLS and the credentials of different users.
 
 use std::time::Duration;
 
@@ -14,19 +14,22 @@ pub(in crate::testing) const VERIFIER: (&str, &str) = ("kube-auth", "verifier");
 
 /// Clients.
 impl Cluster {
-    /// The user that [`kube_client`](Self::kube_client) acts as: to take its rights away, for one.
+    /// The user of [`kube_client`](Self::kube_client), for example to revoke its permissions.
     pub const VERIFIER: &str = "system:serviceaccount:kube-auth:verifier";
 
-    /// A client for the code under test: it acts as [`VERIFIER`](Self::VERIFIER), a ServiceAccount that may review
-    /// tokens and access (`system:auth-delegator`), read the issuer's keys, and nothing else.
+    /// Returns a client for the code under test. It acts as [`VERIFIER`](Self::VERIFIER), a
+    /// ServiceAccount that may only review tokens and access (`system:auth-delegator`) and read the
+    /// issuer's keys.
     ///
     /// ```
     /// use tower_kube_auth::testing::Cluster;
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cluster = Cluster::start().await?;
     /// let client = cluster.kube_client()?;
-    /// let keys = client.request_text(http::Request::get("/openid/v1/jwks").body(Vec::new())?).await?;
+    /// let request = http::Request::get("/openid/v1/jwks").body(Vec::new())?;
+    /// let keys = client.request_text(request).await?;
     /// assert_eq!(keys, cluster.jwks_json());
     /// # Ok(()) }
     /// ```
@@ -37,13 +40,13 @@ impl Cluster {
         client(self.kube_config()?)
     }
 
-    /// The configuration of [`kube_client`](Self::kube_client).
+    /// Returns the configuration of [`kube_client`](Self::kube_client).
     ///
     /// # Errors
-    /// If the token cannot be issued, as when the ServiceAccount was deleted.
+    /// If the token cannot be issued, for example because the ServiceAccount was deleted.
     pub fn kube_config(&self) -> Result<kube::Config, ClusterError> {
         let (namespace, name) = VERIFIER;
-        // Long enough for a test that moves its clock by months.
+        // Long enough for tests that move the clock by months.
         let token = self
             .token(namespace, name)
             .expires_in(Duration::from_secs(10 * 365 * 86_400))
@@ -51,7 +54,8 @@ impl Cluster {
         Ok(self.kube_config_for(token))
     }
 
-    /// A client that may do everything: the static-token user `admin` of the group `system:masters`.
+    /// Returns a client with all permissions: the static-token user `admin` of the group
+    /// `system:masters`.
     ///
     /// # Errors
     /// If the client cannot be built.
@@ -59,13 +63,13 @@ impl Cluster {
         self.client_for(self.admin_token())
     }
 
-    /// The token of [`admin_client`](Self::admin_client), which is not a ServiceAccount's.
+    /// Returns the token of [`admin_client`](Self::admin_client). Its user is not a ServiceAccount.
     #[must_use]
     pub fn admin_token(&self) -> &str {
         &self.admin_token
     }
 
-    /// A client that sends `token`, whatever it is.
+    /// Returns a client that sends `token`.
     ///
     /// # Errors
     /// If the client cannot be built.
@@ -73,7 +77,7 @@ impl Cluster {
         client(self.kube_config_for(token))
     }
 
-    /// The configuration of [`client_for`](Self::client_for).
+    /// Returns the configuration of [`client_for`](Self::client_for).
     #[must_use]
     pub fn kube_config_for(&self, token: impl Into<String>) -> kube::Config {
         let mut config = self.config_without_credential();
@@ -81,9 +85,9 @@ impl Cluster {
         config
     }
 
-    /// The configuration of a Pod into which `volume` is mounted, a folder that
-    /// [`write_projected_volume`](Self::write_projected_volume) made. The client re-reads the token as it would in
-    /// the Pod.
+    /// Returns the configuration for a Pod with the mounted `volume`, a folder written by
+    /// [`write_projected_volume`](Self::write_projected_volume). The client re-reads the token as
+    /// in a Pod.
     #[must_use]
     pub fn kube_config_in_pod(&self, volume: &std::path::Path) -> kube::Config {
         let mut config = self.config_without_credential();
@@ -97,7 +101,7 @@ impl Cluster {
         config
     }
 
-    /// A client that sends no credential at all: `system:anonymous`.
+    /// Returns a client without a credential: `system:anonymous`.
     ///
     /// # Errors
     /// If the client cannot be built.
@@ -106,14 +110,14 @@ impl Cluster {
     }
 
     fn config_without_credential(&self) -> kube::Config {
-        // `kube` takes rustls' process-wide provider; where features leave rustls two to choose from, it panics
-        // unless one was installed. A provider that somebody installed before stays.
+        // `kube` uses rustls' process-wide provider, and panics if features enable two and none is
+        // installed. An installed provider stays.
         if CryptoProvider::get_default().is_none() {
             let _ = aws_lc_rs::default_provider().install_default();
         }
         let mut config = kube::Config::new(self.uri());
         config.root_cert = Some(vec![self.authority.der.clone()]);
-        // Proxy variables of the machine are not for loopback.
+        // Proxy variables of the environment must not apply to loopback.
         config.proxy_url = None;
         config
     }
@@ -122,7 +126,7 @@ impl Cluster {
         let address = self.address().to_string();
         let uri =
             http::Uri::builder().scheme("https").authority(address).path_and_query("/").build();
-        // An address is always an authority.
+        // A socket address is always a valid authority.
         uri.unwrap_or_default()
     }
 }

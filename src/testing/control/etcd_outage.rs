@@ -1,39 +1,45 @@
-//! Looking up what a token speaks of, and being cut off from the store that knows it.
+//! Outage of etcd, the API server's store.
 
 use crate::testing::{cluster::Cluster, lock::lock};
 
-/// The API server's store.
+/// Outage of etcd.
 impl Cluster {
-    /// Cuts the API server off from its store, etcd. From now on it authenticates tokens by the objects as they are at this
-    /// moment, as a real one does from the caches of its watches. A ServiceAccount that it does not find there it would have to
-    /// look up in the store: TokenReview says `authenticated: false`, with that trouble as its error. A Pod or Secret that
-    /// it does not find counts as deleted.
+    /// Disconnects the API server from its store, etcd. Until
+    /// [`end_etcd_outage`](Self::end_etcd_outage) it verifies tokens with the objects as they are
+    /// now, as a real one does with its watch caches. For a ServiceAccount that it does not find
+    /// there TokenReview returns `authenticated: false` with the failed lookup as its error. A Pod
+    /// or Secret that it does not find counts as deleted.
     ///
-    /// Nothing else changes: what is created and deleted meanwhile goes through another API server, so to speak.
+    /// Objects can still be created and deleted, as if through another API server.
     ///
     /// ```
-    /// use tower_kube_auth::{Authenticator, BearerToken, TokenReviewVerifier, error::VerifyErrorKind, testing::Cluster};
+    /// use tower_kube_auth::{
+    ///     Authenticator, BearerToken, TokenReviewVerifier, error::VerifyErrorKind,
+    ///     testing::Cluster,
+    /// };
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cluster = Cluster::start().await?;
-    /// let auth = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client()?)).audience("orders").build()?;
-    /// cluster.lose_store();
+    /// let verifier = TokenReviewVerifier::new(cluster.kube_client()?);
+    /// let auth = Authenticator::builder(verifier).audience("orders").build()?;
+    /// cluster.start_etcd_outage();
     /// cluster.create_service_account("shop", "newcomer");
     /// let token = cluster.token("shop", "newcomer").audience("orders").issue()?;
     ///
     /// let undecided = auth.authenticate(BearerToken::parse(&token)?).await.unwrap_err();
     /// assert_eq!(undecided.kind(), VerifyErrorKind::Inconclusive);
-    /// cluster.regain_store();
+    /// cluster.end_etcd_outage();
     /// assert!(auth.authenticate(BearerToken::parse(&token)?).await.is_ok());
     /// # Ok(()) }
     /// ```
-    pub fn lose_store(&self) {
+    pub fn start_etcd_outage(&self) {
         let known = lock(&self.state.objects).clone();
-        *lock(&self.state.without_store) = Some(known);
+        *lock(&self.state.watch_cache) = Some(known);
     }
 
-    /// Connects the API server with its store again.
-    pub fn regain_store(&self) {
-        *lock(&self.state.without_store) = None;
+    /// Reconnects the API server to its store.
+    pub fn end_etcd_outage(&self) {
+        *lock(&self.state.watch_cache) = None;
     }
 }

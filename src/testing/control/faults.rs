@@ -1,18 +1,20 @@
-//! Faults.
+//! Fault injection.
 
 use crate::testing::{cluster::Cluster, endpoint::Endpoint, fault::Fault};
 
-/// Faults.
+/// Fault injection.
 impl Cluster {
-    /// Breaks an endpoint until [`clear_faults`](Self::clear_faults), or another fault for the same endpoint.
+    /// Injects a fault into an endpoint until [`clear_faults`](Self::clear_faults) or another fault
+    /// for the same endpoint.
     ///
-    /// A fault strikes before authentication, as trouble in front of the API server does. A fault of a single endpoint
-    /// goes before one of [`Endpoint::All`].
+    /// It applies before authentication, like a failure in front of the API server. A fault of a
+    /// single endpoint takes precedence over one of [`Endpoint::All`].
     ///
     /// ```
     /// use tower_kube_auth::testing::{Cluster, Endpoint, Fault};
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cluster = Cluster::start().await?;
     /// let client = cluster.kube_client()?;
     /// let jwks = || http::Request::get("/openid/v1/jwks").body(Vec::new()).unwrap();
@@ -28,12 +30,12 @@ impl Cluster {
         self.state.faults.set(endpoint, fault, u64::MAX);
     }
 
-    /// Breaks an endpoint for its next `times` requests; later ones are answered rightly again.
+    /// Injects a fault into the next `times` requests to an endpoint.
     pub fn set_fault_times(&self, endpoint: Endpoint, fault: Fault, times: u64) {
         self.state.faults.set(endpoint, fault, times);
     }
 
-    /// Mends everything. Requests that already hang stay hanging, as they would.
+    /// Removes all faults. Requests that already hang keep hanging.
     pub fn clear_faults(&self) {
         self.state.faults.clear();
     }

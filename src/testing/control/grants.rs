@@ -1,15 +1,17 @@
-//! Giving rights and taking them, and those that a cluster starts with. They are RBAC's own objects in the store.
+//! Granting and revoking permissions, as RBAC objects in the store, and the bootstrap policy.
 
 use serde_json::{Value, json};
 
 use crate::testing::{cluster::Cluster, lock::lock, objects::text, release::Release, state::State};
 
-/// Who may do what.
+/// Permissions.
 impl Cluster {
-    /// Binds `username` to the ClusterRole `system:auth-delegator`: TokenReview and SubjectAccessReview.
+    /// Binds `username` to the ClusterRole `system:auth-delegator`: TokenReview and
+    /// SubjectAccessReview.
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use tower_kube_auth::testing::Cluster;
     ///
     /// let cluster = Cluster::start().await?;
@@ -27,7 +29,8 @@ impl Cluster {
         self.bind_cluster_role("cluster-admin", subject(username));
     }
 
-    /// Lets `username` request tokens of the named ServiceAccounts in a namespace; of all of them if none is named.
+    /// Lets `username` request tokens of the named ServiceAccounts in a namespace, or of all if
+    /// none is named.
     pub fn grant_token_request(&self, username: &str, namespace: &str, service_accounts: &[&str]) {
         let rule = json!({
             "apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"],
@@ -36,16 +39,18 @@ impl Cluster {
         self.grant_in_namespace(username, namespace, &rule);
     }
 
-    /// Gives `username` one RBAC `PolicyRule` in the whole cluster.
+    /// Grants `username` one RBAC `PolicyRule` in the whole cluster.
     ///
-    /// The rule is written as in a ClusterRole's `rules`, so that whatever RBAC can say can be granted.
+    /// The rule has the form of an item in a ClusterRole's `rules`.
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use tower_kube_auth::testing::Cluster;
     ///
     /// let cluster = Cluster::start().await?;
-    /// cluster.grant("jane", &serde_json::json!({"nonResourceURLs": ["/metrics"], "verbs": ["get"]}));
+    /// let rule = serde_json::json!({"nonResourceURLs": ["/metrics"], "verbs": ["get"]});
+    /// cluster.grant("jane", &rule);
     /// # Ok(()) }
     /// ```
     pub fn grant(&self, username: &str, rule: &Value) {
@@ -54,7 +59,7 @@ impl Cluster {
         self.bind_cluster_role(&name, subject(username));
     }
 
-    /// Gives `username` one RBAC `PolicyRule` in one namespace.
+    /// Grants `username` one RBAC `PolicyRule` in one namespace.
     pub fn grant_in_namespace(&self, username: &str, namespace: &str, rule: &Value) {
         let name = binding_name(username, &rule.to_string());
         self.state.ensure("roles", namespace, &name, json!({"rules": [rule]}));
@@ -63,7 +68,7 @@ impl Cluster {
         self.state.ensure("rolebindings", namespace, &name, binding);
     }
 
-    /// Takes every right from `username` that was given to it by name. What its groups may do stays.
+    /// Revokes every permission granted to `username` by name. Permissions of its groups stay.
     pub fn revoke(&self, username: &str) {
         let mut objects = lock(&self.state.objects);
         for plural in ["clusterrolebindings", "rolebindings"] {
@@ -84,16 +89,15 @@ impl Cluster {
         }
     }
 
-    /// Forbids every ServiceAccount to read the discovery document and the keys, as some clusters do.
+    /// Forbids ServiceAccounts to read the discovery document and the keys, as some clusters do.
     pub fn revoke_issuer_discovery(&self) {
         lock(&self.state.objects).remove("clusterrolebindings", "", ISSUER_DISCOVERY);
     }
 
-    /// Lets everyone, without a credential too, read the discovery document and the keys, as clusters do whose issuer
-    /// is public.
+    /// Lets everyone read the discovery document and the keys, also without a credential, as in
+    /// clusters with a public issuer.
     pub fn allow_anonymous_discovery(&self) {
-        let group = json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:unauthenticated"});
-        self.bind_cluster_role(ISSUER_DISCOVERY, group);
+        self.bind_cluster_role(ISSUER_DISCOVERY, group("system:unauthenticated"));
     }
 
     fn bind_cluster_role(&self, role: &str, subject: Value) {
@@ -108,7 +112,8 @@ impl Cluster {
 const ISSUER_DISCOVERY: &str = "system:service-account-issuer-discovery";
 
 impl State {
-    /// The part of the bootstrap policy that matters here (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`).
+    /// Creates the roles of Kubernetes' bootstrap policy that concern authentication
+    /// (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`).
     pub(in crate::testing) fn bootstrap_access(&self) {
         let health = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
         let discovery = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"];
@@ -117,7 +122,10 @@ impl State {
             issuer.extend(["/.well-known/openid-configuration/", "/openid/v1/jwks/"]);
         }
         let get = |paths: &[&str]| json!({"nonResourceURLs": paths, "verbs": ["get"]});
-        let review = |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["create"]});
+        let review = |group: &str, resource: &str| {
+            let (groups, resources) = ([group], [resource]);
+            json!({"apiGroups": groups, "resources": resources, "verbs": ["create"]})
+        };
         let (all, nobody) = ("system:authenticated", "system:unauthenticated");
         let roles = [
             (
@@ -142,7 +150,6 @@ impl State {
         ];
         for (name, rules, groups) in roles {
             self.ensure("clusterroles", "", name, json!({"rules": rules}));
-            let group = |group: &str| json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": group});
             let groups: Vec<Value> = groups.into_iter().map(group).collect();
             if !groups.is_empty() {
                 self.bind_cluster_role(name, name, &json!(groups));
@@ -162,6 +169,10 @@ impl State {
     }
 }
 
+fn group(name: &str) -> Value {
+    json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": name})
+}
+
 fn subject(username: &str) -> Value {
     match username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
         Some((namespace, name)) => {
@@ -171,7 +182,7 @@ fn subject(username: &str) -> Value {
     }
 }
 
-/// One name for one grant, so that granting twice is granting once.
+/// Returns the same name for the same grant, so that granting is idempotent.
 fn binding_name(who: &str, what: &str) -> String {
     let digest =
         aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{who} {what}").as_bytes());

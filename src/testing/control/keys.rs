@@ -6,30 +6,31 @@ use crate::testing::{
 
 /// Keys and their rotation.
 impl Cluster {
-    /// The key that signs tokens now.
+    /// Returns the key that signs tokens.
     #[must_use]
     pub fn signing_key(&self) -> SigningKey {
         lock(&self.state.keys).signing()
     }
 
-    /// The PEM of the public key that belongs to [`signing_key`](Self::signing_key).
+    /// Returns the public key of [`signing_key`](Self::signing_key) as PEM.
     #[must_use]
     pub fn public_key_pem(&self) -> String {
         self.signing_key().public_key_pem()
     }
 
-    /// The JWKS document as it is served.
+    /// Returns the JWKS document as served.
     #[must_use]
     pub fn jwks_json(&self) -> String {
         lock(&self.state.keys).jwks()
     }
 
-    /// First step of a rotation: a new key is published and accepted, but does not sign yet.
+    /// First step of a rotation: publishes and accepts a new key without signing with it.
     ///
     /// ```
     /// use tower_kube_auth::testing::{Algorithm, Cluster};
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cluster = Cluster::start().await?;
     /// let old = cluster.signing_key();
     /// let new = cluster.add_key(Algorithm::ES256)?;
@@ -49,17 +50,19 @@ impl Cluster {
         Ok(key)
     }
 
-    /// Second step of a rotation: the newest key signs from now on; the older ones are still published and accepted.
+    /// Second step of a rotation: signs with the newest key. The older ones stay published and
+    /// accepted.
     pub fn sign_with_newest(&self) {
         lock(&self.state.keys).sign_with_newest();
     }
 
-    /// Last step of a rotation: every key but the signing one is forgotten, and its tokens are refused.
+    /// Last step of a rotation: removes every key except the signing one; their tokens are
+    /// rejected.
     pub fn remove_old_keys(&self) {
         lock(&self.state.keys).remove_old();
     }
 
-    /// A rotation in one go: a new key of the same algorithm is published and signs; the older ones are still accepted.
+    /// Publishes and signs with a new key of the same algorithm. The older keys stay accepted.
     ///
     /// # Errors
     /// If no key can be generated.
@@ -69,14 +72,14 @@ impl Cluster {
         Ok(key)
     }
 
-    /// Keeps a key out of the JWKS: its tokens still pass TokenReview but can never be verified offline, as with
-    /// Kubernetes' external signers.
+    /// Removes a key from the JWKS. Its tokens pass TokenReview but cannot be verified offline, as
+    /// with Kubernetes' external signers.
     pub fn hide_from_discovery(&self, key: &SigningKey) {
         lock(&self.state.keys).hide(key.kid());
     }
 
-    /// Serves `raw` as the JWKS document whatever the keys are; `None` serves the true one again.
+    /// Serves `raw` as the JWKS document; `None` restores the actual one.
     pub fn publish_jwks(&self, raw: Option<String>) {
-        lock(&self.state.keys).publish_instead(raw);
+        lock(&self.state.keys).override_jwks(raw);
     }
 }

@@ -1,4 +1,4 @@
-//! Legacy tokens: tokens in a Secret.
+//! Legacy tokens in a Secret.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
@@ -10,10 +10,10 @@ use crate::testing::{
 
 /// Legacy tokens.
 impl Cluster {
-    /// A legacy token: made once, kept in the Secret `{service_account}-token`, for ever valid and for no audience.
+    /// Creates a legacy token in the Secret `{service_account}-token`, without expiry and audience.
     ///
     /// # Errors
-    /// If there is no such ServiceAccount.
+    /// If the ServiceAccount does not exist.
     pub fn legacy_token(
         &self,
         namespace: &str,

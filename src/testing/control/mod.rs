@@ -1,4 +1,4 @@
-//! What tests do to a running cluster.
+//! Operations of tests on a running cluster.
 
 mod calls;
 pub(super) mod clients;

@@ -1,15 +1,16 @@
-//! Outages and impostors: whether the API server listens, and which certificate it shows.
+//! Network of the API server: whether it listens, and which certificate it presents.
 
 use crate::testing::{certificates::Authority, cluster::Cluster, error::ClusterError};
 
-/// Whether the API server can be reached, and whose certificate it shows.
+/// Network and certificate of the API server.
 impl Cluster {
-    /// Stops listening and ends all connections: further connections are refused. The port stays reserved.
+    /// Stops listening and closes all connections. New connections fail; the port stays reserved.
     ///
     /// ```
     /// use tower_kube_auth::testing::Cluster;
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cluster = Cluster::start().await?;
     /// let address = cluster.address();
     /// cluster.go_down().await?;
@@ -25,19 +26,19 @@ impl Cluster {
         self.server.stop().await.map_err(|error| ClusterError::new("cannot keep the port", error))
     }
 
-    /// Listens again, on the same port. Objects, keys and faults are as they were.
+    /// Listens again on the same port. Objects, keys and faults are unchanged.
     ///
     /// # Errors
-    /// If the port cannot be listened on.
+    /// If the server cannot listen on the port.
     pub async fn come_up(&self) -> Result<(), ClusterError> {
         self.serve_as(&self.authority).await
     }
 
-    /// Shows a certificate of another authority from now on, as an impostor would; all connections are ended.
-    /// [`come_up`](Self::come_up) shows the right one again.
+    /// Presents a certificate of another authority, as an impostor would, and closes all
+    /// connections. [`come_up`](Self::come_up) restores the original certificate.
     ///
     /// # Errors
-    /// If the certificate cannot be made, or the port not be listened on.
+    /// If the certificate cannot be generated or the server cannot listen on the port.
     pub async fn other_ca(&self) -> Result<(), ClusterError> {
         let impostor = Authority::generate()?;
         self.serve_as(&impostor).await

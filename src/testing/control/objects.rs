@@ -1,4 +1,4 @@
-//! Objects that tests create and delete.
+//! Creating and deleting objects.
 
 use serde_json::{Value, json};
 
@@ -9,37 +9,39 @@ use crate::testing::{
     state::State,
 };
 
-/// Objects. What is created here, and what is created through a `kube` client, is one and the same.
+/// Objects, shared with those that `kube` clients see.
 impl Cluster {
-    /// Makes sure that there is a ServiceAccount, and its namespace. Returns its uid.
+    /// Creates a ServiceAccount and its namespace unless they exist. Returns its uid.
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use tower_kube_auth::testing::Cluster;
     ///
     /// let cluster = Cluster::start().await?;
     /// let first = cluster.create_service_account("team-a", "robot");
-    /// assert_eq!(cluster.create_service_account("team-a", "robot"), first, "it is there already");
+    /// assert_eq!(cluster.create_service_account("team-a", "robot"), first, "it exists already");
     /// assert!(cluster.delete_service_account("team-a", "robot"));
-    /// assert_ne!(cluster.create_service_account("team-a", "robot"), first, "the same name, but another one");
+    /// assert_ne!(cluster.create_service_account("team-a", "robot"), first, "a new uid");
     /// # Ok(()) }
     /// ```
     pub fn create_service_account(&self, namespace: &str, name: &str) -> String {
         self.state.ensure("serviceaccounts", namespace, name, json!({}))
     }
 
-    /// Deletes a ServiceAccount at once; its tokens are refused from then on. Says whether there was one.
+    /// Deletes a ServiceAccount, which invalidates its tokens. Returns whether it existed.
     pub fn delete_service_account(&self, namespace: &str, name: &str) -> bool {
-        self.state.kill("serviceaccounts", namespace, name)
+        self.state.remove("serviceaccounts", namespace, name)
     }
 
-    /// Makes sure that there is a Pod that runs as a ServiceAccount, and its namespace. Returns its uid.
+    /// Creates a Pod that runs as a ServiceAccount, and its namespace, unless they exist. Returns
+    /// its uid.
     pub fn create_pod(&self, namespace: &str, name: &str, service_account: &str) -> String {
         self.state.ensure("pods", namespace, name, pod(service_account))
     }
 
-    /// Like [`create_pod`](Self::create_pod), already scheduled to a node, which is created too: newer releases write
-    /// the node into the Pod's tokens.
+    /// Like [`create_pod`](Self::create_pod), scheduled to a node, which is created too. Newer
+    /// releases write the node into the Pod's tokens.
     pub fn create_pod_on_node(
         &self,
         namespace: &str,
@@ -55,20 +57,20 @@ impl Cluster {
         self.state.ensure("pods", namespace, name, pod)
     }
 
-    /// Deletes a Pod at once, without its grace period; tokens that are bound to it are refused from then on. Says
-    /// whether there was one.
+    /// Deletes a Pod without its grace period, which invalidates tokens bound to it. Returns
+    /// whether it existed.
     pub fn delete_pod(&self, namespace: &str, name: &str) -> bool {
-        self.state.kill("pods", namespace, name)
+        self.state.remove("pods", namespace, name)
     }
 
-    /// Makes sure that there is a Secret, and its namespace. Returns its uid.
+    /// Creates a Secret and its namespace unless they exist. Returns its uid.
     pub fn create_secret(&self, namespace: &str, name: &str) -> String {
         self.state.ensure("secrets", namespace, name, json!({}))
     }
 
-    /// Deletes a Secret. Says whether there was one.
+    /// Deletes a Secret. Returns whether it existed.
     pub fn delete_secret(&self, namespace: &str, name: &str) -> bool {
-        self.state.kill("secrets", namespace, name)
+        self.state.remove("secrets", namespace, name)
     }
 }
 
@@ -77,9 +79,9 @@ fn pod(service_account: &str) -> Value {
     json!({"spec": {"serviceAccountName": service_account, "containers": containers}})
 }
 
-/// What tests do with objects.
+/// Operations on the store.
 impl State {
-    /// Creates `object`, and the namespace if it is not there; what is there already stays as it is. Returns the uid.
+    /// Creates `object` and its namespace unless they exist. Returns the uid.
     pub(in crate::testing) fn ensure(
         &self,
         plural: &'static str,
@@ -100,13 +102,13 @@ impl State {
             return uid;
         }
         if let Some(kind) = KINDS.iter().find(|kind| kind.plural == plural) {
-            // Another thread may have been faster; then its object is the one.
+            // Fails if another thread created it first; its uid is returned then.
             let _ = self.create(kind, namespace, object);
         }
         existing(self).unwrap_or_default()
     }
 
-    fn kill(&self, plural: &'static str, namespace: &str, name: &str) -> bool {
+    fn remove(&self, plural: &'static str, namespace: &str, name: &str) -> bool {
         lock(&self.objects).remove(plural, namespace, name).is_some()
     }
 }

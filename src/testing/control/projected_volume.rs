@@ -1,4 +1,4 @@
-//! A folder as kubelet makes it for a Pod's projected ServiceAccount volume.
+//! Projected ServiceAccount volumes, written like kubelet's.
 
 use std::{fs, io, path::Path};
 
@@ -9,16 +9,19 @@ use crate::testing::{cluster::Cluster, error::ClusterError, objects::text};
 
 /// Projected volumes.
 impl Cluster {
-    /// Writes `token`, `ca.crt` and `namespace` into `folder` the way kubelet does: the files are in a folder with
-    /// the time in its name, `..data` links to it, and the names that programs read link through `..data`.
+    /// Writes `token`, `ca.crt` and `namespace` into `folder` as kubelet does: the files are in a
+    /// folder with a timestamp in its name, `..data` is a symbolic link to it, and the file names
+    /// are links through `..data`.
     ///
-    /// Called again on the same folder it does what kubelet does on a refresh: a new folder with a time, and `..data`
-    /// swapped in one step, so that no reader ever sees half an update. It blocks on file I/O, as tests may.
+    /// A further call on the same folder refreshes it as kubelet does: it writes a new timestamped
+    /// folder and swaps `..data` atomically, so that readers never see a partial update. It blocks
+    /// on file I/O.
     ///
     /// ```
     /// use tower_kube_auth::testing::Cluster;
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = std::env::temp_dir().join(format!("volume-{}", std::process::id()));
     /// let cluster = Cluster::start().await?;
     /// cluster.create_service_account("team-a", "robot");
@@ -37,7 +40,7 @@ impl Cluster {
         let namespace = namespace_of(token).unwrap_or_else(|| "default".to_owned());
         let files =
             [("ca.crt", self.ca_pem()), ("namespace", namespace.as_str()), ("token", token)];
-        // kubelet's name has nanoseconds in it; two updates at one time of a standing clock must differ too.
+        // kubelet uses nanoseconds; two updates at one time of a manual clock must differ too.
         let timestamp = jiff::Timestamp::try_from(self.state.clock.wall()).unwrap_or_default();
         let unique = crate::testing::objects::random_uuid();
         let name = format!(
@@ -76,7 +79,7 @@ fn swap(folder: &Path, name: &str, files: &[(&str, &str)]) -> io::Result<()> {
     }
 }
 
-/// The namespace of the Pod that such a token would be for.
+/// Returns the namespace of the token's ServiceAccount.
 fn namespace_of(token: &str) -> Option<String> {
     let claims = BASE64URL.decode(token.split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&claims).ok()?;

@@ -1,4 +1,4 @@
-//! Tokens without a detour over HTTP: good ones by the API server's own rules, and any others.
+//! Issuing tokens without HTTP: valid ones by the API server's rules, and arbitrary ones.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use crate::testing::{cluster::Cluster, error::ClusterError, objects::set};
 
 /// Tokens.
 impl Cluster {
-    /// A token of a ServiceAccount, as the TokenRequest API issues it.
+    /// Returns a builder for a token of a ServiceAccount, as the TokenRequest API issues it.
     ///
     /// ```
     /// use std::time::Duration;
     /// use tower_kube_auth::testing::Cluster;
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cluster = Cluster::start().await?;
     /// cluster.create_service_account("team-a", "robot");
     /// cluster.create_pod("team-a", "robot-0", "robot");
@@ -42,17 +43,18 @@ impl Cluster {
         }
     }
 
-    /// Signs `claims` with the cluster's key, true or not, under the header that Kubernetes writes.
+    /// Signs `claims` unchecked with the cluster's key and the header that Kubernetes writes.
     ///
     /// ```
     /// use tower_kube_auth::testing::Cluster;
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cluster = Cluster::start().await?;
     /// cluster.create_service_account("team-a", "robot");
     /// let mut claims = cluster.token("team-a", "robot").audience("my-service").claims()?;
     /// claims["exp"] = 0.into();
-    /// let expired_long_ago = cluster.mint(&claims);
+    /// let expired = cluster.mint(&claims);
     /// # Ok(()) }
     /// ```
     #[must_use]
@@ -61,15 +63,15 @@ impl Cluster {
         key.sign(&key.header(), claims)
     }
 
-    /// Signs `claims` with the cluster's key under any `header`. See [`SigningKey::sign`](crate::testing::SigningKey::sign)
-    /// for what its `alg` does.
+    /// Signs `claims` and `header` unchecked with the cluster's key.
+    /// [`SigningKey::sign`](crate::testing::SigningKey::sign) describes the effect of `alg`.
     #[must_use]
     pub fn mint_with_header(&self, header: &Value, claims: &Value) -> String {
         self.signing_key().sign(header, claims)
     }
 }
 
-/// A token to be issued. See [`Cluster::token`].
+/// Builder for a token. See [`Cluster::token`].
 #[derive(Clone, Debug)]
 #[must_use = "no token is issued until `issue`"]
 pub struct TokenBuilder<'a> {
@@ -82,30 +84,32 @@ pub struct TokenBuilder<'a> {
 }
 
 impl TokenBuilder<'_> {
-    /// An audience; call it again for more. Without any the token is for the API server.
+    /// Adds an audience. Without any the token is for the API server.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// How long the token lives. Defaults to an hour; less than ten minutes is refused, as by the real one. For a
-    /// token that ends sooner change its [`claims`](Self::claims), or move the cluster's clock.
+    /// Sets the lifetime. Defaults to an hour; less than ten minutes is an error, as in Kubernetes.
+    /// For a token that expires sooner change its [`claims`](Self::claims) or move the cluster's
+    /// clock.
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// The token ends with this Pod.
+    /// Binds the token to a Pod; deleting the Pod invalidates it.
     pub fn bound_to_pod(self, name: &str) -> Self {
         self.bound_to("Pod", name)
     }
 
-    /// The token ends with this Secret.
+    /// Binds the token to a Secret; deleting the Secret invalidates it.
     pub fn bound_to_secret(self, name: &str) -> Self {
         self.bound_to("Secret", name)
     }
 
-    /// The token ends with this node; [`Release::V1_20`](crate::testing::Release::V1_20) refuses it.
+    /// Binds the token to a node, which [`Release::V1_20`](crate::testing::Release::V1_20) does not
+    /// support.
     pub fn bound_to_node(self, name: &str) -> Self {
         self.bound_to("Node", name)
     }
@@ -118,16 +122,19 @@ impl TokenBuilder<'_> {
     /// Issues the token.
     ///
     /// # Errors
-    /// Whatever the TokenRequest API would refuse, with its [status](ClusterError::status) and words.
+    /// If the TokenRequest API rejects the request, with its [status](ClusterError::status) and
+    /// message.
     pub fn issue(self) -> Result<String, ClusterError> {
         let cluster = self.cluster;
         Ok(cluster.mint(&self.claims()?))
     }
 
-    /// The claims that [`issue`](Self::issue) would sign, to be changed and [minted](Cluster::mint).
+    /// Returns the claims that [`issue`](Self::issue) signs, to change and [mint](Cluster::mint)
+    /// them.
     ///
     /// # Errors
-    /// Whatever the TokenRequest API would refuse, with its [status](ClusterError::status) and words.
+    /// If the TokenRequest API rejects the request, with its [status](ClusterError::status) and
+    /// message.
     pub fn claims(self) -> Result<Value, ClusterError> {
         let mut spec = json!({"audiences": self.audiences});
         if let Some(lifetime) = self.lifetime {

@@ -1,16 +1,17 @@
-//! Users that are not ServiceAccounts.
+//! Users with static tokens.
 
 use std::collections::BTreeMap;
 
 use crate::testing::{cluster::Cluster, lock::lock, state::State, user::User};
 
-/// Users that are not ServiceAccounts.
+/// Users with static tokens.
 impl Cluster {
-    /// Adds a user with a static token, as `--token-auth-file` does. TokenReview authenticates the token, and the user
-    /// is not a ServiceAccount.
+    /// Adds a user with a static token, as `--token-auth-file` does. TokenReview accepts the token,
+    /// and its user is not a ServiceAccount.
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cluster = tower_kube_auth::testing::Cluster::start().await?;
     /// cluster.add_static_token("s3cr3t", "jane", &["developers"]);
     /// # Ok(()) }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{super::*, *};
 
-async fn ask(cluster: &Cluster) -> Result<Value, kube::Error> {
+async fn send_review(cluster: &Cluster) -> Result<Value, kube::Error> {
     let review = post(TOKEN_REVIEWS, &json!({"spec": {"token": "x"}}));
     cluster.kube_client().unwrap().request::<Value>(review).await
 }
@@ -14,7 +14,7 @@ async fn a_status_fault_answers_with_its_status() {
     let cluster = cluster().await;
     for code in [401, 403, 404, 410, 500] {
         cluster.set_fault(Endpoint::TokenReview, Fault::Status { code, retry_after: None });
-        match ask(&cluster).await {
+        match send_review(&cluster).await {
             Err(kube::Error::Api(status)) => assert_eq!(status.code, code),
             other => panic!("{code}: {other:?}"),
         }
@@ -24,30 +24,29 @@ async fn a_status_fault_answers_with_its_status() {
     assert!(response.starts_with("HTTP/1.1 429"), "{response}");
     assert!(response.contains("retry-after: 7\r\n"), "{response}");
     cluster.clear_faults();
-    assert!(ask(&cluster).await.is_ok());
+    assert!(send_review(&cluster).await.is_ok());
 }
 
 #[tokio::test]
-async fn broken_bodies_are_broken() {
+async fn a_malformed_body_is_an_error() {
     let cluster = cluster().await;
     for fault in
         [Fault::BrokenJson, Fault::EmptyBody, Fault::CutConnection, Fault::Body("[".to_owned())]
     {
         cluster.set_fault(Endpoint::TokenReview, fault.clone());
-        assert!(ask(&cluster).await.is_err(), "{fault:?}");
+        assert!(send_review(&cluster).await.is_err(), "{fault:?}");
     }
     cluster.set_fault(
         Endpoint::TokenReview,
         Fault::Body(r#"{"status":{"authenticated":true}}"#.to_owned()),
     );
-    assert_eq!(ask(&cluster).await.unwrap()["status"]["authenticated"], true);
+    assert_eq!(send_review(&cluster).await.unwrap()["status"]["authenticated"], true);
     cluster.set_fault(Endpoint::TokenReview, Fault::HugeBody);
-    assert_eq!(ask(&cluster).await.unwrap()["padding"].as_str().unwrap().len(), 10_000_000);
+    assert_eq!(send_review(&cluster).await.unwrap()["padding"].as_str().unwrap().len(), 10_000_000);
 }
 
-/// Half of the body arrives, under a length for all of it.
 #[tokio::test]
-async fn a_cut_connection_is_cut_in_the_middle_of_the_body() {
+async fn a_cut_connection_ends_half_way_through_the_body() {
     let cluster = cluster().await;
     cluster.set_fault(Endpoint::All, Fault::CutConnection);
     let response = raw(&cluster).await;
@@ -57,33 +56,33 @@ async fn a_cut_connection_is_cut_in_the_middle_of_the_body() {
 }
 
 #[tokio::test]
-async fn a_delay_is_over_when_the_clock_says_so() {
-    let clock = ManualClock::new();
-    let cluster = std::sync::Arc::new(with(Cluster::builder().clock(clock.clock())).await);
+async fn a_delay_follows_the_injected_clock() {
+    let time = ManualClock::new();
+    let cluster = std::sync::Arc::new(with(Cluster::builder().clock(time.clock())).await);
     cluster.set_fault(Endpoint::TokenReview, Fault::Delay(Duration::from_secs(5)));
-    let asking = tokio::spawn({
+    let request = tokio::spawn({
         let cluster = cluster.clone();
-        async move { ask(&cluster).await }
+        async move { send_review(&cluster).await }
     });
     cluster.wait_for_calls(Endpoint::TokenReview, 1).await;
-    assert!(!asking.is_finished());
-    clock.advance(Duration::from_secs(5));
-    // The clock may have been moved before the request looked at it.
-    while !asking.is_finished() {
-        clock.advance(Duration::from_secs(5));
+    assert!(!request.is_finished());
+    time.advance(Duration::from_secs(5));
+    // The clock may have moved before the request read it.
+    while !request.is_finished() {
+        time.advance(Duration::from_secs(5));
         tokio::task::yield_now().await;
     }
-    asking.await.unwrap().unwrap();
+    request.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn calls_are_counted_and_those_in_flight_too() {
+async fn requests_are_counted_in_total_and_in_flight() {
     let cluster = std::sync::Arc::new(cluster().await);
     cluster.set_fault(Endpoint::TokenReview, Fault::Hang);
     let hanging: Vec<_> = (0..3)
         .map(|_| {
             let cluster = cluster.clone();
-            tokio::spawn(async move { ask(&cluster).await })
+            tokio::spawn(async move { send_review(&cluster).await })
         })
         .collect();
     cluster.wait_for_calls(Endpoint::TokenReview, 3).await;
@@ -95,7 +94,7 @@ async fn calls_are_counted_and_those_in_flight_too() {
         tokio::task::yield_now().await;
     }
     cluster.clear_faults();
-    ask(&cluster).await.unwrap();
+    send_review(&cluster).await.unwrap();
     assert_eq!(
         (cluster.calls(Endpoint::TokenReview), cluster.max_in_flight(Endpoint::TokenReview)),
         (4, 3)
@@ -104,7 +103,7 @@ async fn calls_are_counted_and_those_in_flight_too() {
     assert_eq!(cluster.calls(Endpoint::All), 4);
 }
 
-/// The bytes of an answer to an anonymous request.
+/// Returns the bytes of the response to an anonymous request.
 async fn raw(cluster: &Cluster) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -119,12 +118,13 @@ async fn raw(cluster: &Cluster) -> String {
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
     let request = format!(
-        "POST {TOKEN_REVIEWS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        "POST {TOKEN_REVIEWS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-length: 0\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    // A cut connection ends without a goodbye, which rustls reports as an error.
+    // A cut connection ends without `close_notify`, which rustls reports as an error.
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         answer.extend_from_slice(&buffer[..read]);
     }

@@ -1,4 +1,4 @@
-//! The cluster as its users see it: mostly through a `kube` client, over TLS.
+//! Tests of the cluster, mostly through a `kube` client over TLS.
 
 mod faults;
 mod objects;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Cluster, ClusterBuilder};
 
-/// A cluster with the ServiceAccount `robot` in `team-a`.
+/// Starts a cluster with the ServiceAccount `robot` in `team-a`.
 async fn cluster() -> Cluster {
     with(Cluster::builder()).await
 }
@@ -22,37 +22,38 @@ async fn with(builder: ClusterBuilder) -> Cluster {
     cluster
 }
 
-/// The `status` of a TokenReview.
+/// Returns the `status` of a TokenReview.
 fn review(cluster: &Cluster, token: &str, audiences: &[&str]) -> Value {
     let review = json!({"spec": {"token": token, "audiences": audiences}});
     cluster.state.review_token(review).unwrap()["status"].clone()
 }
 
-fn is_good(cluster: &Cluster, token: &str) -> bool {
+/// Returns whether TokenReview accepts a token for the audience `x`.
+fn is_accepted(cluster: &Cluster, token: &str) -> bool {
     review(cluster, token, &["x"])["authenticated"] == true
 }
 
-/// Why a token for the audience `x` is refused.
-fn refusal(cluster: &Cluster, token: &str) -> String {
+/// Returns why TokenReview rejects a token for the audience `x`.
+fn rejection(cluster: &Cluster, token: &str) -> String {
     let status = review(cluster, token, &["x"]);
     assert!(status.get("authenticated").is_none(), "{status}");
     assert_eq!(status["user"], json!({}));
     status["error"].as_str().unwrap().to_owned()
 }
 
-/// Claims of a good token for the audience `x`.
+/// Returns the claims of a valid token for the audience `x`.
 fn claims(cluster: &Cluster) -> Value {
     cluster.token("team-a", "robot").audience("x").claims().unwrap()
 }
 
-/// Sends a request and gives back what the API server refused it with.
-async fn refused(
+/// Sends a request and returns the API server's error.
+async fn api_error(
     client: &kube::Client,
     request: http::Request<Vec<u8>>,
 ) -> Box<kube::core::Status> {
     match client.request::<Value>(request).await {
         Err(kube::Error::Api(status)) => status,
-        other => panic!("not refused: {other:?}"),
+        other => panic!("not an error of the API: {other:?}"),
     }
 }
 

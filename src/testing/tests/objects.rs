@@ -7,7 +7,7 @@ use super::*;
 fn code<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> (u16, String) {
     match result {
         Err(kube::Error::Api(status)) => (status.code, status.reason),
-        other => panic!("not refused: {other:?}"),
+        other => panic!("not an error of the API: {other:?}"),
     }
 }
 
@@ -52,7 +52,7 @@ async fn typed_clients_create_get_list_and_delete() {
 }
 
 #[tokio::test]
-async fn a_namespace_must_be_there_and_takes_its_objects_along() {
+async fn a_namespace_must_exist_and_deleting_it_deletes_its_objects() {
     let cluster = cluster().await;
     let client = cluster.admin_client().unwrap();
     let there: Api<ServiceAccount> = Api::namespaced(client.clone(), "nowhere");
@@ -69,7 +69,7 @@ async fn a_namespace_must_be_there_and_takes_its_objects_along() {
 }
 
 #[tokio::test]
-async fn nonsense_is_refused_in_kubernetes_words() {
+async fn invalid_requests_get_the_status_codes_of_kubernetes() {
     let cluster = cluster().await;
     let client = cluster.admin_client().unwrap();
     let path = "/api/v1/namespaces/team-a/serviceaccounts";
@@ -80,8 +80,8 @@ async fn nonsense_is_refused_in_kubernetes_words() {
         (json!({"kind": "Pod", "metadata": {"name": "x"}}), 400),
         (json!([]), 400),
     ] {
-        assert_eq!(refused(&client, post(path, &body)).await.code, expected, "{body}");
+        assert_eq!(api_error(&client, post(path, &body)).await.code, expected, "{body}");
     }
-    assert_eq!(refused(&client, get("/api/v1/nothings")).await.code, 404);
-    assert_eq!(refused(&client, get(TOKEN_REVIEWS)).await.code, 405);
+    assert_eq!(api_error(&client, get("/api/v1/nothings")).await.code, 404);
+    assert_eq!(api_error(&client, get(TOKEN_REVIEWS)).await.code, 405);
 }

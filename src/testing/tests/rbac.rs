@@ -9,36 +9,37 @@ fn robot(cluster: &Cluster) -> kube::Client {
 }
 
 #[tokio::test]
-async fn reviewing_tokens_takes_the_role_auth_delegator() {
+async fn token_review_requires_the_role_auth_delegator() {
     let cluster = cluster().await;
     let review = || post(TOKEN_REVIEWS, &json!({"spec": {"token": "x"}}));
-    let status = refused(&robot(&cluster), review()).await;
+    let status = api_error(&robot(&cluster), review()).await;
     assert_eq!((status.code, status.reason.as_str()), (403, "Forbidden"));
     assert_eq!(
         status.message,
-        "tokenreviews.authentication.k8s.io is forbidden: User \"system:serviceaccount:team-a:robot\" cannot create \
-         resource \"tokenreviews\" in API group \"authentication.k8s.io\" at the cluster scope"
+        "tokenreviews.authentication.k8s.io is forbidden: User \
+         \"system:serviceaccount:team-a:robot\" cannot create resource \"tokenreviews\" in API \
+         group \"authentication.k8s.io\" at the cluster scope"
     );
     cluster.grant_auth_delegator(ROBOT);
     robot(&cluster).request::<Value>(review()).await.unwrap();
     cluster.revoke(ROBOT);
-    assert_eq!(refused(&robot(&cluster), review()).await.code, 403);
+    assert_eq!(api_error(&robot(&cluster), review()).await.code, 403);
 }
 
 #[tokio::test]
-async fn the_verifier_may_review_tokens_until_that_is_revoked() {
+async fn the_verifier_may_review_tokens_until_revoked() {
     let cluster = cluster().await;
     let client = cluster.kube_client().unwrap();
     let review = || post(TOKEN_REVIEWS, &json!({"spec": {"token": "x"}}));
     client.request::<Value>(review()).await.unwrap();
-    assert_eq!(refused(&client, get("/api/v1/namespaces/default/pods")).await.code, 403);
+    assert_eq!(api_error(&client, get("/api/v1/namespaces/default/pods")).await.code, 403);
     cluster.revoke(Cluster::VERIFIER);
-    let message = refused(&cluster.kube_client().unwrap(), review()).await.message;
+    let message = api_error(&cluster.kube_client().unwrap(), review()).await.message;
     assert!(message.contains(Cluster::VERIFIER), "{message}");
 }
 
 #[tokio::test]
-async fn requesting_tokens_can_be_restricted_by_name() {
+async fn token_requests_can_be_restricted_by_name() {
     let cluster = cluster().await;
     cluster.create_service_account("team-a", "other");
     let request = |namespace: &str, name: &str| {
@@ -47,26 +48,27 @@ async fn requesting_tokens_can_be_restricted_by_name() {
             &json!({"spec": {}}),
         )
     };
-    let status = refused(&robot(&cluster), request("team-a", "robot")).await;
+    let status = api_error(&robot(&cluster), request("team-a", "robot")).await;
     assert_eq!(
         status.message,
-        "serviceaccounts \"robot\" is forbidden: User \"system:serviceaccount:team-a:robot\" cannot create resource \
-         \"serviceaccounts/token\" in API group \"\" in the namespace \"team-a\""
+        "serviceaccounts \"robot\" is forbidden: User \"system:serviceaccount:team-a:robot\" \
+         cannot create resource \"serviceaccounts/token\" in API group \"\" in the namespace \
+         \"team-a\""
     );
     cluster.grant_token_request(ROBOT, "team-a", &["robot"]);
     robot(&cluster).request::<Value>(request("team-a", "robot")).await.unwrap();
-    assert_eq!(refused(&robot(&cluster), request("team-a", "other")).await.code, 403);
+    assert_eq!(api_error(&robot(&cluster), request("team-a", "other")).await.code, 403);
     cluster.create_service_account("team-b", "robot");
-    assert_eq!(refused(&robot(&cluster), request("team-b", "robot")).await.code, 403);
+    assert_eq!(api_error(&robot(&cluster), request("team-b", "robot")).await.code, 403);
 }
 
 #[tokio::test]
-async fn the_issuers_keys_are_for_service_accounts() {
+async fn issuer_discovery_is_limited_to_service_accounts_by_default() {
     let cluster = cluster().await;
     let keys = || get("/openid/v1/jwks");
     robot(&cluster).request_text(keys()).await.unwrap();
     let anonymous = cluster.anonymous_client().unwrap();
-    let status = refused(&anonymous, keys()).await;
+    let status = api_error(&anonymous, keys()).await;
     assert_eq!(
         status.message,
         "forbidden: User \"system:anonymous\" cannot get path \"/openid/v1/jwks\""
@@ -74,38 +76,41 @@ async fn the_issuers_keys_are_for_service_accounts() {
     cluster.allow_anonymous_discovery();
     anonymous.request_text(keys()).await.unwrap();
     cluster.revoke_issuer_discovery();
-    assert_eq!(refused(&robot(&cluster), keys()).await.code, 403);
+    assert_eq!(api_error(&robot(&cluster), keys()).await.code, 403);
 }
 
 #[tokio::test]
-async fn a_bad_credential_is_401_and_none_at_all_is_anonymous() {
+async fn an_invalid_credential_gets_401_and_a_missing_one_is_anonymous() {
     let cluster = cluster().await;
-    let status = refused(&cluster.client_for("junk").unwrap(), get("/version")).await;
+    let status = api_error(&cluster.client_for("junk").unwrap(), get("/version")).await;
     assert_eq!(
         (status.code, status.reason.as_str(), status.message.as_str()),
         (401, "Unauthorized", "Unauthorized")
     );
     let other = cluster.token("team-a", "robot").audience("x").issue().unwrap();
     assert_eq!(
-        refused(&cluster.client_for(other).unwrap(), get("/version")).await.code,
+        api_error(&cluster.client_for(other).unwrap(), get("/version")).await.code,
         401,
-        "for somebody else"
+        "for another audience"
     );
     cluster.anonymous_client().unwrap().request::<Value>(get("/version")).await.unwrap();
 
     let strict = with(Cluster::builder().anonymous(false)).await;
-    assert_eq!(refused(&strict.anonymous_client().unwrap(), get("/version")).await.code, 401);
+    assert_eq!(api_error(&strict.anonymous_client().unwrap(), get("/version")).await.code, 401);
     assert_eq!(review(&strict, " x", &["x"])["authenticated"], Value::Null);
 }
 
 #[tokio::test]
-async fn access_reviews_are_answered_by_the_same_rules() {
+async fn subject_access_reviews_apply_rbac() {
     let cluster = cluster().await;
     cluster.grant("jane", &json!({"nonResourceURLs": ["/metrics/*"], "verbs": ["get"]}));
     cluster.grant_in_namespace(
         "jane",
         "team-a",
-        &json!({"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["*"], "resourceNames": ["web"]}),
+        &json!({
+            "apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["*"],
+            "resourceNames": ["web"],
+        }),
     );
     let client = cluster.kube_client().unwrap();
     let ask = async |spec: Value| {
@@ -113,9 +118,15 @@ async fn access_reviews_are_answered_by_the_same_rules() {
             post("/apis/authorization.k8s.io/v1/subjectaccessreviews", &json!({"spec": spec}));
         client.request::<Value>(request).await.map(|review| review["status"].clone())
     };
-    let path = |user: &str, path: &str| json!({"user": user, "nonResourceAttributes": {"path": path, "verb": "get"}});
+    let path = |user: &str, path: &str| {
+        let attributes = json!({"path": path, "verb": "get"});
+        json!({"user": user, "nonResourceAttributes": attributes})
+    };
     let deployment = |namespace: &str, name: &str| {
-        let attributes = json!({"namespace": namespace, "name": name, "verb": "patch", "group": "apps", "resource": "deployments"});
+        let attributes = json!({
+            "namespace": namespace, "name": name, "verb": "patch", "group": "apps",
+            "resource": "deployments",
+        });
         json!({"user": "jane", "resourceAttributes": attributes})
     };
     let allowed = ask(path("jane", "/metrics/x")).await.unwrap();
@@ -126,18 +137,24 @@ async fn access_reviews_are_answered_by_the_same_rules() {
     assert_eq!(ask(deployment("team-a", "web")).await.unwrap()["allowed"], true);
     assert_eq!(ask(deployment("team-a", "db")).await.unwrap()["allowed"], false);
     assert_eq!(ask(deployment("team-b", "web")).await.unwrap()["allowed"], false);
-    let masters = json!({"user": "x", "groups": ["system:masters"], "nonResourceAttributes": {"path": "/", "verb": "delete"}});
+    let masters = json!({
+        "user": "x", "groups": ["system:masters"],
+        "nonResourceAttributes": {"path": "/", "verb": "delete"},
+    });
     assert_eq!(ask(masters).await.unwrap(), json!({"allowed": true}));
     assert!(ask(json!({"user": "x"})).await.is_err());
 }
 
-/// RBAC's objects are objects like any others, so that one test can grant on this cluster and on a real one.
+/// RBAC objects are served by the API, so that a test can grant on this cluster and on a real one.
 #[tokio::test]
-async fn rights_can_be_granted_through_the_api() {
+async fn permissions_can_be_granted_through_the_api() {
     let cluster = cluster().await;
     let binding = json!({
         "metadata": {"name": "robot-delegates"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+            "name": "system:auth-delegator",
+        },
         "subjects": [{"kind": "ServiceAccount", "namespace": "team-a", "name": "robot"}],
     });
     let admin = cluster.admin_client().unwrap();
@@ -146,5 +163,5 @@ async fn rights_can_be_granted_through_the_api() {
     let review = post(TOKEN_REVIEWS, &json!({"spec": {"token": "x"}}));
     robot(&cluster).request::<Value>(review.clone()).await.unwrap();
     bindings.delete("robot-delegates", &Default::default()).await.unwrap();
-    assert_eq!(refused(&robot(&cluster), review).await.code, 403);
+    assert_eq!(api_error(&robot(&cluster), review).await.code, 403);
 }

@@ -4,7 +4,7 @@ use tokio::net::TcpStream;
 use super::{super::*, *};
 
 #[tokio::test]
-async fn discovery_is_what_kubernetes_publishes() {
+async fn discovery_matches_kubernetes() {
     let cluster = with(Cluster::builder().signing_algorithm(Algorithm::ES256)).await;
     let client = cluster.kube_client().unwrap();
     let document: Value = client.request(get("/.well-known/openid-configuration")).await.unwrap();
@@ -28,21 +28,21 @@ async fn discovery_is_what_kubernetes_publishes() {
 }
 
 #[tokio::test]
-async fn down_is_refused_and_up_is_the_same_place() {
+async fn a_stopped_server_restarts_on_the_same_port() {
     let cluster = cluster().await;
     let client = cluster.kube_client().unwrap();
     client.apiserver_version().await.unwrap();
     for _ in 0..3 {
         cluster.go_down().await.unwrap();
-        let refused = TcpStream::connect(cluster.address()).await.unwrap_err();
-        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        let error = TcpStream::connect(cluster.address()).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
         cluster.come_up().await.unwrap();
         client.apiserver_version().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn an_impostor_is_recognised() {
+async fn a_certificate_of_another_authority_is_rejected() {
     let cluster = cluster().await;
     let client = cluster.kube_client().unwrap();
     cluster.other_ca().await.unwrap();
@@ -52,7 +52,7 @@ async fn an_impostor_is_recognised() {
 }
 
 #[tokio::test]
-async fn dropping_the_cluster_ends_it() {
+async fn dropping_the_cluster_stops_the_server() {
     let cluster = cluster().await;
     let (address, client) = (cluster.address(), cluster.kube_client().unwrap());
     client.apiserver_version().await.unwrap();
@@ -71,15 +71,15 @@ fn a_cluster_can_be_shared_between_threads() {
 }
 
 #[tokio::test]
-async fn two_clusters_are_strangers() {
+async fn clusters_do_not_accept_tokens_of_each_other() {
     let (one, other) = (cluster().await, cluster().await);
     let token = one.token("team-a", "robot").audience("x").issue().unwrap();
-    assert!(is_good(&one, &token) && !is_good(&other, &token));
+    assert!(is_accepted(&one, &token) && !is_accepted(&other, &token));
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_projected_volume_is_swapped_in_one_step() {
+async fn a_projected_volume_is_swapped_atomically() {
     let cluster = cluster().await;
     let folder = std::env::temp_dir()
         .join(format!("tower-kube-auth-{}", super::super::objects::random_uuid()));
@@ -94,7 +94,7 @@ async fn a_projected_volume_is_swapped_in_one_step() {
     cluster.write_projected_volume(&folder, &second).unwrap();
     assert_eq!(read("token"), second);
     assert_ne!(std::fs::read_link(folder.join("..data")).unwrap(), before);
-    assert!(!folder.join(before).exists(), "the old one is removed");
+    assert!(!folder.join(before).exists(), "the old folder is removed");
     drop(open);
     assert_eq!(
         std::fs::read_link(folder.join("token")).unwrap(),

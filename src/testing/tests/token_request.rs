@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{super::*, *};
 
-/// JSON and not `k8s_openapi`'s types, which differ between its versions.
+/// Sends JSON because `k8s_openapi`'s types differ between its versions.
 async fn request(cluster: &Cluster, spec: Value) -> Result<Value, kube::Error> {
     let request =
         post("/api/v1/namespaces/team-a/serviceaccounts/robot/token", &json!({"spec": spec}));
@@ -12,20 +12,21 @@ async fn request(cluster: &Cluster, spec: Value) -> Result<Value, kube::Error> {
 }
 
 fn bound(kind: &str, name: &str, uid: Option<&str>) -> Value {
-    json!({"audiences": ["x"], "boundObjectRef": {"apiVersion": "v1", "kind": kind, "name": name, "uid": uid}})
+    let reference = json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": uid});
+    json!({"audiences": ["x"], "boundObjectRef": reference})
 }
 
-fn refused(result: Result<Value, kube::Error>) -> (u16, String, String) {
+fn api_error(result: Result<Value, kube::Error>) -> (u16, String, String) {
     match result {
         Err(kube::Error::Api(status)) => (status.code, status.reason, status.message),
-        other => panic!("not refused: {other:?}"),
+        other => panic!("not an error of the API: {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_token_says_what_kubernetes_would_say() {
-    let clock = ManualClock::new();
-    let cluster = with(Cluster::builder().clock(clock.clock())).await;
+async fn the_claims_match_kubernetes() {
+    let time = ManualClock::new();
+    let cluster = with(Cluster::builder().clock(time.clock())).await;
     let pod = cluster.create_pod_on_node("team-a", "robot-0", "robot", "node-1");
     let account = cluster.create_service_account("team-a", "robot");
     let issued = request(&cluster, bound("Pod", "robot-0", Some(&pod))).await.unwrap();
@@ -58,17 +59,17 @@ async fn a_token_says_what_kubernetes_would_say() {
 }
 
 #[tokio::test]
-async fn a_token_lives_ten_minutes_at_least() {
+async fn the_lifetime_is_between_ten_minutes_and_2_to_the_32_seconds() {
     let cluster = cluster().await;
     let of = |seconds: u64| json!({"expirationSeconds": seconds});
-    let (code, reason, message) = refused(request(&cluster, of(599)).await);
+    let (code, reason, message) = api_error(request(&cluster, of(599)).await);
     assert_eq!((code, reason.as_str()), (422, "Invalid"));
     assert_eq!(
         message,
-        "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 599: may not specify \
-         a duration less than 10 minutes"
+        "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid \
+         value: 599: may not specify a duration less than 10 minutes"
     );
-    assert_eq!(refused(request(&cluster, of((1 << 32) + 1)).await).0, 422);
+    assert_eq!(api_error(request(&cluster, of((1 << 32) + 1)).await).0, 422);
     assert!(request(&cluster, of(600)).await.is_ok());
     assert!(request(&cluster, of(1 << 32)).await.is_ok());
 }
@@ -83,27 +84,27 @@ async fn without_an_audience_a_token_is_for_the_api_server() {
 }
 
 #[tokio::test]
-async fn what_a_token_is_bound_to_must_be_there_and_the_same() {
+async fn the_bound_object_must_exist_with_the_given_uid() {
     let cluster = cluster().await;
     cluster.create_pod("team-a", "robot-0", "robot");
     cluster.create_pod("team-a", "other-0", "other");
     let (code, reason, message) =
-        refused(request(&cluster, bound("Pod", "robot-0", Some("other-uid"))).await);
+        api_error(request(&cluster, bound("Pod", "robot-0", Some("other-uid"))).await);
     assert_eq!((code, reason.as_str()), (409, "Conflict"));
     assert!(message.starts_with(
         "Operation cannot be fulfilled on Pod \"robot-0\": the UID in the bound object"
     ));
-    assert_eq!(refused(request(&cluster, bound("Pod", "nobody", None)).await).0, 404);
-    let (code, _, message) = refused(request(&cluster, bound("Pod", "other-0", None)).await);
+    assert_eq!(api_error(request(&cluster, bound("Pod", "nobody", None)).await).0, 404);
+    let (code, _, message) = api_error(request(&cluster, bound("Pod", "other-0", None)).await);
     assert_eq!(code, 400);
     assert!(message.contains("pod running with different serviceaccount name"), "{message}");
-    assert_eq!(refused(request(&cluster, bound("Deployment", "x", None)).await).0, 400);
+    assert_eq!(api_error(request(&cluster, bound("Deployment", "x", None)).await).0, 400);
     assert!(request(&cluster, bound("Pod", "robot-0", None)).await.is_ok());
 }
 
-/// kubelet's default of 3607 seconds: a year in `exp`, but the answer says an hour.
+/// kubelet's default of 3607 seconds gets a year in `exp`, but an hour in the response.
 #[tokio::test]
-async fn a_pods_token_for_the_api_server_is_quietly_extended() {
+async fn a_pods_token_for_the_api_server_is_extended_to_a_year() {
     let cluster = cluster().await;
     cluster.create_pod("team-a", "robot-0", "robot");
     let token = || {
@@ -121,7 +122,7 @@ async fn a_pods_token_for_the_api_server_is_quietly_extended() {
 }
 
 #[tokio::test]
-async fn the_server_may_shorten_a_life() {
+async fn the_server_may_shorten_the_lifetime() {
     let cluster = with(Cluster::builder().max_token_lifetime(Duration::from_secs(1000))).await;
     let issued = request(&cluster, json!({"expirationSeconds": 5000})).await.unwrap();
     assert_eq!(issued["spec"]["expirationSeconds"], 1000);

@@ -77,18 +77,18 @@ impl KubeApiserver {
             server: None,
             etcd: None,
         };
-        started.regain_store()?;
+        started.end_etcd_outage()?;
         started.up().await?;
         Ok(started)
     }
 
     /// Kills etcd and leaves the server running.
-    pub(crate) fn lose_store(&mut self) {
+    pub(crate) fn start_etcd_outage(&mut self) {
         self.etcd = None;
     }
 
     /// Starts etcd with its old data.
-    pub(crate) fn regain_store(&mut self) -> io::Result<()> {
+    pub(crate) fn end_etcd_outage(&mut self) -> io::Result<()> {
         let flags = flags::etcd(&self.files.path("etcd"), self.etcd_port);
         self.etcd =
             Some(Process::start(&self.assets.join("etcd"), &flags, self.files.path("etcd.log"))?);

@@ -32,7 +32,7 @@ pub(super) async fn an_account_that_cannot_be_looked_up_is_undecided(fixture: Fi
     let ended = || async { Ok(verify(&review, &gone, "orders").await? == rejected) };
     eventually("the token to end with its account", ended).await?;
 
-    fixture.cluster().lose_store().await;
+    fixture.cluster().start_etcd_outage().await;
     for _ in 0..3 {
         match verify(&review, &gone, "orders").await {
             Err(error) if UNDECIDED.contains(&error.kind()) => {}
@@ -42,7 +42,7 @@ pub(super) async fn an_account_that_cannot_be_looked_up_is_undecided(fixture: Fi
     accepted(&verify(&review, &known, "orders").await?);
     assert_eq!(verify(&review, &forged, "orders").await?, rejected);
 
-    fixture.cluster().regain_store().await?;
+    fixture.cluster().end_etcd_outage().await?;
     let ended = || async {
         Ok(verify(&review, &gone, "orders").await.is_ok_and(|verdict| verdict == rejected))
     };
