@@ -1,7 +1,7 @@
 //! Tower and axum middleware that authenticates Kubernetes ServiceAccounts.
 //!
-//! A bearer token goes in, a typed [`ServiceAccountIdentity`] comes out in the request's extensions, and axum handlers take it
-//! as an argument.
+//! A bearer token goes in, a typed [`ServiceAccountIdentity`] comes out in the request's
+//! extensions, and axum handlers take it as an argument.
 //!
 //! ```no_run
 //! # use axum::{Router, routing::get};
@@ -17,7 +17,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! - [`Authenticator`]: the whole way from a token to a decision; its [builder](authenticator::AuthenticatorBuilder) has the options.
+//! - [`Authenticator`]: the whole way from a token to a decision; its
+//!   [builder](authenticator::AuthenticatorBuilder) has the options.
 //! - [`server`]: the layer, the extractors, and what is answered to whom.
 //! - `TokenReviewVerifier` and `JwksVerifier`, or a [`Verifier`] of your own, make the decision.
 //! - [`client`]: the caller's side, tokens for outgoing requests.

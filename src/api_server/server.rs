@@ -45,9 +45,9 @@ pub struct ApiServer(Arc<dyn Transport>);
 impl ApiServer {
     /// Sends all calls through `service`, which is cloned for each call.
     ///
-    /// A request has a path but no host (`/apis/authentication.k8s.io/v1/tokenreviews`): the service
-    /// adds the server's address and this service's own credential, as every client of kube does.
-    /// The body of a response is read up to 1 MiB.
+    /// A request has a path but no host (`/apis/authentication.k8s.io/v1/tokenreviews`): the
+    /// service adds the server's address and this service's own credential, as every client of
+    /// kube does. The body of a response is read up to 1 MiB.
     ///
     /// A client of any major of kube fits in three lines, because the body of each implements
     /// `From<Bytes>`:

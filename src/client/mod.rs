@@ -1,13 +1,15 @@
 //! The caller's side: tokens for outgoing requests.
 //!
-//! A ServiceAccount token is safe to send to another service only if it is bound to that service's audience; with any
-//! other, the service could act as its caller elsewhere. So the caller gets one for each audience, keeps it fresh, and
-//! sends it to the origin that it is meant for and nowhere else.
+//! A ServiceAccount token is safe to send to another service only if it is bound to that service's
+//! audience: with any other, that service could act as its caller elsewhere. The caller therefore
+//! gets a token for each audience, keeps it fresh, and sends it to the intended origin only.
 //!
-//! 1. A [`TokenSource`] gives the token: [`ProjectedToken`] (a file that kubelet keeps fresh; needs no right and no
-//!    API call; the best choice where the Pod's manifest can name the audience), [`TokenRequestSource`] (asks the API server; for
-//!    audiences that are known at run time only), [`StaticToken`], or one of your own.
-//! 2. An [`AddTokenLayer`] puts it on the requests of any Tower HTTP client.
+//! 1. A [`TokenSource`] provides the token: [`ProjectedToken`] (a file that kubelet keeps fresh; needs
+//!    no right and no API call; the best choice where the Pod's manifest can name the audience),
+//!    [`TokenRequestSource`] (asks the API server; for audiences that are known at run time only),
+//!    [`StaticToken`], or your own
+//!    implementation.
+//! 2. An [`AddTokenLayer`] adds it to the requests of any Tower HTTP client.
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -1,39 +1,42 @@
-//! Where tokens come from: the trait, and its object-safe form.
+//! The trait of token sources, and its erased form.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::{Token, TokenError};
 
-/// Gives the token to send with the next request.
+/// Provides the token for the next request.
 ///
-/// Implement it with a plain `async fn`. It is asked once a request, so it should answer from memory as long as nothing
-/// has changed:
+/// Implement it with a plain `async fn`. It is called once for each request, so it should answer from memory:
 ///
 /// ```
 /// use tower_kube_auth::client::{Token, TokenError, TokenErrorKind, TokenSource};
 ///
-/// /// Takes the token from an environment variable, each time.
+/// /// Reads the token from an environment variable.
 /// struct FromEnvironment(&'static str);
 ///
 /// impl TokenSource for FromEnvironment {
 ///     async fn token(&self) -> Result<Token, TokenError> {
-///         let token = std::env::var(self.0)
-///             .map_err(|error| TokenError::new(TokenErrorKind::Unreadable, "set MY_TOKEN").with_source(error))?;
-///         Token::new(token).map_err(|error| TokenError::new(TokenErrorKind::Malformed, "bad MY_TOKEN").with_source(error))
+///         let token = std::env::var(self.0).map_err(|error| {
+///             TokenError::new(TokenErrorKind::Unreadable, "set MY_TOKEN").with_source(error)
+///         })?;
+///         Token::new(token).map_err(|error| {
+///             TokenError::new(TokenErrorKind::Malformed, "bad MY_TOKEN").with_source(error)
+///         })
 ///     }
 /// }
 /// ```
 ///
 /// The future may be dropped at any `await`.
 pub trait TokenSource: Send + Sync + 'static {
-    /// A token that is good now.
+    /// Returns a token that is valid now.
     ///
     /// # Errors
     ///
     /// [`TokenError`] if there is none. An expired token is never returned in its place.
     fn token(&self) -> impl Future<Output = Result<Token, TokenError>> + Send;
 
-    /// Says that a server refused `token` (401): if that is the one which is kept, the next request should get another.
+    /// Reports that a server rejected `token` (401). If it is the current one, the next request should
+    /// get another.
     ///
     /// Called on the request path, so it must not block. Defaults to doing nothing.
     fn invalidate(&self, token: &Token) {
@@ -51,7 +54,7 @@ impl<T: TokenSource> TokenSource for Arc<T> {
     }
 }
 
-/// A source of any type, shared, so that the layer has no type parameter for it.
+/// A source of any type, so that the layer needs no type parameter for it.
 #[derive(Clone)]
 pub(super) struct SharedSource(Arc<dyn Erased>);
 

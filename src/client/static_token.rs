@@ -5,7 +5,8 @@ use crate::clock::Clock;
 
 /// Always the same token: for tests, and for tools that were given one.
 ///
-/// A service in a cluster wants [`ProjectedToken`](super::ProjectedToken) instead, because tokens there end within hours.
+/// A service in a cluster wants [`ProjectedToken`](super::ProjectedToken) instead, because tokens
+/// there end within hours.
 ///
 /// ```
 /// use tower_kube_auth::client::{StaticToken, Token, TokenSource};

@@ -1,4 +1,4 @@
-//! A token of ours: to be sent, never to be printed.
+//! Tokens to send: never printed.
 
 use std::{fmt, time::SystemTime};
 
@@ -10,17 +10,19 @@ use crate::token::{BearerToken, MalformedToken};
 
 const SCHEME: &[u8] = b"Bearer ";
 
-/// A bearer token to be sent with outgoing requests, and until when it is good.
+/// A bearer token for outgoing requests, and when it expires.
 ///
-/// It is kept once, as the finished value of an `Authorization` header that is marked
-/// [sensitive](HeaderValue::is_sensitive). Clones share that one copy, which is wiped when the last of them is dropped
-/// (what HTTP clients copy into their buffers is theirs). `Debug` shows the expiry only, and there is no `Display`.
+/// It is stored once, as the value of an `Authorization` header that is marked
+/// [sensitive](HeaderValue::is_sensitive). Clones share that one copy, which is wiped when the last
+/// of them is dropped (what HTTP clients copy into their buffers is theirs). `Debug` shows the
+/// expiry only, and there is no `Display`.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
 /// use tower_kube_auth::client::Token;
 ///
-/// let token = Token::new("header.payload.signature")?.with_expiry(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+/// let token = Token::new("header.payload.signature")?
+///     .with_expiry(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
 /// assert_eq!(token.expose_secret(), "header.payload.signature");
 /// assert!(token.header_value().is_sensitive());
 /// assert!(!format!("{token:?}").contains("payload"));
@@ -33,9 +35,9 @@ pub struct Token {
 }
 
 impl Token {
-    /// A token without an expiry, which is taken to be good for ever.
+    /// Creates a token without an expiry, which is always valid.
     ///
-    /// `token` must be a `token68` of at most 16 KiB, as everything that can stand in a bearer header (RFC 6750 §2.1).
+    /// `token` must be a `token68` of at most 16 KiB, like everything in a bearer header (RFC 6750 §2.1).
     ///
     /// # Errors
     ///
@@ -47,47 +49,49 @@ impl Token {
         value.extend_from_slice(SCHEME);
         value.extend_from_slice(checked);
         let value = Bytes::from_owner(value);
-        // token68 is visible ASCII, so this cannot fail; the error is there to keep the path free of panics.
+        // token68 is visible ASCII, so this cannot fail; the error is there to keep the path free
+        // of panics.
         let mut header =
             HeaderValue::from_maybe_shared(value).map_err(|_| MalformedToken::NotToken68)?;
         header.set_sensitive(true);
         Ok(Self { header, expires_at: None })
     }
 
-    /// The same token, good until `at`. Defaults to for ever.
+    /// Sets when the token expires. Never by default.
     #[must_use]
     pub fn with_expiry(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(at);
         self
     }
 
-    /// The token itself. Whoever calls this decides where the secret goes: never into a log or an error.
+    /// Returns the token itself. It must not go into a log or an error.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         let token = self.header.as_bytes().get(SCHEME.len()..).unwrap_or_default();
         std::str::from_utf8(token).unwrap_or_default()
     }
 
-    /// `Bearer <token>`, for an `Authorization` header. Marked sensitive, so that `Debug` of a header map and HTTP/2's
-    /// compression leave it out. Costs a reference count.
+    /// Returns `Bearer <token>`, for an `Authorization` header. It is marked sensitive, so that
+    /// `Debug` of a header map and HTTP/2's compression leave it out. Costs a reference count.
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
         self.header.clone()
     }
 
-    /// Until when the token is good; `None` if for ever.
+    /// Returns when the token expires; `None` if never.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.expires_at
     }
 
-    /// Whether the token is still good at `time`. At the very moment of its expiry it no longer is (RFC 7519 §4.1.4).
+    /// Returns whether the token is valid at `time`. At the moment of its expiry it is not (RFC 7519
+    /// §4.1.4).
     #[must_use]
     pub fn is_valid_at(&self, time: SystemTime) -> bool {
         self.expires_at.is_none_or(|expiry| time < expiry)
     }
 
-    /// Whether it is the same secret, whatever is known about its expiry.
+    /// Returns whether both have the same secret, regardless of their expiry.
     pub(super) fn is_same_secret(&self, other: &Self) -> bool {
         self.header == other.header
     }

@@ -8,21 +8,25 @@ use super::{
 };
 use crate::client::{TokenSource, source::SharedSource};
 
-/// Puts [`AddToken`] in front of an HTTP client; see [`client`](crate::client) for an example.
+/// Wraps HTTP clients in [`AddToken`]; see [`client`](crate::client) for an example.
 ///
-/// Works with any body and any client that is a `Service<http::Request<_>, Response = http::Response<_>>` and `Clone`:
-/// hyper-util's, reqwest's through a small adapter, tonic's channel (see `examples/`).
+/// Works with any body and any client that is a `Service<http::Request<_>, Response =
+/// http::Response<_>>` and `Clone`: hyper-util's, reqwest's through a small adapter, tonic's
+/// channel (see `examples/`).
 ///
-/// - The header is marked [sensitive](http::HeaderValue::is_sensitive). An `Authorization` header that the request has
-///   already stays, and no token is asked for.
+/// - The header is marked [sensitive](http::HeaderValue::is_sensitive). An `Authorization` header
+///   that the request has already stays, and no token is asked for.
 /// - Only requests to the given origins get the token; all others go out without one.
-/// - A 401, or gRPC's `UNAUTHENTICATED`, makes the source [forget](TokenSource::invalidate) that token, so that the next
-///   request gets another one. The request itself is not made again: whether that is safe only its sender knows.
-/// - Without a token the request is not made; the error can be downcast to [`TokenError`](crate::client::TokenError).
+/// - A 401, or gRPC's `UNAUTHENTICATED`, makes the source [forget](TokenSource::invalidate) that
+///   token, so that the next request gets another one. The request itself is not made again:
+///   whether that is safe only its sender knows.
+/// - Without a token the request is not sent; the error can be downcast to
+///   [`TokenError`](crate::client::TokenError).
 ///
-/// Redirects: put whatever follows them *outside* of this layer (`tower_http::follow_redirect`), where each hop is judged anew. A
-/// client that follows them by itself, *inside* of it, takes the header along by its own rules; turn that off
-/// (`reqwest::redirect::Policy::none()`).
+/// Redirects: put whatever follows them *outside* of this layer (`tower_http::follow_redirect`),
+/// where each hop is
+/// checked again. A client that follows them by itself, *inside* of it, takes the
+/// header along by its own rules; turn that off (`reqwest::redirect::Policy::none()`).
 #[derive(Clone, Debug)]
 pub struct AddTokenLayer {
     source: SharedSource,
@@ -32,13 +36,12 @@ pub struct AddTokenLayer {
 impl AddTokenLayer {
     /// Sends the tokens of `source` to `origins`, each a `https://host`, `https://host:port` or the same with `http`.
     ///
-    /// Scheme, host and port must all be those of the request's URI, so a redirect to another host, to another port or from
-    /// `https` to `http` gets no token. There are no wildcards. Plain `http` is for meshes that encrypt below HTTP and for
-    /// loopback: anything else lets whoever sees the traffic use the token until it expires. It has to be
-    /// written out, origin by origin, and is never implied.
+    /// Scheme, host and port must all be those of the request's URI, so a redirect to another host,
+    /// to another port or from `https` to `http` gets no token. There are no wildcards. Plain `http` is for loopback and for
+    /// meshes that encrypt below HTTP; elsewhere, anybody who sees the traffic can use the token until
+    /// it expires. It must be written out for each origin, and is never implied.
     ///
-    /// A request whose URI has no scheme and host gets no token, because here nobody can tell where it goes. (For tonic: build the
-    /// client by its `with_origin`.)
+    /// A request whose URI has no scheme and host gets no token, because its destination is unknown. (For tonic: build the client by its `with_origin`.)
     ///
     /// ```
     /// use tower_kube_auth::client::{AddTokenLayer, ProjectedToken};
@@ -59,10 +62,10 @@ impl AddTokenLayer {
         Ok(Self { source: SharedSource::new(source), origins: Origins::only(origins)? })
     }
 
-    /// Sends the tokens of `source` with every request, wherever it goes, also over plain `http`.
+    /// Sends the tokens of `source` with every request, to any origin and also over plain `http`.
     ///
-    /// Whoever can make this client call a URL of theirs, by a redirect or a link in data, gets the token and can use it
-    /// until it expires. Only for a client that cannot be made to.
+    /// An attacker who can make this client call a URL, by a redirect or a link in data, gets the token
+    /// and can use it until it expires. Only for a client whose URLs nobody else can influence.
     #[must_use]
     pub fn dangerous_any_origin(source: impl TokenSource) -> Self {
         Self { source: SharedSource::new(source), origins: Origins::Any }

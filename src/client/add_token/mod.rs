@@ -1,4 +1,5 @@
-//! The middleware for clients: a token from a source becomes the `Authorization` header of a request.
+//! The middleware for clients: a token from a source becomes the `Authorization` header of a
+//! request.
 
 mod future;
 mod layer;

@@ -32,8 +32,8 @@ impl Origins {
         if only.is_empty() { Err(InvalidOrigin::None) } else { Ok(Self::Only(only.into())) }
     }
 
-    /// Whether a request to `uri` may have the token. A `uri` without scheme and host may not: nobody can tell here
-    /// where it goes.
+    /// Whether a request to `uri` may have the token. A `uri` without scheme and host may not:
+    /// nobody can tell here where it goes.
     pub(super) fn allow(&self, uri: &Uri) -> bool {
         match self {
             Self::Only(only) => only.iter().any(|origin| origin.is_of(uri)),

@@ -52,7 +52,8 @@ impl Scripted {
     }
 }
 
-/// Sends a request through the layer to a server that answers with `answer`; gives back the headers that the server saw.
+/// Sends a request through the layer to a server that answers with `answer`; gives back the headers
+/// that the server saw.
 async fn send(layer: &AddTokenLayer, request: Request<()>, answer: Response<()>) -> HeaderMap {
     let seen = Arc::new(Mutex::new(HeaderMap::new()));
     let server = service_fn(|request: Request<()>| {

@@ -1,4 +1,4 @@
-//! The token in a file that kubelet keeps fresh.
+//! Tokens in files that kubelet keeps fresh.
 
 mod read;
 #[cfg(test)]
@@ -19,20 +19,24 @@ use crate::{backoff::Backoff, clock::Clock, inspect::UnverifiedToken};
 
 pub(super) use read::{Read, from_disk, in_background};
 
-/// Where kubelet puts a Pod's own token, `ca.crt` and `namespace`, unless `automountServiceAccountToken` is false.
+/// Where kubelet mounts a Pod's own token, `ca.crt` and `namespace`, unless
+/// `automountServiceAccountToken` is false.
 pub(super) const STANDARD_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The token in a [projected volume], which kubelet replaces in time.
 ///
-/// The file is read when the first token is asked for and then in the background: once a minute, or when half of the token's
-/// remaining life has passed if that is sooner (as client-go's file source, which has the minute). Requests are served
-/// from memory. White space around the token is trimmed; a file that is empty or has no JWT in it is refused.
+/// The first call of [`token`](TokenSource::token) reads the file; then a background task reads it
+/// every minute (as client-go's file source does), or after half of the token's remaining lifetime
+/// if that is sooner. Requests are served from memory. White space around the token is trimmed; a
+/// file without a JWT is an error.
 ///
-/// When the file cannot be read, the last good token is handed out until it expires; reading is tried again after
-/// 1 s, then at growing intervals of up to 10 s. After a 401 ([`invalidate`](TokenSource::invalidate)) it is read again at once.
+/// If the file cannot be read, the last good token is returned until it expires; the file is read
+/// again after 1 s, then at growing intervals of up to 10 s. After a 401
+/// ([`invalidate`](TokenSource::invalidate)) the file is read again
+/// at once.
 ///
-/// The background task starts with the first call of [`token`](TokenSource::token), which must be inside a Tokio runtime, and ends
-/// when the last clone of the source is dropped.
+/// The background task starts with the first call of [`token`](TokenSource::token), which must be
+/// inside a Tokio runtime, and ends when the last clone of the source is dropped.
 ///
 /// ```
 /// use tower_kube_auth::{client::{ProjectedToken, TokenSource}, testing::Cluster};
@@ -55,9 +59,10 @@ pub(super) const STANDARD_MOUNT: &str = "/var/run/secrets/kubernetes.io/servicea
 pub struct ProjectedToken(Refresher<TokenFile>);
 
 impl ProjectedToken {
-    /// The token in the file `path`: the `path` of the volume's `serviceAccountToken` source below its mount.
+    /// Returns the source of the token in the file `path`: the mount of the volume, joined with the
+    /// `path` of its `serviceAccountToken` source.
     ///
-    /// Nothing is read before the first token is asked for.
+    /// Reads nothing before the first call of [`token`](TokenSource::token).
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self::with(path.into(), Clock::system(), Arc::new(from_disk))
@@ -65,7 +70,7 @@ impl ProjectedToken {
 
     /// Sets the clock of intervals and expiry. Defaults to the system's.
     ///
-    /// Call it before the first token is asked for; whatever was read is forgotten.
+    /// Call it before the first call of [`token`](TokenSource::token): it drops what was read.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         let TokenFile { path, read, .. } = self.0.fetcher();
@@ -78,10 +83,12 @@ impl ProjectedToken {
 }
 
 impl Default for ProjectedToken {
-    /// The Pod's own token at the standard mount, `/var/run/secrets/kubernetes.io/serviceaccount/token`.
+    /// The Pod's own token at the standard mount,
+    /// `/var/run/secrets/kubernetes.io/serviceaccount/token`.
     ///
-    /// That token is for the API server: any service that gets it can act as this one there. To call other
-    /// services, mount one with an audience (`examples/kubernetes/client-projected-volume.yaml`) and name its path.
+    /// That token is for the API server: a service that gets it can act as this one there. To
+    /// call other services, mount one with an audience
+    /// (`examples/kubernetes/client-projected-volume.yaml`) and name its path.
     fn default() -> Self {
         Self::new(Path::new(STANDARD_MOUNT).join("token"))
     }
@@ -90,9 +97,9 @@ impl Default for ProjectedToken {
 impl TokenSource for ProjectedToken {
     /// # Errors
     ///
-    /// If there is no token that is still good: [`Unreadable`](TokenErrorKind::Unreadable),
-    /// [`Malformed`](TokenErrorKind::Malformed) or [`Expired`](TokenErrorKind::Expired), with the file's name;
-    /// [`Aborted`](TokenErrorKind::Aborted) outside of a Tokio runtime.
+    /// If there is no valid token: [`Unreadable`](TokenErrorKind::Unreadable),
+    /// [`Malformed`](TokenErrorKind::Malformed) or [`Expired`](TokenErrorKind::Expired), with the
+    /// file's name; [`Aborted`](TokenErrorKind::Aborted) outside of a Tokio runtime.
     async fn token(&self) -> Result<Token, TokenError> {
         self.0.token().await
     }

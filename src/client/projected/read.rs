@@ -20,7 +20,8 @@ const LIMIT: usize = BearerToken::DEFAULT_MAX_LENGTH + 1024;
 
 pub(in crate::client) fn from_disk(path: &Path) -> io::Result<Zeroizing<String>> {
     let open = || File::open(path);
-    // kubelet swaps `..data` and then removes the old folder: whoever followed the link just before finds nothing there.
+    // kubelet swaps `..data` and then removes the old folder: whoever followed the link just before
+    // finds nothing there.
     let file = open()
         .or_else(|error| if error.kind() == ErrorKind::NotFound { open() } else { Err(error) })?;
     // With room for all of it from the start, so that growing leaves no copies behind.

@@ -1,4 +1,5 @@
-//! The rules of reference/kubernetes.md §3 for token files, with a counting file system and an injected clock.
+//! The rules of reference/kubernetes.md §3 for token files, with a counting file system and an
+//! injected clock.
 
 use std::{
     io::{self, ErrorKind},
@@ -62,8 +63,8 @@ async fn secret(source: &ProjectedToken) -> String {
     source.token().await.unwrap().expose_secret().to_owned()
 }
 
-/// Moves the clock and lets the background task read, on its other thread, as often as it has reason to: tokio's paused
-/// time does not move while a thread is reading or a task can run.
+/// Moves the clock and lets the background task read, on its other thread, as often as it has
+/// reason to: tokio's paused time does not move while a thread is reading or a task can run.
 async fn advance(clock: &ManualClock, duration: Duration, disk: &Disk, reads: u32) {
     clock.advance(duration);
     tokio::time::sleep(Duration::from_millis(1)).await;

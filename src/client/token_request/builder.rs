@@ -77,8 +77,8 @@ impl TokenRequestBuilder {
         self
     }
 
-    /// Sets the lifetime of each token, in whole seconds (`expirationSeconds`). Defaults to 1 h, from
-    /// 10 min to 2³² s.
+    /// Sets the lifetime of each token, in whole seconds (`expirationSeconds`). Defaults to 1 h,
+    /// from 10 min to 2³² s.
     ///
     /// The API server may grant less; the source uses the granted lifetime.
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
@@ -86,8 +86,8 @@ impl TokenRequestBuilder {
         self
     }
 
-    /// Sets the ServiceAccount's namespace. Defaults to this Pod's own: that of its token's claims, or
-    /// of the `namespace` file beside the token.
+    /// Sets the ServiceAccount's namespace. Defaults to this Pod's own: that of its token's claims,
+    /// or of the `namespace` file beside the token.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.subject.namespace = Some(namespace.into());
         self
@@ -99,8 +99,8 @@ impl TokenRequestBuilder {
         self
     }
 
-    /// Binds the tokens to an object: they are invalid once it is deleted. By default they are bound to
-    /// their ServiceAccount only.
+    /// Binds the tokens to an object: they are invalid once it is deleted. By default they are
+    /// bound to their ServiceAccount only.
     pub fn bound_to(mut self, object: BoundObjectRef) -> Self {
         self.subject.binding = Binding::Object(object);
         self

@@ -17,14 +17,14 @@ use crate::client::{Token, TokenError, TokenSource, refresher::Refresher};
 /// the first token and starts a background task, one for all clones of a source. The task replaces
 /// the token after 80 % of its lifetime, after 24 h at most (kubelet's rule), with jitter to the
 /// early side. The lifetime is that of `status.expirationTimestamp`, never that of the token's own
-/// `exp`, which the API server may extend to a year. The task ends with the last clone. Callers read
-/// the token from memory.
+/// `exp`, which the API server may extend to a year. The task ends with the last clone. Callers
+/// read the token from memory.
 ///
 /// If a request fails, the old token is returned until it expires, and another request is made
-/// after 1 s, then at growing intervals of up to 30 s. Each request makes up to five attempts within
-/// its [time limit](crate::client::TokenRequestBuilder::timeout); see
-/// [`ApiServer`](crate::ApiServer). After a 401 ([`invalidate`](TokenSource::invalidate)) a new token
-/// is requested at once, at most every 10 s.
+/// after 1 s, then at growing intervals of up to 30 s. Each request makes up to five attempts
+/// within its [time limit](crate::client::TokenRequestBuilder::timeout); see
+/// [`ApiServer`](crate::ApiServer). After a 401 ([`invalidate`](TokenSource::invalidate)) a new
+/// token is requested at once, at most every 10 s.
 ///
 /// ```
 /// use std::time::Duration;
@@ -60,8 +60,8 @@ impl TokenRequestSource {
 impl TokenSource for TokenRequestSource {
     /// # Errors
     ///
-    /// If there is no valid token: a [kind](crate::client::TokenErrorKind) for each way in which the
-    /// API server fails, with what to do about it in the message;
+    /// If there is no valid token: a [kind](crate::client::TokenErrorKind) for each way in which
+    /// the API server fails, with what to do about it in the message;
     /// [`Aborted`](crate::client::TokenErrorKind::Aborted) outside a Tokio runtime.
     async fn token(&self) -> Result<Token, TokenError> {
         self.0.token().await

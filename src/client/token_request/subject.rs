@@ -47,8 +47,8 @@ impl BoundObjectRef {
         Self { kind: "Node", name: name.into(), uid: None }
     }
 
-    /// Sets the object's uid: the API server then rejects another object of the same name. Defaults to
-    /// the uid of the object that has the name.
+    /// Sets the object's uid: the API server then rejects another object of the same name. Defaults
+    /// to the uid of the object that has the name.
     pub fn uid(mut self, uid: impl Into<String>) -> Self {
         self.uid = Some(uid.into());
         self

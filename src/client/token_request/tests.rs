@@ -1,5 +1,5 @@
-//! TokenRequest against a fake API server in the same process. `tests/` has the embedded cluster and a
-//! real one.
+//! TokenRequest against a fake API server in the same process. `tests/` has the embedded cluster
+//! and a real one.
 
 use std::{
     io,

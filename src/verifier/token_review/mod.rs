@@ -45,7 +45,8 @@ const PURPOSE: Purpose = Purpose {
 /// use tower_kube_auth::{ApiServer, Authenticator, TokenReviewVerifier};
 ///
 /// let api = ApiServer::try_default().await?;
-/// let auth = Authenticator::builder(TokenReviewVerifier::new(api)).audience("my-audience").build()?;
+/// let auth =
+///     Authenticator::builder(TokenReviewVerifier::new(api)).audience("my-audience").build()?;
 /// # Ok(()) }
 /// ```
 ///
@@ -114,11 +115,11 @@ impl Verifier for TokenReviewVerifier {
     }
 }
 
-/// Returns the decision that follows from the status of a review, and an error if the API server did
-/// not decide.
+/// Returns the decision that follows from the status of a review, and an error if the API server
+/// did not decide.
 ///
-/// The token's own claims give only what TokenReview does not (issuer and expiry), and only after the
-/// API server has authenticated these very bytes.
+/// The token's own claims give only what TokenReview does not (issuer and expiry), and only after
+/// the API server has authenticated these very bytes.
 fn decide(
     token: BearerToken<'_>,
     status: TokenReviewStatus,

@@ -1,5 +1,5 @@
-//! Messages of the API server without the token. The API server has the token from the review, and a
-//! webhook of its authenticator chain may quote it.
+//! Messages of the API server without the token. The API server has the token from the review, and
+//! a webhook of its authenticator chain may quote it.
 
 use crate::{error::VerifyError, token::BearerToken};
 

@@ -1,19 +1,20 @@
-//! The error of a review's status: about the token, or about a lookup that failed in the API server.
+//! The error of a review's status: about the token, or about a lookup that failed in the API
+//! server.
 //!
 //! Both arrive as `authenticated: false` with a `status.error`. Kubernetes' ServiceAccount
-//! authenticator looks up the account in the caches of its watches, then by its own API; a failure of
-//! that call becomes the token's error (`GetServiceAccount` in
+//! authenticator looks up the account in the caches of its watches, then by its own API; a failure
+//! of that call becomes the token's error (`GetServiceAccount` in
 //! pkg/controller/serviceaccount/tokengetter.go, `Validate` in pkg/serviceaccount/claims.go).
-//! kube-apiserver 1.20.2, cut off from etcd, said of a valid token of a new account: `[invalid bearer
-//! token, rpc error: code = Unavailable desc = transport is closing]`.
+//! kube-apiserver 1.20.2, cut off from etcd, said of a valid token of a new account: `[invalid
+//! bearer token, rpc error: code = Unavailable desc = transport is closing]`.
 //!
 //! Such a failure concerns this token and is not an outage: accounts in the caches are still
 //! authenticated.
 //!
 //! Only known forms count as failed lookups. An unknown form is a rejection, which a valid caller
-//! meets for the ten seconds of its cache entry; otherwise an invalid token would never be rejected,
-//! nor cached. A failed lookup of a bound Pod or Secret is reported in the words of a deletion
-//! (`Token has been invalidated`) and is therefore a rejection.
+//! meets for the ten seconds of its cache entry; otherwise an invalid token would never be
+//! rejected, nor cached. A failed lookup of a bound Pod or Secret is reported in the words of a
+//! deletion (`Token has been invalidated`) and is therefore a rejection.
 
 /// How the errors of a failed lookup begin.
 const LOOKUP_FAILURES: [&str; 16] = [

@@ -49,7 +49,8 @@ pub(super) struct State {
     pub(super) current: ArcSwapOption<KeySnapshot>,
     pub(super) counters: Counters,
     flights: Arc<Flights<(), Outcome>>,
-    /// Locked before `flights`, so that numbering, cooldown and the fetch under way change together.
+    /// Locked before `flights`, so that numbering, cooldown and the fetch under way change
+    /// together.
     history: Mutex<History>,
 }
 

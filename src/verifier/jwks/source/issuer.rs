@@ -53,7 +53,8 @@ impl IssuerSource {
     }
 
     pub(super) async fn fetch(&self, algorithms: &[Algorithm]) -> Result<LoadedKeys, VerifyError> {
-        // OpenID Connect Discovery §4: the path is appended to the issuer without its trailing slash.
+        // OpenID Connect Discovery §4: the path is appended to the issuer without its trailing
+        // slash.
         let url = format!("{}/{DISCOVERY_PATH}", self.issuer.trim_end_matches('/'));
         let document = read_discovery(&self.get(&url).await?)?;
         if *document.issuer != *self.issuer {
