@@ -6,6 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
+use serde_json::error::Category;
 
 /// A `T` that is read from a JSON object only. Derived code also takes a list of the fields' values,
 /// and so sees claims that no other parser sees.
@@ -38,6 +39,35 @@ pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
+/// Where a document is not the expected JSON, without any of its content: serde_json's own messages
+/// quote values, and an answer may echo a token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadError {
+    category: Category,
+    line: usize,
+    column: usize,
+}
+
+impl From<serde_json::Error> for ReadError {
+    fn from(error: serde_json::Error) -> Self {
+        Self { category: error.classify(), line: error.line(), column: error.column() }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.category {
+            Category::Syntax => "it is not JSON",
+            Category::Data => "a value has the wrong type or is missing",
+            Category::Eof => "it ends too early",
+            Category::Io => "it could not be read",
+        };
+        write!(f, "{what}, at line {} column {}", self.line, self.column)
+    }
+}
+
+impl std::error::Error for ReadError {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +85,20 @@ mod tests {
         for json in ["[1]", "[]", "null", "\"x\"", "1", r#"{"x":1,"x":2}"#, "{} {}"] {
             assert!(serde_json::from_str::<Object<Point>>(json).is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn an_error_names_the_place_and_quotes_nothing() {
+        let secret = r#"{"x":"a.secret.token"}"#;
+        let error = serde_json::from_str::<Object<Point>>(secret).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("secret"), "what is guarded against: {error}");
+        let error = ReadError::from(error);
+        for text in [error.to_string(), format!("{error:?}")] {
+            assert!(!text.contains("secret"), "{text}");
+        }
+        assert_eq!(
+            error.to_string(),
+            "a value has the wrong type or is missing, at line 1 column 21"
+        );
     }
 }

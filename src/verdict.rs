@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
+#[cfg(feature = "server")]
+use crate::identity::AuthenticatorId;
 use crate::{
     audience::Audiences,
     error::VerifyError,
@@ -16,6 +18,19 @@ pub enum Verdict {
     Accept(Acceptance),
     /// The token is not valid for this service.
     Reject(RejectReason),
+}
+
+impl Verdict {
+    /// Marks an acceptance as an authenticator's.
+    #[cfg(feature = "server")]
+    pub(crate) fn accepted_by(self, authenticator: AuthenticatorId) -> Self {
+        match self {
+            Self::Accept(Acceptance { identity }) => {
+                Self::Accept(Acceptance { identity: identity.accepted_by(authenticator) })
+            }
+            rejection => rejection,
+        }
+    }
 }
 
 /// What a verification ends with: a decision, or the failure that prevented one.

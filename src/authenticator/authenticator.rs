@@ -112,6 +112,16 @@ impl Authenticator {
         self.shared.max_token_length
     }
 
+    /// Returns whether `identity` was accepted by this authenticator or another handle of it.
+    pub(crate) fn has_accepted(&self, identity: &ServiceAccountIdentity) -> bool {
+        identity.is_accepted_by(self.shared.backend.id)
+    }
+
+    /// Returns how many warnings of this kind were suppressed, or `None` if this one is to be too.
+    pub(crate) fn admit_warning(&self, kind: &'static str) -> Option<u64> {
+        self.shared.warn_limit.admit(kind, self.shared.backend.clock.monotonic())
+    }
+
     pub(crate) fn realm(&self) -> &Arc<str> {
         &self.shared.realm
     }

@@ -14,6 +14,7 @@ use crate::{
     catch_panic::{Panicked, call_caught, poll_caught},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
+    identity::AuthenticatorId,
     token::{BearerToken, OwnedBearerToken},
     verdict::Outcome,
     verifier::SharedVerifier,
@@ -28,6 +29,7 @@ pub(super) struct Backend {
     pub(super) timeout: Duration,
     pub(super) counters: Counters,
     pub(super) clock: Clock,
+    pub(super) id: AuthenticatorId,
 }
 
 impl Backend {
@@ -35,7 +37,7 @@ impl Backend {
     /// verification at a time.
     pub(super) fn verify_now(&self, token: BearerToken<'_>) -> Option<Outcome> {
         match call_caught(|| self.verifier.verify_now(token, &self.audiences)) {
-            Ok(verdict) => verdict.map(Ok),
+            Ok(verdict) => verdict.map(|verdict| Ok(verdict.accepted_by(self.id))),
             Err(panicked) => Some(Err(aborted(&panicked))),
         }
     }
@@ -52,7 +54,8 @@ impl Backend {
 
     /// Verifies; the caller holds a permit.
     pub(super) async fn verify_with_permit(&self, token: &OwnedBearerToken) -> Outcome {
-        self.verifier.verify(token.borrow(), &self.audiences).await
+        let verdict = self.verifier.verify(token.borrow(), &self.audiences).await?;
+        Ok(verdict.accepted_by(self.id))
     }
 
     /// Drives `verification` to its outcome, within the time limit.

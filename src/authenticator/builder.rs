@@ -10,11 +10,13 @@ use super::{
     precheck::Precheck,
     shared::{Flights, Shared},
     tasks::Tasks,
+    warn_limit::WarnLimit,
 };
 use crate::{
     audience::Audiences,
     cache::{Capacities, Lifetimes, VerdictCache},
     clock::Clock,
+    identity::AuthenticatorId,
     token::BearerToken,
     verifier::{SharedVerifier, Verifier},
 };
@@ -227,6 +229,7 @@ impl AuthenticatorBuilder {
             timeout: self.verification_timeout,
             counters: Default::default(),
             clock: self.clock,
+            id: AuthenticatorId::next(),
         };
         let shared = Shared {
             cache,
@@ -236,6 +239,7 @@ impl AuthenticatorBuilder {
             tasks: Tasks::default(),
             max_token_length: self.max_token_length,
             realm: self.realm.into(),
+            warn_limit: WarnLimit::default(),
         };
         Ok(Authenticator { shared: Arc::new(shared) })
     }

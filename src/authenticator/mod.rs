@@ -13,6 +13,7 @@ mod metrics;
 mod precheck;
 mod shared;
 mod tasks;
+mod warn_limit;
 
 pub use authenticator::Authenticator;
 pub use build_error::AuthenticatorBuildError;
@@ -21,3 +22,4 @@ pub(crate) use lookup::{Lookup, Waiting};
 pub use metrics::AuthenticatorMetrics;
 
 pub(crate) use crate::cache::Digest;
+pub(crate) use warn_limit::WarnLimit;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{backend::Backend, precheck::Precheck, tasks::Tasks};
+use super::{backend::Backend, precheck::Precheck, tasks::Tasks, warn_limit::WarnLimit};
 use crate::{
     cache::{Digest, DigestHasher, VerdictCache},
     single_flight,
@@ -22,4 +22,5 @@ pub(super) struct Shared {
     pub(super) tasks: Tasks,
     pub(super) max_token_length: usize,
     pub(super) realm: Arc<str>,
+    pub(super) warn_limit: WarnLimit,
 }

@@ -11,6 +11,7 @@ use std::{
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{
+    authenticator_id::AuthenticatorId,
     extra_key, group,
     packed::{Extra, Groups},
     user_info::UserInfo,
@@ -52,6 +53,7 @@ struct Inner {
     extra: Box<[Extra]>,
     expires_at: Option<SystemTime>,
     is_from_fallback: bool,
+    accepted_by: AuthenticatorId,
 }
 
 /// What a token says besides the name of its ServiceAccount.
@@ -105,6 +107,7 @@ impl ServiceAccountIdentity {
             extra,
             expires_at,
             is_from_fallback,
+            accepted_by: AuthenticatorId::default(),
         })))
     }
 
@@ -135,7 +138,20 @@ impl ServiceAccountIdentity {
             extra,
             expires_at,
             is_from_fallback,
+            accepted_by: AuthenticatorId::default(),
         })))
+    }
+
+    /// Marks the identity as accepted by an authenticator.
+    #[cfg(feature = "server")]
+    pub(crate) fn accepted_by(mut self, authenticator: AuthenticatorId) -> Self {
+        Arc::make_mut(&mut self.0).accepted_by = authenticator;
+        self
+    }
+
+    #[cfg(feature = "server")]
+    pub(crate) fn is_accepted_by(&self, authenticator: AuthenticatorId) -> bool {
+        self.0.accepted_by.is_same(authenticator)
     }
 
     /// Marks the identity as accepted by a fallback.

@@ -1,5 +1,6 @@
 //! The identity of a ServiceAccount, and what Kubernetes says about users.
 
+mod authenticator_id;
 pub(crate) mod extra_key;
 mod group;
 #[expect(clippy::module_inception, reason = "the type is what the module is about")]
@@ -8,6 +9,7 @@ mod packed;
 mod user_info;
 mod username;
 
+pub(crate) use authenticator_id::AuthenticatorId;
 #[cfg(feature = "jwks")]
 pub(crate) use identity::Details;
 pub use identity::{BoundObject, ServiceAccountIdentity};

@@ -4,6 +4,8 @@ use http::{HeaderMap, header};
 
 use crate::token::{MalformedToken, PresentedToken};
 
+const BEARER: &[u8] = b"bearer";
+
 /// Returns the bearer token of the `Authorization` header; `None` if there is no such header, or it
 /// has another scheme. The token's alphabet is not checked yet.
 ///
@@ -28,10 +30,25 @@ pub(super) fn bearer_token(
         Some(space) => value.split_at(space),
         None => (value, &[][..]),
     };
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Ok(None);
+    if !scheme.eq_ignore_ascii_case(BEARER) {
+        return if is_misspelled_bearer(scheme) {
+            Err(MalformedToken::NotToken68)
+        } else {
+            Ok(None)
+        };
     }
     PresentedToken::new(rest.get(1..).unwrap_or_default(), max_length).map(Some)
+}
+
+/// Returns whether `scheme` begins with "bearer" and goes on with a byte that no name of a scheme has
+/// (`tchar`, RFC 9110 §5.6.2): a misspelled bearer credential, not one of another scheme.
+#[cold]
+fn is_misspelled_bearer(scheme: &[u8]) -> bool {
+    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    match (scheme.get(..BEARER.len()), scheme.get(BEARER.len())) {
+        (Some(start), Some(next)) => start.eq_ignore_ascii_case(BEARER) && !is_tchar(next),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -60,8 +77,9 @@ mod tests {
             "",
             "Basic 123",
             "bear token",
-            "Bearer: token",
             "Bearertoken",
+            "Bearer.token",
+            "bearer-x token",
             "token",
             " Bearer token",
         ] {
@@ -89,6 +107,15 @@ mod tests {
             read(format!("Bearer {}", "a".repeat(101)).as_bytes()),
             Err(MalformedToken::TooLong { limit: 100 })
         );
+    }
+
+    #[test]
+    fn bearer_without_a_space_is_malformed_and_not_another_scheme() {
+        for value in
+            ["Bearer\ttok", "Bearer,tok", "bearer=tok", "BEARER: tok", "Bearer\"tok\"", "Bearer:"]
+        {
+            assert_eq!(read(value.as_bytes()), Err(MalformedToken::NotToken68), "{value}");
+        }
     }
 
     #[test]

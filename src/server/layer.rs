@@ -62,6 +62,18 @@ impl<R> AuthenticateLayer<R> {
         self
     }
 
+    /// Sets whether gRPC requests get gRPC responses: HTTP status 200 and a `grpc-status`. On by
+    /// default.
+    ///
+    /// Every POST with the `content-type` `application/grpc` counts as gRPC, so anybody can get a
+    /// rejection with the status 200. Turn it off in a service without gRPC, so that alerts on the
+    /// rate of 401 and access logs see every rejection.
+    #[must_use]
+    pub fn grpc(mut self, enabled: bool) -> Self {
+        self.options.no_grpc = !enabled;
+        self
+    }
+
     /// Sets the hook that gives the response to a rejected request its body. The hook gets a
     /// response with the status and the headers of the protocol; it may change these too.
     ///

@@ -7,8 +7,9 @@ use tracing::Level;
 
 use super::rejection::Rejection;
 use crate::{
-    audience::Audiences,
+    authenticator::{Authenticator, WarnLimit},
     authorizer::{AuthorizeErrorKind, RequestHead},
+    clock::Clock,
     error::VerifyErrorKind,
     identity::ServiceAccountIdentity,
     inspect::UnverifiedToken,
@@ -27,9 +28,14 @@ pub(super) fn credential(headers: &HeaderMap) -> Option<HeaderValue> {
     if tracing::enabled!(Level::DEBUG) { headers.get(header::AUTHORIZATION).cloned() } else { None }
 }
 
-/// Logs a rejection. Anything that callers can cause is logged at `debug` at most, so that they
-/// cannot flood the log. `credential` is the `Authorization` header.
-pub(super) fn log(rejection: &Rejection, expected: &Audiences, credential: Option<&HeaderValue>) {
+/// Logs a rejection. What callers can cause is logged at `debug` at most. A failure on this side is
+/// logged at `warn`, but once in an interval for each kind, because every request meets it and
+/// strangers must not flood the log. `credential` is the `Authorization` header.
+pub(super) fn log(
+    rejection: &Rejection,
+    authenticator: &Authenticator,
+    credential: Option<&HeaderValue>,
+) {
     match rejection {
         Rejection::Unavailable(error) => match error.kind() {
             VerifyErrorKind::Saturated
@@ -37,14 +43,17 @@ pub(super) fn log(rejection: &Rejection, expected: &Audiences, credential: Optio
             | VerifyErrorKind::Inconclusive => {
                 tracing::debug!(kind = error.kind().as_str(), %error, "{UNDECIDED}");
             }
-            kind => {
-                tracing::warn!(kind = kind.as_str(), %error, "{UNDECIDED}");
-            }
+            kind => match authenticator.admit_warning(kind.as_str()) {
+                Some(suppressed) => {
+                    tracing::warn!(kind = kind.as_str(), %error, suppressed, "{UNDECIDED}");
+                }
+                None => tracing::debug!(kind = kind.as_str(), %error, "{UNDECIDED}"),
+            },
         },
         Rejection::InvalidToken(reason @ RejectReason::Audience) => {
             tracing::debug!(
                 reason = reason.as_str(),
-                %expected,
+                expected = %authenticator.audiences(),
                 seen = ?SeenAudiences::of(credential),
                 "a bearer token was rejected"
             );
@@ -68,6 +77,7 @@ pub(super) fn log_authorization(
     rejection: &Rejection,
     caller: &ServiceAccountIdentity,
     head: RequestHead<'_>,
+    warn_limit: &WarnLimit,
 ) {
     let (method, path) = (head.method(), head.uri().path());
     match rejection {
@@ -78,9 +88,15 @@ pub(super) fn log_authorization(
             AuthorizeErrorKind::Saturated | AuthorizeErrorKind::RateLimited => tracing::debug!(
                 %caller, %method, ?path, kind = error.kind().as_str(), %error, "{UNDECIDED_ACCESS}"
             ),
-            kind => tracing::warn!(
-                %caller, %method, ?path, kind = kind.as_str(), %error, "{UNDECIDED_ACCESS}"
-            ),
+            kind => match warn_limit.admit(kind.as_str(), Clock::system().monotonic()) {
+                Some(suppressed) => tracing::warn!(
+                    %caller, %method, ?path, kind = kind.as_str(), %error, suppressed,
+                    "{UNDECIDED_ACCESS}"
+                ),
+                None => tracing::debug!(
+                    %caller, %method, ?path, kind = kind.as_str(), %error, "{UNDECIDED_ACCESS}"
+                ),
+            },
         },
         _ => {}
     }
@@ -129,7 +145,10 @@ mod tests {
 
     use super::*;
     use crate::{
+        audience::Audiences,
         authenticator::Authenticator,
+        clock::manual::ManualClock,
+        error::VerifyError,
         token::BearerToken,
         verdict::{Outcome, Verdict},
         verifier::Verifier,
@@ -194,6 +213,53 @@ mod tests {
             assert!(log.contains(&format!("seen=[\"{audience}\"]")), "{log}");
             assert_eq!(logged(Level::INFO, audience).await, "");
         }
+    }
+
+    /// Fails for every token.
+    struct Fails;
+
+    impl Verifier for Fails {
+        async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Outcome {
+            Err(VerifyError::new(VerifyErrorKind::Forbidden, "a right is missing"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thousand_tokens_during_a_failure_warn_once() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::INFO)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _subscribed = tracing::subscriber::set_default(subscriber);
+        let clock = ManualClock::new();
+        let authenticator = Authenticator::builder(Fails).audience("orders").clock(clock.clock());
+        let service = authenticator
+            .build()
+            .unwrap()
+            .layer()
+            .layer(service_fn(async |_: Request<()>| Ok::<_, ()>(Response::new(()))));
+        let warned = || {
+            let log = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8_lossy(&log).lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let send = async |number: u32| {
+            let claims = serde_json::json!({ "aud": "orders", "number": number }).to_string();
+            let token = format!("Bearer e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+            let request = Request::get("/").header(header::AUTHORIZATION, token).body(()).unwrap();
+            let response = service.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        };
+        for number in 0..1_000 {
+            send(number).await;
+        }
+        assert_eq!(warned().len(), 1, "{:?}", warned().first());
+        clock.advance(std::time::Duration::from_secs(10));
+        send(1_000).await;
+        assert_eq!(warned().len(), 2);
+        assert!(warned()[1].contains("suppressed=999"), "{}", warned()[1]);
     }
 
     fn token(audiences: &serde_json::Value) -> String {

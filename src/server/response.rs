@@ -71,7 +71,7 @@ pub(super) fn reject<R, ResBody>(
 where
     R: RejectionResponse<ResBody>,
 {
-    rejection_log::log(rejection, authenticator.audiences(), credential);
+    rejection_log::log(rejection, authenticator, credential);
     respond(rejection_response, is_grpc, Some(authenticator.realm()), rejection)
 }
 
@@ -121,13 +121,19 @@ fn grpc_response(rejection: &Rejection) -> Response<()> {
 /// Without a realm where none is known: RFC 6750 §3 does not require one.
 fn challenge(rejection: &Rejection, realm: Option<&str>) -> String {
     // `build()` has checked that the realm needs no escape.
-    let realm = realm.map(|realm| format!("realm=\"{realm}\""));
-    let error = rejection.error_code().map(|code| {
-        let description = rejection.body_text();
-        format!("error=\"{code}\", error_description=\"{description}\"")
-    });
-    let parameters: Vec<_> = realm.into_iter().chain(error).collect();
-    format!("Bearer {}", parameters.join(", "))
+    let description = rejection.body_text();
+    match (realm, rejection.error_code()) {
+        (Some(realm), None) => format!("Bearer realm=\"{realm}\""),
+        (Some(realm), Some(code)) => {
+            format!(
+                "Bearer realm=\"{realm}\", error=\"{code}\", error_description=\"{description}\""
+            )
+        }
+        (None, Some(code)) => {
+            format!("Bearer error=\"{code}\", error_description=\"{description}\"")
+        }
+        (None, None) => "Bearer".into(),
+    }
 }
 
 /// Returns whole seconds, rounded up, at least one (RFC 9110 §10.2.3).

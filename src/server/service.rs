@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Request, Response, header};
+use http::{Extensions, HeaderMap, Request, Response, header};
 use tower_service::Service;
 
 use super::{
@@ -37,6 +37,7 @@ pub struct Authenticate<S, R = DefaultRejectionResponse> {
 pub(super) struct Options {
     pub(super) optional: bool,
     pub(super) keep_authorization: bool,
+    pub(super) no_grpc: bool,
 }
 
 /// Marks a request that an optional layer let through without a token. Without the mark, an
@@ -49,6 +50,8 @@ pub(super) struct Anonymous {
 /// What the credential of a request leads to, as far as it is known without waiting.
 enum AuthOutcome {
     Identity(ServiceAccountIdentity),
+    /// An outer layer of the same authenticator has accepted the caller, and removed the token.
+    AlreadyAuthenticated,
     Anonymous,
     Undecided(Waiting),
     Rejected(Rejection),
@@ -80,11 +83,10 @@ impl<S, R> Authenticate<S, R> {
     }
 
     #[inline]
-    fn authenticate(&self, headers: &HeaderMap) -> AuthOutcome {
+    fn authenticate(&self, headers: &HeaderMap, extensions: &Extensions) -> AuthOutcome {
         let token = match credential::bearer_token(headers, self.authenticator.max_token_length()) {
             Ok(Some(token)) => token,
-            Ok(None) if self.options.optional => return AuthOutcome::Anonymous,
-            Ok(None) => return AuthOutcome::Rejected(Rejection::MissingToken),
+            Ok(None) => return self.without_token(extensions),
             Err(malformed) => return AuthOutcome::Rejected(Rejection::MalformedToken(malformed)),
         };
         // A hit needs no parsing: the digest covers all bytes, and these were parsed on acceptance.
@@ -93,6 +95,18 @@ impl<S, R> Authenticate<S, R> {
             return AuthOutcome::Identity(identity);
         }
         self.authenticate_uncached(token, digest)
+    }
+
+    #[cold]
+    fn without_token(&self, extensions: &Extensions) -> AuthOutcome {
+        let identity = extensions.get::<ServiceAccountIdentity>();
+        if identity.is_some_and(|identity| self.authenticator.has_accepted(identity)) {
+            AuthOutcome::AlreadyAuthenticated
+        } else if self.options.optional {
+            AuthOutcome::Anonymous
+        } else {
+            AuthOutcome::Rejected(Rejection::MissingToken)
+        }
     }
 
     #[cold]
@@ -108,6 +122,10 @@ impl<S, R> Authenticate<S, R> {
             },
             Lookup::Waiting(waiting) => AuthOutcome::Undecided(waiting),
         }
+    }
+
+    fn answers_grpc<B>(&self, request: &Request<B>) -> bool {
+        !self.options.no_grpc && is_grpc(request)
     }
 
     /// Removes the token and forged identity headers, so that no handler sees them.
@@ -134,10 +152,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match self.authenticate(request.headers()) {
+        match self.authenticate(request.headers(), request.extensions()) {
             AuthOutcome::Identity(identity) => {
                 self.strip(request.headers_mut());
                 request.extensions_mut().insert(identity);
+                ResponseFuture::calling(self.inner.call(request))
+            }
+            AuthOutcome::AlreadyAuthenticated => {
+                self.strip(request.headers_mut());
                 ResponseFuture::calling(self.inner.call(request))
             }
             AuthOutcome::Anonymous => {
@@ -149,7 +171,7 @@ where
                 ResponseFuture::calling(self.inner.call(request))
             }
             AuthOutcome::Undecided(waiting) => {
-                let is_grpc = is_grpc(&request);
+                let is_grpc = self.answers_grpc(&request);
                 let logged_credential = rejection_log::credential(request.headers());
                 self.strip(request.headers_mut());
                 release_readiness(&mut self.inner);
@@ -170,7 +192,7 @@ where
                 ResponseFuture::rejected(reject(
                     &self.rejection_response,
                     &self.authenticator,
-                    is_grpc(&request),
+                    self.answers_grpc(&request),
                     rejection_log::credential(request.headers()).as_ref(),
                     &rejection,
                 ))

@@ -24,7 +24,7 @@ async fn the_cases_of_kube_apiservers_bearer_token_test() {
         (String::new(), StatusCode::UNAUTHORIZED),
         ("Basic 123".into(), StatusCode::UNAUTHORIZED),
         (format!("bear {good}"), StatusCode::UNAUTHORIZED),
-        (format!("Bearer: {good}"), StatusCode::UNAUTHORIZED),
+        (format!("Bearer: {good}"), StatusCode::BAD_REQUEST),
     ];
     for (value, status) in cases {
         let calls = verifier.calls();

@@ -25,6 +25,7 @@ mod fault_injection;
 mod hostile;
 mod invalidation;
 mod manifests;
+mod nested_layers;
 mod offline;
 mod properties;
 mod refresh_ahead;

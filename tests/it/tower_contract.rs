@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
 use tower_kube_auth::server::{Authenticate, AuthenticateLayer};
 
-use crate::support::{FakeVerifier, token};
+use crate::support::{Behavior, FakeVerifier, token};
 
 fn request<B>(token: &str, body: B) -> Request<B> {
     Request::post("/").header("authorization", format!("Bearer {token}")).body(body).unwrap()
@@ -106,6 +106,30 @@ async fn an_inner_concurrency_limit_works() {
             assert_eq!(request.await.unwrap().unwrap().status(), StatusCode::OK);
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_verification_holds_no_inner_permit() {
+    let verifier = FakeVerifier::accepting_asynchronously();
+    let inner = service_fn(async |_: Request<Full<Bytes>>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let service = ServiceBuilder::new()
+        .layer(verifier.authenticator().layer())
+        .layer(ConcurrencyLimitLayer::new(1))
+        .service(inner);
+    let send = |name: &str| service.clone().oneshot(request(&token(name), Full::default()));
+    assert_eq!(send("cached").await.unwrap().status(), StatusCode::OK);
+
+    verifier.set(Behavior::Hang);
+    let waiting = tokio::spawn(send("junk"));
+    verifier.wait_for_calls(2).await;
+    let cached = tokio::time::timeout(std::time::Duration::from_secs(30), send("cached")).await;
+    assert_eq!(cached.expect("the permit is free").unwrap().status(), StatusCode::OK);
+
+    verifier.resume(Behavior::Reject);
+    assert_eq!(waiting.await.unwrap().unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(send("cached").await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -17,9 +17,9 @@ use crate::client::{TokenSource, source::SharedSource};
 /// - The header is marked [sensitive](http::HeaderValue::is_sensitive). An `Authorization` header
 ///   that the request has already stays, and no token is asked for.
 /// - Only requests to the given origins get the token; all others go out without one.
-/// - A 401, or gRPC's `UNAUTHENTICATED`, makes the source [forget](TokenSource::invalidate) that
-///   token, so that the next request gets another one. The request itself is not made again:
-///   whether that is safe only its sender knows.
+/// - A 401, or gRPC's `UNAUTHENTICATED`, makes the source [invalidate](TokenSource::invalidate) that
+///   token, so that the next request gets another one. The request itself is not sent again:
+///   only its sender knows whether that is safe.
 /// - Without a token the request is not sent; the error can be downcast to
 ///   [`TokenError`](crate::client::TokenError).
 ///

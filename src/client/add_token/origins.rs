@@ -80,10 +80,13 @@ impl Origin {
 /// The port that a connection to `uri` is made to; `None` if what stands there is no port.
 fn port(uri: &Uri) -> Option<u16> {
     let authority = uri.authority()?;
-    let after_host = authority.as_str().rsplit_once(authority.host()).map_or("", |(_, rest)| rest);
-    match after_host {
-        "" | ":" => Some(if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 }),
-        _ => authority.port_u16().filter(|port| *port != 0),
+    let (_, host_and_port) =
+        authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
+    // The colons within the brackets of an IPv6 address precede no port.
+    let (_, after_brackets) = host_and_port.rsplit_once(']').unwrap_or(("", host_and_port));
+    match after_brackets.rsplit_once(':') {
+        None | Some((_, "")) => Some(if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 }),
+        Some(_) => authority.port_u16().filter(|port| *port != 0),
     }
 }
 
@@ -148,6 +151,12 @@ mod tests {
             ("http://orders.shop.svc", "http://orders.shop.svc:80/", true),
             ("http://orders.shop.svc:8080", "http://orders.shop.svc:8080/", true),
             ("http://[::1]:8080", "http://[::1]:8080/", true),
+            ("http://[::1]", "http://[::1]:80/", true),
+            ("http://[::1]", "http://[::1]:8080/", false),
+            ("https://80", "https://80/", true),
+            ("https://80", "https://80:8080/", false),
+            ("https://4", "https://4:44/", false),
+            ("https://443", "https://443:443/", true),
             ("https://orders.shop.svc", "http://orders.shop.svc/", false),
             ("https://orders.shop.svc", "http://orders.shop.svc:443/", false),
             ("http://orders.shop.svc", "https://orders.shop.svc/", false),

@@ -11,7 +11,7 @@ use crate::client::{Token, TokenError, TokenErrorKind, TokenSource};
 
 const ORDERS: &str = "https://orders.shop.svc";
 
-/// Gives `token-1` until it is told to forget it, then `token-2`, and so on.
+/// Gives `token-1` until it is told to invalidate it, then `token-2`, and so on.
 #[derive(Clone, Default)]
 struct Scripted(Arc<Mutex<State>>);
 
@@ -130,7 +130,7 @@ async fn a_caller_set_authorization_header_wins() {
 }
 
 #[tokio::test]
-async fn a_401_forgets_the_token_that_was_sent_and_the_next_request_gets_another() {
+async fn a_401_invalidates_the_sent_token_and_the_next_request_gets_another() {
     let source = Scripted::default();
     let layer = source.layer();
     let first = send(&layer, get(ORDERS), answer(StatusCode::UNAUTHORIZED)).await;
@@ -145,7 +145,7 @@ async fn a_401_forgets_the_token_that_was_sent_and_the_next_request_gets_another
 }
 
 #[tokio::test]
-async fn grpcs_unauthenticated_forgets_too_and_other_refusals_do_not() {
+async fn grpc_unauthenticated_invalidates_too_and_other_errors_do_not() {
     let source = Scripted::default();
     let grpc = |status: &str| Response::builder().header("grpc-status", status).body(()).unwrap();
     for kept in [

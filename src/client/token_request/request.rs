@@ -18,6 +18,7 @@ use crate::{
         refresher::{Fetch, Fetched, refresh_after},
     },
     clock::Clock,
+    json::ReadError,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,16 +70,18 @@ impl Request {
     }
 
     fn read(&self, answer: &[u8]) -> Result<Fetched, TokenError> {
-        // The error of serde_json names a line and a column, never the content.
-        let answer: TokenRequestResponse = serde_json::from_slice(answer).map_err(|error| {
-            invalid("the API server's answer is not a TokenRequest with a status", error)
-        })?;
+        let answer: TokenRequestResponse =
+            serde_json::from_slice(answer).map_err(ReadError::from).map_err(|error| {
+                invalid("the API server's answer is not a TokenRequest with a status", error)
+            })?;
         let token = Token::new(answer.status.token)
             .map_err(|error| invalid("the API server's answer has no usable token in it", error))?;
         let expiry =
             answer.status.expiration_timestamp.parse::<jiff::Timestamp>().map(SystemTime::from);
-        let expiry = expiry.map_err(|error| {
-            invalid("status.expirationTimestamp is not a time (RFC 3339)", error)
+        // jiff's error quotes the value.
+        let expiry = expiry.map_err(|_| {
+            let message = "TokenRequest: status.expirationTimestamp is not a time (RFC 3339)";
+            TokenError::new(TokenErrorKind::InvalidResponse, message)
         })?;
 
         let now = self.clock.wall();

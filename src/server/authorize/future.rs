@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -11,7 +12,7 @@ use http::{Request, Response, request::Parts};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::outcome::rejection;
+use super::{logged::Logged, outcome::rejection};
 use crate::{
     authorizer::{Authorizer, DynAuthorizer, RequestHead},
     identity::ServiceAccountIdentity,
@@ -49,11 +50,12 @@ impl<R, ReqBody> PendingAuthorization<R, ReqBody> {
         parts: Parts,
         body: ReqBody,
         rejection_response: R,
+        logged: Arc<Logged>,
         is_grpc: bool,
     ) -> Self {
         let deciding = Box::pin(async move {
             let decision = authorizer.authorize(&caller, RequestHead::from(&parts)).await;
-            match rejection(decision, &caller, RequestHead::from(&parts)) {
+            match rejection(decision, &caller, RequestHead::from(&parts), &logged.warn_limit) {
                 None => Ok(parts),
                 Some(rejection) => Err(rejection),
             }

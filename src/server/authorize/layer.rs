@@ -1,6 +1,6 @@
 //! The layer and its options.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use http::Response;
 use tower_layer::Layer;
@@ -67,13 +67,22 @@ impl AuthorizeLayer {
         let gate = Gate {
             authorizer: DynAuthorizer::new(authorizer),
             rejection_response: DefaultRejectionResponse,
-            has_logged_missing_layer: Arc::new(AtomicBool::new(false)),
+            no_grpc: false,
+            logged: Arc::default(),
         };
         Self { gate }
     }
 }
 
 impl<R> AuthorizeLayer<R> {
+    /// Sets whether gRPC requests get gRPC responses. On by default; see
+    /// [`AuthenticateLayer::grpc`](super::super::AuthenticateLayer::grpc).
+    #[must_use]
+    pub fn grpc(mut self, enabled: bool) -> Self {
+        self.gate.no_grpc = !enabled;
+        self
+    }
+
     /// Sets the hook that gives the response to a denied request its body. A closure for
     /// [`AuthenticateLayer::map_rejection_response`] fits here too.
     ///
@@ -84,8 +93,8 @@ impl<R> AuthorizeLayer<R> {
         F: Fn(Response<()>, &Rejection) -> Response<ResBody> + Clone,
         F: RejectionResponse<ResBody>,
     {
-        let Gate { authorizer, has_logged_missing_layer, .. } = self.gate;
-        AuthorizeLayer { gate: Gate { authorizer, rejection_response, has_logged_missing_layer } }
+        let Gate { authorizer, no_grpc, logged, .. } = self.gate;
+        AuthorizeLayer { gate: Gate { authorizer, rejection_response, no_grpc, logged } }
     }
 }
 

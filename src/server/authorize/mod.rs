@@ -2,6 +2,7 @@
 
 mod future;
 mod layer;
+mod logged;
 mod outcome;
 mod service;
 

@@ -1,6 +1,7 @@
 //! What a decision means for the request.
 
 use crate::{
+    authenticator::WarnLimit,
     authorizer::{AuthorizeError, Decision, RequestHead},
     identity::ServiceAccountIdentity,
     server::{rejection::Rejection, rejection_log},
@@ -11,12 +12,13 @@ pub(super) fn rejection(
     decision: Result<Decision, AuthorizeError>,
     caller: &ServiceAccountIdentity,
     head: RequestHead<'_>,
+    warn_limit: &WarnLimit,
 ) -> Option<Rejection> {
     let rejection = match decision {
         Ok(Decision::Allow) => return None,
         Ok(Decision::Deny(reason)) => Rejection::Forbidden(reason),
         Err(error) => Rejection::AuthorizationUnavailable(error),
     };
-    rejection_log::log_authorization(&rejection, caller, head);
+    rejection_log::log_authorization(&rejection, caller, head, warn_limit);
     Some(rejection)
 }

@@ -1,10 +1,7 @@
 //! The service: decides in `call` if the authorizer can, and leaves the rest to the future.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
@@ -13,6 +10,7 @@ use tower_service::Service;
 
 use super::{
     future::{AuthorizeFuture, PendingAuthorization},
+    logged::Logged,
     outcome::rejection,
 };
 use crate::{
@@ -40,8 +38,8 @@ pub struct Authorize<S, R = DefaultRejectionResponse> {
 pub(super) struct Gate<R> {
     pub(super) authorizer: DynAuthorizer,
     pub(super) rejection_response: R,
-    /// A mistake in the service's own code is logged once, not at the rate of requests.
-    pub(super) has_logged_missing_layer: Arc<AtomicBool>,
+    pub(super) no_grpc: bool,
+    pub(super) logged: Arc<Logged>,
 }
 
 enum AccessOutcome {
@@ -80,12 +78,16 @@ impl<R> Gate<R> {
         let head = RequestHead::from(request);
         match self.authorizer.authorize_caught(caller, head) {
             Some(Ok(Decision::Allow)) => AccessOutcome::Allowed,
-            Some(decided) => match rejection(decided, caller, head) {
+            Some(decided) => match rejection(decided, caller, head, &self.logged.warn_limit) {
                 Some(rejection) => AccessOutcome::Rejected(rejection),
                 None => AccessOutcome::Allowed,
             },
             None => AccessOutcome::Undecided(caller.clone()),
         }
+    }
+
+    fn answers_grpc<B>(&self, request: &Request<B>) -> bool {
+        !self.no_grpc && is_grpc(request)
     }
 
     #[cold]
@@ -94,7 +96,7 @@ impl<R> Gate<R> {
             return Rejection::MissingToken;
         }
         let rejection = Rejection::MissingAuthenticateLayer;
-        if !self.has_logged_missing_layer.swap(true, Ordering::Relaxed) {
+        if !self.logged.missing_layer.swap(true, Ordering::Relaxed) {
             tracing::error!("{rejection}: add Authenticator::layer() outside of it");
         }
         rejection
@@ -119,7 +121,7 @@ where
             AccessOutcome::Allowed => AuthorizeFuture::calling(self.inner.call(request)),
             AccessOutcome::Undecided(caller) => {
                 release_readiness(&mut self.inner);
-                let is_grpc = is_grpc(&request);
+                let is_grpc = self.gate.answers_grpc(&request);
                 let (parts, body) = request.into_parts();
                 let authorizer = self.gate.authorizer.clone();
                 let decision = PendingAuthorization::new(
@@ -128,6 +130,7 @@ where
                     parts,
                     body,
                     self.gate.rejection_response.clone(),
+                    self.gate.logged.clone(),
                     is_grpc,
                 );
                 AuthorizeFuture::deciding(decision, self.inner.clone())
@@ -138,7 +141,7 @@ where
                 let gate = &self.gate;
                 AuthorizeFuture::rejected(respond(
                     &gate.rejection_response,
-                    is_grpc(&request),
+                    gate.answers_grpc(&request),
                     realm,
                     &rejection,
                 ))

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{algorithm::Algorithm, key::Key};
-use crate::json::Object;
+use crate::json::{Object, ReadError};
 
 /// A token without a key id is tried with so many keys at most: each costs a signature check.
 const TRIED_WITHOUT_ID: usize = 16;
@@ -40,8 +40,8 @@ impl KeySet {
     ///
     /// [RFC 7517 §5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
     pub(super) fn from_json(json: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeys> {
-        let Object(document) =
-            serde_json::from_slice::<Object<Document>>(json).map_err(InvalidKeys::Json)?;
+        let Object(document) = serde_json::from_slice::<Object<Document>>(json)
+            .map_err(|error| InvalidKeys::Json(error.into()))?;
         let mut keys = Vec::new();
         for (position, value) in document.keys.into_iter().enumerate() {
             let jwk = serde_json::from_value::<Jwk>(value).map_err(|_| "it is not a JWK");
@@ -125,7 +125,7 @@ fn try_keys<'a>(
 /// Why keys cannot be read.
 #[derive(Debug)]
 pub(super) enum InvalidKeys {
-    Json(serde_json::Error),
+    Json(ReadError),
     Pem(String),
     NoPublicKey,
     Flawed(usize, &'static str),

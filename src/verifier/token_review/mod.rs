@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     inspect::UnverifiedToken,
-    json::Object,
+    json::{Object, ReadError},
     token::BearerToken,
     verdict::{Acceptance, RejectReason, Verdict},
     verifier::Verifier,
@@ -103,9 +103,8 @@ impl Verifier for TokenReviewVerifier {
             .post(PATH, review.into())
             .await
             .map_err(|error| redact::error(token, error.into()))?;
-        // The error of serde_json names a line and a column, never the content.
         let Object(review): Object<TokenReviewResponse> =
-            serde_json::from_slice(&answer).map_err(|error| {
+            serde_json::from_slice(&answer).map_err(ReadError::from).map_err(|error| {
                 let message =
                     "TokenReview: the API server's answer is not a TokenReview with a status";
                 VerifyError::new(VerifyErrorKind::InvalidResponse, message).with_source(error)

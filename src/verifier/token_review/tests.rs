@@ -436,3 +436,21 @@ async fn a_message_that_quotes_the_token_is_withheld() {
     );
     assert_eq!(redact::message(token, &"x\n".repeat(1000)), "x".repeat(300));
 }
+
+#[tokio::test]
+async fn an_unreadable_answer_that_echoes_the_token_leaves_it_out_of_the_error() {
+    for body in [
+        json!({ "status": TOKEN }),
+        json!({ "status": { "authenticated": TOKEN } }),
+        json!({ "status": { "authenticated": true, "user": TOKEN } }),
+        json!({ "status": { "authenticated": true, "audiences": TOKEN } }),
+    ] {
+        let fake = FakeApiServer::new(StatusCode::CREATED, &body);
+        let error = verify_without_waiting(&fake).await.unwrap_err();
+        assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse, "{body}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        for text in [error.to_string(), format!("{error:?}"), source] {
+            assert!(!text.contains(TOKEN), "{text}");
+        }
+    }
+}

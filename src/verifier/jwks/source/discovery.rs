@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     error::{VerifyError, VerifyErrorKind},
-    json::Object,
+    json::{Object, ReadError},
     verifier::jwks::{
         algorithm::Algorithm,
         key_set::{InvalidKeys, KeySet},
@@ -27,10 +27,11 @@ pub(super) struct DiscoveryDocument {
 }
 
 pub(super) fn read_discovery(json: &[u8]) -> Result<DiscoveryDocument, VerifyError> {
-    let document: Object<DiscoveryDocument> = serde_json::from_slice(json).map_err(|error| {
-        VerifyError::new(VerifyErrorKind::InvalidResponse, "the answer is not a discovery document")
-            .with_source(error)
-    })?;
+    let document: Object<DiscoveryDocument> =
+        serde_json::from_slice(json).map_err(ReadError::from).map_err(|error| {
+            let message = "the answer is not a discovery document";
+            VerifyError::new(VerifyErrorKind::InvalidResponse, message).with_source(error)
+        })?;
     if document.0.issuer.is_empty() {
         // It would match every token without an issuer.
         return Err(VerifyError::new(
