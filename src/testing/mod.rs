@@ -56,6 +56,7 @@ mod release;
 mod reply;
 mod request_info;
 mod server;
+mod signatures;
 mod state;
 mod status;
 mod subject_access_review;
@@ -69,16 +70,9 @@ mod user;
 mod tests;
 
 pub use self::{
-    algorithm::Algorithm,
-    builder::ClusterBuilder,
-    cluster::Cluster,
-    control::tokens::TokenBuilder,
-    endpoint::Endpoint,
-    error::ClusterError,
-    fault::Fault,
-    identity::IdentityBuilder,
-    keys::{SigningKey, sign_hs256},
-    release::Release,
+    algorithm::Algorithm, builder::ClusterBuilder, cluster::Cluster, control::tokens::TokenBuilder,
+    endpoint::Endpoint, error::ClusterError, fault::Fault, identity::IdentityBuilder,
+    keys::SigningKey, release::Release, signatures::sign_hs256,
 };
 pub use crate::clock::manual::ManualClock;
 #[doc(hidden)]
