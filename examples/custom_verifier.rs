@@ -1,43 +1,40 @@
-//! A verifier of one's own around one of this crate's: it lets only ServiceAccounts of listed namespaces through.
+//! A custom verifier around one of the crate's own: it rejects revoked credentials.
+//!
+//! A revoked credential authenticates nobody, so its answer is 401. What an authenticated caller
+//! may do is the authorize layer's decision, and its answer is 403.
 
-use std::{collections::BTreeSet, error::Error};
+use std::{collections::HashSet, error::Error};
 
-use axum::{
-    Router,
-    body::Body,
-    http::{Request, StatusCode},
-    routing::get,
-};
+use axum::{Router, body::Body, http::Request, routing::get};
 use tower::ServiceExt;
 use tower_kube_auth::{
-    Authenticator, BearerToken, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
-    audience::Audiences,
-    error::VerifyError,
-    testing::Cluster,
-    verdict::{RejectReason, Verdict},
+    Audiences, Authenticator, BearerToken, ServiceAccountIdentity, TokenReviewVerifier, Verdict,
+    Verifier, VerifyError, authorizer::AllowList, inspect::UnverifiedToken, server::AuthorizeLayer,
+    testing::Cluster, verdict::RejectReason,
 };
 
-struct OnlyNamespaces<V> {
-    namespaces: BTreeSet<String>,
+struct RejectRevoked<V> {
+    /// Credential ids as the API server's audit log has them.
+    revoked: HashSet<String>,
     inner: V,
 }
 
-impl<V: Verifier> Verifier for OnlyNamespaces<V> {
+impl<V: Verifier> Verifier for RejectRevoked<V> {
     async fn verify(
         &self,
         token: BearerToken<'_>,
         audiences: &Audiences,
     ) -> Result<Verdict, VerifyError> {
-        // `?` clock on trouble of the backend as what it is: undecided, answered with 503, and not cached.
+        // `?` passes an infrastructure failure on: it is answered with 503 and is not cached.
         let verdict = self.inner.verify(token, audiences).await?;
-        Ok(match verdict {
-            Verdict::Accept(acceptance)
-                if !self.namespaces.contains(acceptance.identity().namespace()) =>
-            {
-                Verdict::Reject(RejectReason::Denied)
+        if let Verdict::Accept(acceptance) = &verdict {
+            // A token without an id cannot be looked up, so it counts as revoked.
+            let id = acceptance.identity().credential_id();
+            if id.is_none_or(|id| self.revoked.contains(id)) {
+                return Ok(Verdict::Reject(RejectReason::Denied));
             }
-            verdict => verdict,
-        })
+        }
+        Ok(verdict)
     }
 }
 
@@ -46,24 +43,37 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::start().await?;
     cluster.create_service_account("shop", "checkout");
     cluster.create_service_account("guests", "visitor");
+    let issue = |namespace, name| cluster.token(namespace, name).audience("orders").issue();
 
-    let inner = TokenReviewVerifier::new(cluster.kube_client()?);
-    let verifier = OnlyNamespaces { namespaces: BTreeSet::from(["shop".to_owned()]), inner };
+    let leaked = issue("shop", "checkout")?;
+    let verifier = RejectRevoked {
+        revoked: HashSet::from([credential_id(&leaked)?]),
+        inner: TokenReviewVerifier::new(cluster.kube_client()?),
+    };
     let auth = Authenticator::builder(verifier).audience("orders").build()?;
     let app = Router::new()
         .route("/", get(async |caller: ServiceAccountIdentity| format!("hello, {caller}")))
+        .layer(AuthorizeLayer::new(AllowList::new(["shop/*"])?))
         .layer(auth.layer());
 
-    for (namespace, name, expected) in
-        [("shop", "checkout", StatusCode::OK), ("guests", "visitor", StatusCode::UNAUTHORIZED)]
-    {
-        let token = cluster.token(namespace, name).audience("orders").issue()?;
+    for (what, token, expected) in [
+        ("shop/checkout", issue("shop", "checkout")?, 200),
+        ("shop/checkout, revoked", leaked, 401),
+        ("guests/visitor", issue("guests", "visitor")?, 403),
+    ] {
         let request = Request::get("/")
             .header("authorization", format!("Bearer {token}"))
             .body(Body::empty())?;
         let status = app.clone().oneshot(request).await?.status();
-        println!("{namespace}/{name}: {status}");
+        println!("{what}: {status}");
         assert_eq!(status, expected);
     }
     Ok(())
+}
+
+/// In a cluster, the API server's audit log names the credential id.
+fn credential_id(token: &str) -> Result<String, Box<dyn Error>> {
+    let unverified = UnverifiedToken::decode(token)?;
+    let jti = unverified.claims().get("jti").and_then(|jti| jti.as_str());
+    Ok(format!("JTI={}", jti.ok_or("the token has no id")?))
 }

@@ -1,14 +1,22 @@
 //! A service in a cluster: `examples/kubernetes/service.yaml` runs it, `caller.yaml` calls it.
 //!
-//! It takes its configuration from the environment: `AUDIENCE` (required), `LISTEN` (defaults to `127.0.0.1:8080`), and `VERIFY`,
-//! `token-review` (the default) or `jwks`. The API server is found as every kube client finds it: by KUBECONFIG, or within a Pod.
+//! | variable | meaning |
+//! |---|---|
+//! | `AUDIENCE` | the audience that callers request their token for; required |
+//! | `LISTEN` | the address to listen on; `127.0.0.1:8080` by default |
+//! | `VERIFY` | `token-review` (the default) or `jwks` |
+//!
+//! `ApiServer::try_default` finds the API server as every kube client does: by `KUBECONFIG`, or by
+//! what is mounted into the Pod.
 
 use std::{env, error::Error};
 
 use axum::{Json, Router, routing::get};
-use tower_kube_auth::{Authenticator, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier};
+use tower_kube_auth::{
+    ApiServer, Authenticator, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier,
+};
 
-/// Says who calls, in full: the identity serialises to JSON.
+/// Returns the whole identity as JSON.
 async fn whoami(caller: ServiceAccountIdentity) -> Json<ServiceAccountIdentity> {
     Json(caller)
 }
@@ -22,17 +30,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .map_err(|_| "set AUDIENCE to the name that callers request their token for")?;
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8080".into());
 
-    let client = kube::Client::try_default().await?;
+    let api = ApiServer::try_default().await?;
     let builder = match env::var("VERIFY").as_deref() {
-        Err(_) | Ok("token-review") => Authenticator::builder(TokenReviewVerifier::new(client)),
-        Ok("jwks") => Authenticator::builder(JwksVerifier::in_cluster(client).build()?),
+        Err(_) | Ok("token-review") => Authenticator::builder(TokenReviewVerifier::new(api)),
+        Ok("jwks") => Authenticator::builder(JwksVerifier::in_cluster(api).build()?),
         Ok(other) => {
             return Err(format!("VERIFY is {other:?}; it must be token-review or jwks").into());
         }
     };
     let auth = builder.audience(audience).build()?;
 
-    // Probes come from the kubelet, which has no token: their route is outside of the layer.
+    // The kubelet probes without a token, so this route is outside of the layer.
     let app = Router::new()
         .route("/", get(whoami))
         .layer(auth.layer())
@@ -43,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// SIGTERM is how the kubelet ends a container; Ctrl-C how a developer does.
+/// Waits for SIGTERM, by which the kubelet ends a container, or for Ctrl-C.
 async fn shutdown() {
     use tokio::signal::{ctrl_c, unix};
     let Ok(mut terminate) = unix::signal(unix::SignalKind::terminate()) else { return };
