@@ -31,6 +31,8 @@ pub enum AuthenticatorBuildError {
     StaleWithoutCache,
     /// `max_wait` is not shorter than `verification_timeout`.
     WaitBeyondTimeout,
+    /// `max_in_flight` is 1, which leaves no permit to reserve for known tokens.
+    NoReservedPermit,
     /// The realm cannot be written as a quoted string.
     Realm(String),
     /// The operating system has no random bytes for the cache's digest key.
@@ -67,6 +69,10 @@ impl fmt::Display for AuthenticatorBuildError {
             Self::StaleWithoutCache => f.write_str(
                 "serve_stale() needs a cache, but cache_ttl is zero: set a positive cache_ttl, or \
                  drop serve_stale()",
+            ),
+            Self::NoReservedPermit => f.write_str(
+                "max_in_flight must be at least 2, because one permit is reserved for tokens that \
+                 were accepted before",
             ),
             Self::WaitBeyondTimeout => f.write_str(
                 "max_wait must be shorter than verification_timeout, which would end it first",

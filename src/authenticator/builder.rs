@@ -161,9 +161,9 @@ impl AuthenticatorBuilder {
         self
     }
 
-    /// Sets the limit on concurrent verifications. Defaults to 64. Cache hits do not count. A
-    /// quarter is reserved for tokens that were accepted before, so that a flood of unknown tokens
-    /// does not displace known callers.
+    /// Sets the limit on concurrent verifications. Defaults to 64, and must be at least 2.
+    /// Cache hits do not count. A quarter, at least one, is reserved for tokens that were accepted
+    /// before, so that a flood of unknown tokens does not displace known callers.
     pub fn max_in_flight(mut self, verifications: usize) -> Self {
         self.max_in_flight = verifications;
         self
@@ -276,6 +276,9 @@ impl AuthenticatorBuilder {
         too_long("serve_stale", self.lifetimes.stale, MAX_STALE)?;
         if self.lifetimes.accepted.is_zero() && !self.lifetimes.stale.is_zero() {
             return Err(AuthenticatorBuildError::StaleWithoutCache);
+        }
+        if self.max_in_flight < 2 {
+            return Err(AuthenticatorBuildError::NoReservedPermit);
         }
         if self.max_in_flight > tokio::sync::Semaphore::MAX_PERMITS {
             return Err(AuthenticatorBuildError::TooLarge("max_in_flight"));

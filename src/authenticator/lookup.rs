@@ -179,9 +179,14 @@ impl Shared {
             }
             Err(error) => error,
         };
-        let Some(identity) = self.cache.after_failure(&digest, error.retry_after()) else {
-            return Err(error);
+        // Saturation says nothing about the verifier: strangers who fill the queue must not open the
+        // grace.
+        let kept = if error.kind() == VerifyErrorKind::Saturated {
+            self.cache.accepted(&digest).map(|hit| hit.identity)
+        } else {
+            self.cache.after_failure(&digest, error.retry_after())
         };
+        let Some(identity) = kept else { return Err(error) };
         if self.cache.accepted(&digest).is_none() {
             self.backend.counters.served_stale.increment();
         }

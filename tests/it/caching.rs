@@ -149,6 +149,7 @@ fn each_invalid_option_is_a_build_error_that_says_what_to_do() {
             AuthenticatorBuildError::Zero("max_in_flight"),
             "positive",
         ),
+        (with().max_in_flight(1).build(), AuthenticatorBuildError::NoReservedPermit, "at least 2"),
         (
             with().max_in_flight(usize::MAX).build(),
             AuthenticatorBuildError::TooLarge("max_in_flight"),

@@ -167,7 +167,7 @@ async fn a_verification_that_hangs_ends_at_its_time_limit() {
 async fn beyond_the_limit_in_flight_callers_get_503_after_a_bounded_wait() {
     let clock = ManualClock::new();
     let (verifier, gate, entered) = gated();
-    let authenticator = verifier.builder().max_in_flight(1).clock(clock.clock()).build().unwrap();
+    let authenticator = verifier.builder().max_in_flight(2).clock(clock.clock()).build().unwrap();
     let service = Service::new(&authenticator);
     let spawn = |name: &str| {
         let (service, token) = (service.clone(), token(name));

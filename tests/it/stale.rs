@@ -165,3 +165,30 @@ async fn unknown_tokens_are_not_served_during_a_failure() {
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
     assert_eq!(service.blocked(bearer(&token("b"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
+
+#[tokio::test]
+async fn saturation_does_not_open_the_grace_period() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let builder = verifier.builder().serve_stale(GRACE).max_in_flight(2);
+    let service = Service::new(&builder.build().unwrap());
+    for name in ["a", "b"] {
+        assert_eq!(service.get(&token(name)).await.status, StatusCode::OK);
+    }
+    verifier.advance(67.0);
+    verifier.set(Behavior::Hang);
+    let get = |name: &str| {
+        let (service, request) = (service.clone(), bearer(&token(name)));
+        tokio::spawn(async move { service.send(request).await })
+    };
+    // One holds the shared permit, the other one the reserved one.
+    let (junk, known) = (get("junk"), get("b"));
+    verifier.wait_for_calls(4).await;
+    let waiting = get("a");
+    idle().await;
+    verifier.advance(1.0);
+    assert_eq!(waiting.await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
+    verifier.resume(Behavior::Reject);
+    for request in [junk, known] {
+        assert_eq!(request.await.unwrap().status, StatusCode::UNAUTHORIZED);
+    }
+}
