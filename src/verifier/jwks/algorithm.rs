@@ -1,12 +1,14 @@
-//! The signature algorithms that can be allowed.
+//! The signature algorithms.
 
 use std::fmt;
 
 use aws_lc_rs::signature::{self, RsaParameters};
 
-/// An asymmetric JWS algorithm ([RFC 7518 §3.1], [RFC 8037]). `none` and the HMAC algorithms cannot be expressed.
+/// An asymmetric JWS algorithm ([RFC 7518 §3.1], [RFC 8037]). `none` and the HMAC algorithms cannot
+/// be expressed.
 ///
-/// Kubernetes signs with `RS256`, or with `ES256`, `ES384` by the curve of its key; the default allow-list is `RS256` and `ES256`.
+/// Kubernetes signs with `RS256`, or with `ES256` or `ES384`, according to the curve of its key.
+/// `RS256` and `ES256` are allowed by default.
 ///
 /// [RFC 7518 §3.1]: https://www.rfc-editor.org/rfc/rfc7518#section-3.1
 /// [RFC 8037]: https://www.rfc-editor.org/rfc/rfc8037
@@ -46,7 +48,7 @@ impl Algorithm {
         Self::EdDSA,
     ];
 
-    /// The name in a JWS header.
+    /// Returns the name in a JWS header.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,12 +64,12 @@ impl Algorithm {
         }
     }
 
-    /// Names are case-sensitive (RFC 7515 §4.1.1).
+    /// Finds an algorithm by its name, which is case-sensitive (RFC 7515 §4.1.1).
     pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 
-    /// The parameters for an RSA key, of 2048 to 8192 bits; `None` for the algorithms of other keys.
+    /// Returns the parameters for an RSA key of 2048 to 8192 bits; `None` for other types of key.
     pub(super) fn rsa(self) -> Option<&'static RsaParameters> {
         match self {
             Self::RS256 => Some(&signature::RSA_PKCS1_2048_8192_SHA256),

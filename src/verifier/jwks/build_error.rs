@@ -1,11 +1,8 @@
-//! The error of [`JwksBuilder::build`](super::JwksBuilder::build).
+//! The reasons why a JWKS verifier cannot be built.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-/// Upper bound for the leeway. A longer one amounts to a second lifetime.
-pub(super) const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
-
-/// The reason why a [`JwksBuilder`](super::JwksBuilder) does not build.
+/// Why [`JwksBuilder::build`](super::JwksBuilder::build) fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JwksBuildError {
@@ -20,15 +17,20 @@ pub enum JwksBuildError {
     },
     /// The list of algorithms is empty.
     NoAlgorithm,
-    /// The leeway is longer than 5 min.
-    Leeway(Duration),
+    /// The leeway exceeds its limit.
+    LeewayTooLong {
+        /// The leeway.
+        leeway: Duration,
+        /// Its upper bound.
+        limit: Duration,
+    },
     /// The named option is zero.
     Zero(&'static str),
     /// The file with the keys cannot be read.
     File {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's reason.
         why: String,
     },
     /// The given keys cannot be used.
@@ -41,20 +43,25 @@ impl fmt::Display for JwksBuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoIssuer => f.write_str(
-                "no issuer is configured: call .issuer(\"…\") with the `iss` of the tokens that these keys sign, \
-                 which is the API server's --service-account-issuer",
+                "no issuer is set: call issuer(\"…\") with the `iss` of the tokens that these \
+                 keys sign, which is the API server's --service-account-issuer",
             ),
             Self::Issuer { issuer, why } => write!(f, "the issuer {issuer:?} {why}"),
-            Self::NoAlgorithm => f.write_str("no algorithm is allowed: give at least one, or leave the default"),
-            Self::Leeway(leeway) => write!(
-                f,
-                "the leeway is {leeway:?}: for that long expired tokens would be accepted; the limit is \
-                 {LONGEST_LEEWAY:?}"
+            Self::NoAlgorithm => f.write_str(
+                "no algorithm is allowed, so no token could be verified: give at least one, or \
+                 drop algorithms() for the default",
             ),
-            Self::Zero(option) => write!(f, "{option} is 0: give a positive duration"),
-            Self::File { path, why } => write!(f, "the keys in {} cannot be read: {why}", path.display()),
+            Self::LeewayTooLong { leeway, limit } => write!(
+                f,
+                "leeway is {leeway:?}: an expired token would be accepted for that long; the limit \
+                 is {limit:?}"
+            ),
+            Self::Zero(option) => write!(f, "{option} is 0: set a positive duration"),
+            Self::File { path, why } => {
+                write!(f, "the file of keys {} cannot be read: {why}", path.display())
+            }
             Self::Keys(why) => write!(f, "the given keys cannot be used: {why}"),
-            Self::RootCertificate(why) => write!(f, "the root certificates cannot be used: {why}"),
+            Self::RootCertificate(why) => write!(f, "the CA certificates cannot be used: {why}"),
         }
     }
 }

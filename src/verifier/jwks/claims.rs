@@ -19,8 +19,8 @@ use crate::{
     verdict::{Acceptance, RejectReason},
 };
 
-/// The issuer that stands in the tokens of Secrets of type `kubernetes.io/service-account-token`.
-pub(super) const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+/// The issuer in the tokens of Secrets of type `kubernetes.io/service-account-token`.
+const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 
 #[derive(Deserialize)]
 pub(super) struct Claims<'a> {
@@ -34,7 +34,7 @@ pub(super) struct Claims<'a> {
     nbf: Option<f64>,
     iat: Option<f64>,
     #[serde(borrow, default)]
-    jti: TextOrNothing<'a>,
+    jti: LenientString<'a>,
     #[serde(borrow, rename = "kubernetes.io")]
     kubernetes: Option<Object<Kubernetes<'a>>>,
     #[serde(borrow, rename = "kubernetes.io/serviceaccount/namespace")]
@@ -51,22 +51,22 @@ struct Kubernetes<'a> {
     #[serde(borrow)]
     namespace: Cow<'a, str>,
     #[serde(borrow)]
-    serviceaccount: Object<Reference<'a>>,
+    serviceaccount: Object<ObjectReference<'a>>,
     #[serde(borrow)]
-    pod: Option<Object<Reference<'a>>>,
+    pod: Option<Object<ObjectReference<'a>>>,
     #[serde(borrow)]
-    node: Option<Object<Reference<'a>>>,
+    node: Option<Object<ObjectReference<'a>>>,
 }
 
 #[derive(Deserialize)]
-struct Reference<'a> {
+struct ObjectReference<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
     #[serde(borrow)]
     uid: Option<Cow<'a, str>>,
 }
 
-/// What the claims are held against.
+/// What the claims are compared with.
 pub(super) struct Expected<'a> {
     pub(super) issuers: &'a [Arc<str>],
     pub(super) audiences: &'a Audiences,
@@ -82,10 +82,10 @@ impl<'a> Claims<'a> {
             .map_err(|_| RejectReason::Malformed)
     }
 
-    /// The checks that need no key: cheap, so they come first.
+    /// Applies the checks that need no key. They are cheap, so they precede the signature's.
     pub(super) fn check(&self, expected: &Expected<'_>) -> Result<(), RejectReason> {
-        let known = expected.issuers.iter().any(|issuer| **issuer == *self.iss);
-        if !(known || self.is_legacy(expected)) {
+        let is_known = expected.issuers.iter().any(|issuer| **issuer == *self.iss);
+        if !(is_known || self.is_legacy(expected)) {
             return Err(RejectReason::Issuer);
         }
         self.check_times(expected)?;
@@ -98,14 +98,14 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// The ServiceAccount, once the signature has been verified.
+    /// Returns the ServiceAccount. The signature must have been verified.
     pub(super) fn accept(self, expected: &Expected<'_>) -> Result<Acceptance, RejectReason> {
         let expires_at = self.expires_at()?;
         let issuer = expected.issuers.iter().find(|issuer| ***issuer == *self.iss).cloned();
         let issuer = issuer.unwrap_or_else(|| Arc::from(&*self.iss));
         let audiences = match &self.aud {
             Some(claimed) => expected.audiences.intersection(claimed.iter()),
-            // A legacy token has no audience: whoever accepts one accepts it for its own.
+            // A legacy token has no audience: it is accepted for all required ones.
             None => expected.audiences.required().unwrap_or_default().to_vec(),
         };
         if audiences.is_empty() {
@@ -116,20 +116,20 @@ impl<'a> Claims<'a> {
         let (namespace, name, uid) =
             self.service_account(expected).ok_or(RejectReason::NotAServiceAccount)?;
         let identity = ServiceAccountIdentity::of_service_account(namespace, name, uid, details);
-        // Two statements of who it is must agree.
+        // `sub` must agree with the private claims.
         match identity {
             Some(identity) if identity.username() == self.sub => Ok(Acceptance::new(identity)),
             _ => Err(RejectReason::NotAServiceAccount),
         }
     }
 
-    /// Never unless that was asked for: an operator who lists the legacy issuer with others has not asked for tokens without
-    /// audience and expiry.
+    /// Whether the token is exempt from audience and expiry. Listing the legacy issuer among others
+    /// does not exempt it; only the option does.
     fn is_legacy(&self, expected: &Expected<'_>) -> bool {
         expected.legacy_tokens && self.iss == LEGACY_ISSUER
     }
 
-    /// `exp` is required but of a legacy token, which has none; `nbf` and `iat` count where they are there.
+    /// Checks `exp`, which only a legacy token may lack, and `nbf` and `iat` if present.
     fn check_times(&self, expected: &Expected<'_>) -> Result<(), RejectReason> {
         match self.expires_at()? {
             Some(expiry)
@@ -139,7 +139,7 @@ impl<'a> Claims<'a> {
         }
         let latest = expected.now.checked_add(expected.leeway).ok_or(RejectReason::NotYetValid)?;
         for begin in [self.nbf, self.iat].into_iter().flatten() {
-            if time(begin)? > latest {
+            if numeric_date(begin)? > latest {
                 return Err(RejectReason::NotYetValid);
             }
         }
@@ -147,10 +147,10 @@ impl<'a> Claims<'a> {
     }
 
     fn expires_at(&self) -> Result<Option<SystemTime>, RejectReason> {
-        self.exp.map(time).transpose()
+        self.exp.map(numeric_date).transpose()
     }
 
-    /// Its namespace, name and uid.
+    /// Returns namespace, name and uid.
     fn service_account(&self, expected: &Expected<'_>) -> Option<(&str, &str, &str)> {
         if self.is_legacy(expected) {
             let (namespace, name) =
@@ -162,11 +162,11 @@ impl<'a> Claims<'a> {
         Some((&kubernetes.namespace, &account.name, account.uid.as_deref()?))
     }
 
-    /// What the token is bound to, under the keys that kube-apiserver reports it by.
+    /// Returns what the token is bound to, under the keys of kube-apiserver's `extra`.
     fn extra(&self, expected: &Expected<'_>) -> Vec<(&'static str, Box<str>)> {
         let mut extra = Vec::with_capacity(extra_key::ALL.len());
         let kubernetes = self.kubernetes.as_ref().filter(|_| !self.is_legacy(expected));
-        let (Some(Object(kubernetes)), TextOrNothing(jti)) = (kubernetes, &self.jti) else {
+        let (Some(Object(kubernetes)), LenientString(jti)) = (kubernetes, &self.jti) else {
             return extra;
         };
         if let Some(jti) = jti {
@@ -185,64 +185,65 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// A `NumericDate` (RFC 7519 §2): seconds, whole or not. One before 1970 or beyond the clock's range is no time.
-fn time(seconds: f64) -> Result<SystemTime, RejectReason> {
+/// Converts a `NumericDate` (RFC 7519 §2), which may have a fraction. Rejects dates before 1970 and
+/// beyond the clock's range.
+fn numeric_date(seconds: f64) -> Result<SystemTime, RejectReason> {
     let since_epoch = Duration::try_from_secs_f64(seconds).map_err(|_| RejectReason::Malformed)?;
     UNIX_EPOCH.checked_add(since_epoch).ok_or(RejectReason::Malformed)
 }
 
-/// A `jti` that is missing or not a string is no error in Kubernetes, it is just not there.
+/// A string, or `None` for a value of another type, as Kubernetes reads `jti`.
 #[derive(Default)]
-struct TextOrNothing<'a>(Option<Cow<'a, str>>);
+struct LenientString<'a>(Option<Cow<'a, str>>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for TextOrNothing<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for LenientString<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Lenient;
+        struct LenientVisitor;
 
-        impl<'de> Visitor<'de> for Lenient {
-            type Value = TextOrNothing<'de>;
+        impl<'de> Visitor<'de> for LenientVisitor {
+            type Value = LenientString<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
+                f.write_str("any value")
             }
 
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(TextOrNothing(Some(Cow::Borrowed(text))))
+                Ok(LenientString(Some(Cow::Borrowed(text))))
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(TextOrNothing(Some(Cow::Owned(text.into()))))
+                Ok(LenientString(Some(Cow::Owned(text.into()))))
             }
 
             fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(TextOrNothing(None))
+                Ok(LenientString(None))
             }
 
             fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-                Ok(TextOrNothing(None))
+                Ok(LenientString(None))
             }
 
             fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-                Ok(TextOrNothing(None))
+                Ok(LenientString(None))
             }
 
             fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(TextOrNothing(None))
+                Ok(LenientString(None))
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(TextOrNothing(None))
+                Ok(LenientString(None))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
-                IgnoredAny.visit_seq(list).map(|_| TextOrNothing(None))
+                IgnoredAny.visit_seq(list).map(|_| LenientString(None))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                IgnoredAny.visit_map(map).map(|_| TextOrNothing(None))
+                IgnoredAny.visit_map(map).map(|_| LenientString(None))
             }
         }
 
-        deserializer.deserialize_any(Lenient)
+        deserializer.deserialize_any(LenientVisitor)
     }
 }

@@ -1,4 +1,4 @@
-//! One public key: parsed once, and bound to the algorithms that it may verify.
+//! A public key, parsed once and bound to the algorithms that it may verify.
 
 use aws_lc_rs::{
     digest,
@@ -13,48 +13,51 @@ use jsonwebtoken::jwk::{
 
 use super::algorithm::Algorithm;
 
-/// A key of an issuer.
 #[derive(Clone)]
 pub(super) struct Key {
     id: Option<Box<str>>,
-    uses: Box<[(Algorithm, ParsedPublicKey)]>,
+    parsed: Box<[(Algorithm, ParsedPublicKey)]>,
 }
 
-/// Why a key is left out of the key set: for a log line.
-pub(super) type Flaw = &'static str;
+/// The reason why a key cannot be used, for a log line or an error.
+pub(super) type UnusableReason = &'static str;
 
 impl Key {
-    /// Reads a JWK ([RFC 7517]); it verifies those of `allowed` that fit its type, its `alg`, its `use` and its `key_ops`.
+    /// Reads a JWK ([RFC 7517]) and binds it to those of `allowed` that fit its type and its `alg`.
+    /// Its `use` and its `key_ops` must permit verification.
     ///
     /// [RFC 7517]: https://www.rfc-editor.org/rfc/rfc7517
-    pub(super) fn from_jwk(jwk: &Jwk, allowed: &[Algorithm]) -> Result<Self, Flaw> {
+    pub(super) fn from_jwk(jwk: &Jwk, allowed: &[Algorithm]) -> Result<Self, UnusableReason> {
         check_purpose(&jwk.common)?;
         let own = jwk.common.key_algorithm.map(|algorithm| algorithm.to_string());
         let fits =
             |algorithm: &&Algorithm| own.as_deref().is_none_or(|own| own == algorithm.as_str());
-        let material = Material::from_jwk(&jwk.algorithm)?;
-        let uses = allowed
+        let material = KeyMaterial::from_jwk(&jwk.algorithm)?;
+        let parsed = allowed
             .iter()
             .filter(fits)
             .filter_map(|algorithm| material.parse(*algorithm))
             .collect();
-        Self::new(jwk.common.key_id.as_deref().map(Box::from), uses)
+        Self::new(jwk.common.key_id.as_deref().map(Box::from), parsed)
     }
 
-    /// Reads the DER of a `SubjectPublicKeyInfo`. Its id is the one that kube-apiserver gives it: the base64url of the DER's
-    /// SHA-256 (`pkg/serviceaccount/jwt.go`, `keyIDFromPublicKey`).
-    pub(super) fn from_spki(der: &[u8], allowed: &[Algorithm]) -> Result<Self, Flaw> {
+    /// Reads the DER of a `SubjectPublicKeyInfo`. Its id is the one that kube-apiserver gives it:
+    /// the base64url of the DER's SHA-256 (`pkg/serviceaccount/jwt.go`, `keyIDFromPublicKey`).
+    pub(super) fn from_spki(der: &[u8], allowed: &[Algorithm]) -> Result<Self, UnusableReason> {
         let id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der));
-        let material = Material::Spki(der.to_vec());
-        let uses = allowed.iter().filter_map(|algorithm| material.parse(*algorithm)).collect();
-        Self::new(Some(id.into()), uses)
+        let material = KeyMaterial::Spki(der.to_vec());
+        let parsed = allowed.iter().filter_map(|algorithm| material.parse(*algorithm)).collect();
+        Self::new(Some(id.into()), parsed)
     }
 
-    fn new(id: Option<Box<str>>, uses: Box<[(Algorithm, ParsedPublicKey)]>) -> Result<Self, Flaw> {
-        if uses.is_empty() {
+    fn new(
+        id: Option<Box<str>>,
+        parsed: Box<[(Algorithm, ParsedPublicKey)]>,
+    ) -> Result<Self, UnusableReason> {
+        if parsed.is_empty() {
             Err("its type, curve, size or alg fits none of the allowed algorithms")
         } else {
-            Ok(Self { id, uses })
+            Ok(Self { id, parsed })
         }
     }
 
@@ -62,34 +65,34 @@ impl Key {
         self.id.as_deref()
     }
 
-    /// Whether the key may be used with the algorithm at all.
+    /// Whether the key is bound to the algorithm.
     pub(super) fn supports(&self, algorithm: Algorithm) -> bool {
-        self.uses.iter().any(|(own, _)| *own == algorithm)
+        self.parsed.iter().any(|(own, _)| *own == algorithm)
     }
 
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
-        self.uses
+        self.parsed
             .iter()
             .find(|(own, _)| *own == algorithm)
             .is_some_and(|(_, key)| key.verify_sig(message, signature).is_ok())
     }
 }
 
-/// RFC 7517 §4.2 and §4.3: a key that is for something else is not for signatures.
-fn check_purpose(common: &CommonParameters) -> Result<(), Flaw> {
+/// Checks that the key is meant for signatures (RFC 7517 §4.2 and §4.3).
+fn check_purpose(common: &CommonParameters) -> Result<(), UnusableReason> {
     if !matches!(common.public_key_use, None | Some(PublicKeyUse::Signature)) {
         return Err("its use is not sig");
     }
     match &common.key_operations {
         Some(operations) if !operations.contains(&KeyOperations::Verify) => {
-            Err("its key_ops do not have verify")
+            Err("its key_ops do not contain verify")
         }
         _ => Ok(()),
     }
 }
 
-/// The public numbers of a key, before they are bound to an algorithm.
-enum Material {
+/// A public key that is not yet bound to an algorithm.
+enum KeyMaterial {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     Point { curve: Curve, bytes: Vec<u8> },
     Spki(Vec<u8>),
@@ -102,8 +105,8 @@ enum Curve {
     Ed25519,
 }
 
-impl Material {
-    fn from_jwk(parameters: &AlgorithmParameters) -> Result<Self, Flaw> {
+impl KeyMaterial {
+    fn from_jwk(parameters: &AlgorithmParameters) -> Result<Self, UnusableReason> {
         match parameters {
             AlgorithmParameters::RSA(rsa) => {
                 let (n, e) = (integer(&rsa.n)?, integer(&rsa.e)?);
@@ -120,7 +123,7 @@ impl Material {
                 if x.len() != length || y.len() != length {
                     return Err("a coordinate does not have the curve's length");
                 }
-                // SEC 1 §2.3.3, uncompressed.
+                // The uncompressed form of SEC 1 §2.3.3.
                 Ok(Self::Point { curve, bytes: [&[4], x.as_slice(), y.as_slice()].concat() })
             }
             AlgorithmParameters::OctetKeyPair(pair) => {
@@ -131,7 +134,7 @@ impl Material {
                 Ok(Self::Point { curve: Curve::Ed25519, bytes })
             }
             AlgorithmParameters::OctetKey(_) => Err("it is a secret key, not a public one"),
-            _ => Err("its type is unknown"),
+            _ => Err("its type is not supported"),
         }
     }
 
@@ -144,7 +147,7 @@ impl Material {
                 UnparsedPublicKey::new(verification(algorithm)?, bytes).parse().ok()
             }
             (Self::Spki(der), Some(parameters)) => {
-                // The size is checked here, because aws-lc-rs checks it at each verification only.
+                // aws-lc-rs checks the size only when it verifies a signature.
                 UnparsedPublicKey::new(parameters, der)
                     .parse()
                     .ok()
@@ -168,7 +171,7 @@ fn curve_of(algorithm: Algorithm) -> Option<Curve> {
     }
 }
 
-/// JWS spells an ECDSA signature as the two numbers, of fixed length (RFC 7518 §3.4).
+/// JWS encodes an ECDSA signature as two integers of fixed length (RFC 7518 §3.4).
 fn verification(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
     match algorithm {
         Algorithm::ES256 => Some(&signature::ECDSA_P256_SHA256_FIXED),
@@ -178,23 +181,25 @@ fn verification(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorit
     }
 }
 
-/// Strictly base64url without padding (RFC 7515 §2).
-fn decode(text: &str) -> Result<Vec<u8>, Flaw> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| "a number of it is not base64url")
+/// Decodes base64url without padding (RFC 7515 §2).
+fn decode(text: &str) -> Result<Vec<u8>, UnusableReason> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| "one of its integers is not base64url")
 }
 
-/// A big-endian number, without leading zeros: some issuers write them although RFC 7518 §2 does not.
-fn integer(text: &str) -> Result<Vec<u8>, Flaw> {
+/// Decodes a big-endian integer without its leading zeros, which RFC 7518 §2 forbids but some
+/// issuers write.
+fn integer(text: &str) -> Result<Vec<u8>, UnusableReason> {
     let bytes = decode(text)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     Ok(bytes.into_iter().skip(zeros).collect())
 }
 
-/// NIST SP 800-57: nothing below 2048 bits. An exponent of 1 makes every message its own signature.
-fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), Flaw> {
+/// Checks the size of the modulus (at least 2048 bits by NIST SP 800-57) and the exponent. With an
+/// exponent of 1, every message would be its own signature.
+fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), UnusableReason> {
     let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
     if !(2048..=8192).contains(&bits) {
-        return Err("its RSA modulus is not of 2048 to 8192 bits");
+        return Err("its RSA modulus does not have 2048 to 8192 bits");
     }
     let exponent =
         e.iter().try_fold(0_u64, |number, byte| Some(number.checked_mul(256)? | u64::from(*byte)));
@@ -204,13 +209,13 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), Flaw> {
     }
 }
 
-/// The same for a key that came as DER: `RSAPublicKey ::= SEQUENCE { n INTEGER, e INTEGER }`, or that within an SPKI.
+/// Applies [`check_rsa`] to the DER of an `RSAPublicKey` or of a `SubjectPublicKeyInfo`.
 fn is_strong_rsa(der: &[u8]) -> bool {
-    let Some(key) = rsa_numbers(der) else { return false };
-    check_rsa(key.0, key.1).is_ok()
+    rsa_integers(der).is_some_and(|(n, e)| check_rsa(n, e).is_ok())
 }
 
-fn rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Returns `n` and `e` of `RSAPublicKey ::= SEQUENCE { n INTEGER, e INTEGER }`.
+fn rsa_integers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (sequence, _) = element(der, 0x30)?;
     let sequence = match element(sequence, 0x30) {
         // SubjectPublicKeyInfo ::= SEQUENCE { algorithm SEQUENCE, subjectPublicKey BIT STRING }
@@ -222,7 +227,7 @@ fn rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((n.strip_prefix(&[0]).unwrap_or(n), e))
 }
 
-/// The content of a DER element of this tag, and what follows it.
+/// Returns the content of a DER element with this tag, and the bytes after it.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let rest = der.strip_prefix(&[tag])?;
     let (&first, rest) = rest.split_first()?;

@@ -1,4 +1,4 @@
-//! The keys of an issuer, found by their id.
+//! The keys of an issuer, by key id.
 
 use std::{collections::HashMap, fmt};
 
@@ -7,11 +7,14 @@ use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{algorithm::Algorithm, key::Key};
+use super::{
+    algorithm::Algorithm,
+    key::{Key, UnusableReason},
+};
 use crate::json::{Object, ReadError};
 
-/// A token without a key id is tried with so many keys at most: each costs a signature check.
-const TRIED_WITHOUT_ID: usize = 16;
+/// Upper bound for the keys that one token is tried with, each at the cost of a signature check.
+const MAX_KEYS_TRIED: usize = 16;
 
 pub(super) struct KeySet {
     keys: Vec<Key>,
@@ -23,20 +26,20 @@ struct Document {
     keys: Vec<Value>,
 }
 
-/// What looking for a key has come to.
-pub(super) enum Found {
-    /// A key fits the signature.
+/// The result of [`KeySet::verify`].
+pub(super) enum SignatureCheck {
+    /// A key verifies the signature.
     Verified,
-    /// The keys of that id do not fit it.
+    /// The keys with this id do not verify it.
     BadSignature,
-    /// The keys of that id must not be used with that algorithm.
+    /// The keys with this id are not bound to this algorithm.
     WrongAlgorithm,
-    /// There is no key of that id.
+    /// No key has this id.
     UnknownKey,
 }
 
 impl KeySet {
-    /// Reads a JWK Set ([RFC 7517 §5]). A key that cannot be used is left out with a warning; the others count.
+    /// Reads a JWK Set ([RFC 7517 §5]). Skips keys that cannot be used, with a warning.
     ///
     /// [RFC 7517 §5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
     pub(super) fn from_json(json: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeys> {
@@ -47,20 +50,21 @@ impl KeySet {
             let jwk = serde_json::from_value::<Jwk>(value).map_err(|_| "it is not a JWK");
             match jwk.and_then(|jwk| Key::from_jwk(&jwk, allowed)) {
                 Ok(key) => keys.push(key),
-                Err(flaw) => tracing::warn!(position, flaw, "a key of the JWK Set is left out"),
+                Err(reason) => tracing::warn!(position, reason, "skipped a key of the JWK Set"),
             }
         }
         Ok(Self::new(keys))
     }
 
-    /// Reads all `PUBLIC KEY` blocks of a PEM text. Unlike a published set it is the operator's own, so every key must count.
+    /// Reads all `PUBLIC KEY` blocks of a PEM text. Each must be usable, because the text is the
+    /// operator's own, unlike a published set.
     pub(super) fn from_pem(pem: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeys> {
         let mut keys = Vec::new();
         for block in SubjectPublicKeyInfoDer::pem_slice_iter(pem) {
             let der = block.map_err(|error| InvalidKeys::Pem(error.to_string()))?;
             keys.push(
                 Key::from_spki(&der, allowed)
-                    .map_err(|flaw| InvalidKeys::Flawed(keys.len() + 1, flaw))?,
+                    .map_err(|reason| InvalidKeys::Unusable(keys.len() + 1, reason))?,
             );
         }
         if keys.is_empty() { Err(InvalidKeys::NoPublicKey) } else { Ok(Self::new(keys)) }
@@ -84,22 +88,22 @@ impl KeySet {
         self.by_id.contains_key(id)
     }
 
-    /// Checks a signature: with a key id by the keys of that id only, without by all (`pkg/serviceaccount/jwt.go` does the
-    /// same).
+    /// Checks a signature with the keys that have this id, or with all keys if there is no id, as
+    /// Kubernetes does (`pkg/serviceaccount/jwt.go`).
     pub(super) fn verify(
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
         message: &[u8],
         signature: &[u8],
-    ) -> Found {
+    ) -> SignatureCheck {
         match id {
             Some(id) => match self.by_id.get(id) {
                 Some(positions) => {
                     let keys = positions.iter().filter_map(|position| self.keys.get(*position));
                     try_keys(keys, algorithm, message, signature)
                 }
-                None => Found::UnknownKey,
+                None => SignatureCheck::UnknownKey,
             },
             None => try_keys(self.keys.iter(), algorithm, message, signature),
         }
@@ -111,35 +115,34 @@ fn try_keys<'a>(
     algorithm: Algorithm,
     message: &[u8],
     signature: &[u8],
-) -> Found {
-    let mut found = Found::WrongAlgorithm;
-    for key in keys.filter(|key| key.supports(algorithm)).take(TRIED_WITHOUT_ID) {
+) -> SignatureCheck {
+    let mut result = SignatureCheck::WrongAlgorithm;
+    for key in keys.filter(|key| key.supports(algorithm)).take(MAX_KEYS_TRIED) {
         if key.verifies(algorithm, message, signature) {
-            return Found::Verified;
+            return SignatureCheck::Verified;
         }
-        found = Found::BadSignature;
+        result = SignatureCheck::BadSignature;
     }
-    found
+    result
 }
 
-/// Why keys cannot be read.
+/// The reason why keys cannot be read.
 #[derive(Debug)]
 pub(super) enum InvalidKeys {
     Json(ReadError),
     Pem(String),
     NoPublicKey,
-    Flawed(usize, &'static str),
+    /// The position of a key, from 1, and the reason.
+    Unusable(usize, UnusableReason),
 }
 
 impl fmt::Display for InvalidKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Json(error) => write!(f, "it is not a JWK Set: {error}"),
-            Self::Pem(error) => write!(f, "it is not PEM: {error}"),
-            Self::NoPublicKey => f.write_str("it has no PUBLIC KEY block"),
-            Self::Flawed(position, flaw) => {
-                write!(f, "key {position} of it cannot be used: {flaw}")
-            }
+            Self::Json(error) => write!(f, "not a JWK Set: {error}"),
+            Self::Pem(error) => write!(f, "not PEM: {error}"),
+            Self::NoPublicKey => f.write_str("there is no PUBLIC KEY block"),
+            Self::Unusable(position, reason) => write!(f, "key {position}: {reason}"),
         }
     }
 }

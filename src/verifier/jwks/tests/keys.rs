@@ -3,7 +3,6 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::*;
-use crate::verifier::jwks::key_set::KeySet;
 
 fn usable(jwk: &Value) -> bool {
     let json = json!({ "keys": [jwk] }).to_string();

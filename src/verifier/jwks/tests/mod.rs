@@ -1,4 +1,4 @@
-//! Tokens are made and signed by the embedded cluster's keys, which share no code with the verifier.
+//! Tests with tokens that the embedded cluster's keys sign, which share no code with the verifier.
 
 mod cooldown;
 mod keys;
@@ -17,11 +17,18 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::*;
+use super::{
+    Algorithm, JwksBuilder, JwksMetrics, JwksVerifier, key_origin::KeyOrigin, key_set::KeySet,
+    key_snapshot::LoadedKeys,
+};
 use crate::{
+    audience::Audiences,
     clock::manual::ManualClock,
-    error::VerifyErrorKind,
+    error::{VerifyError, VerifyErrorKind},
     testing::{self, SigningKey},
+    token::BearerToken,
+    verdict::{RejectReason, Verdict},
+    verifier::Verifier,
 };
 
 const ISSUER: &str = "https://issuer.example";
@@ -79,7 +86,7 @@ impl ScriptedSource {
         let answer = self.0.answer.lock().unwrap().clone();
         let json = answer
             .ok_or_else(|| VerifyError::new(VerifyErrorKind::Unavailable, "the issuer is down"))?;
-        let keys = key_set::KeySet::from_json(json.as_bytes(), algorithms).map_err(|error| {
+        let keys = KeySet::from_json(json.as_bytes(), algorithms).map_err(|error| {
             VerifyError::new(VerifyErrorKind::InvalidResponse, error.to_string())
         })?;
         Ok(LoadedKeys { keys, issuer: Some(ISSUER.into()) })
@@ -108,7 +115,7 @@ fn set_up_with(
 ) -> Setup {
     let (clock, key) = (ManualClock::new(), key(algorithm));
     let source = ScriptedSource::publishing(&[&key]);
-    let builder = tune(JwksBuilder::scripted(source.clone()).clock(clock.clock()));
+    let builder = tune(JwksBuilder::new(KeyOrigin::Scripted(source.clone())).clock(clock.clock()));
     Setup { verifier: builder.build().unwrap(), clock, key, source }
 }
 
