@@ -94,10 +94,10 @@ pub use identity::ServiceAccountIdentity;
 pub use kube;
 pub use token::{BearerToken, MalformedToken};
 pub use verdict::Verdict;
-pub use verifier::Verifier;
 #[cfg(feature = "jwks")]
 pub use verifier::jwks::JwksVerifier;
 pub use verifier::token_review::TokenReviewVerifier;
+pub use verifier::{DynVerifier, Verifier, VerifierExt};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

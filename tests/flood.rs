@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 use tower_kube_auth::{
-    Authenticator, JwksVerifier, TokenReviewVerifier, Verifier,
+    Authenticator, JwksVerifier, TokenReviewVerifier, Verifier, VerifierExt,
     testing::{Cluster, Endpoint, Fault, ManualClock},
 };
 

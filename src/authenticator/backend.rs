@@ -17,13 +17,13 @@ use crate::{
     identity::AuthenticatorId,
     token::{BearerToken, OwnedBearerToken},
     verdict::Outcome,
-    verifier::SharedVerifier,
+    verifier::{DynVerifier, Verifier},
 };
 
 pub(super) type Verification = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 pub(super) struct Backend {
-    pub(super) verifier: SharedVerifier,
+    pub(super) verifier: DynVerifier,
     pub(super) audiences: Audiences,
     pub(super) limit: Limit,
     pub(super) timeout: Duration,

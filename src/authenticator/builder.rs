@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     identity::AuthenticatorId,
     token::BearerToken,
-    verifier::{SharedVerifier, Verifier},
+    verifier::{DynVerifier, Verifier},
 };
 
 /// Upper bound for the TTLs: the default lifetime of a projected token.
@@ -32,7 +32,7 @@ impl Authenticator {
     /// Starts a builder with `verifier`. An audience must be set before
     /// [`build`](AuthenticatorBuilder::build).
     pub fn builder(verifier: impl Verifier) -> AuthenticatorBuilder {
-        AuthenticatorBuilder::new(SharedVerifier::new(verifier))
+        AuthenticatorBuilder::new(DynVerifier::new(verifier))
     }
 }
 
@@ -53,7 +53,7 @@ impl Authenticator {
 #[derive(Debug)]
 #[must_use = "call build() to get an Authenticator"]
 pub struct AuthenticatorBuilder {
-    verifier: SharedVerifier,
+    verifier: DynVerifier,
     audiences: Vec<String>,
     any_audience: bool,
     issuers: Vec<String>,
@@ -68,7 +68,7 @@ pub struct AuthenticatorBuilder {
 }
 
 impl AuthenticatorBuilder {
-    fn new(verifier: SharedVerifier) -> Self {
+    fn new(verifier: DynVerifier) -> Self {
         Self {
             verifier,
             audiences: Vec::new(),

@@ -1,13 +1,34 @@
-//! The object-safe form of [`Verifier`], so that the layer has no type parameter for it.
+//! The erased form of [`Verifier`].
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{any::Any, fmt, future::Future, pin::Pin, sync::Arc};
 
-use super::Verifier;
+use super::verifier::Verifier;
 use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict::Verdict};
 
-/// A verifier of any type, shared.
+/// A verifier of any type, for a service that chooses it at run time. Cheap to clone.
+///
+/// ```
+/// use tower_kube_auth::{
+///     ApiServer, Authenticator, DynVerifier, JwksVerifier, TokenReviewVerifier, testing::Cluster,
+/// };
+///
+/// fn verifier(api: ApiServer, offline: bool) -> Result<DynVerifier, Box<dyn std::error::Error>> {
+///     Ok(if offline {
+///         DynVerifier::new(JwksVerifier::in_cluster(api).build()?)
+///     } else {
+///         DynVerifier::new(TokenReviewVerifier::new(api))
+///     })
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = Cluster::start().await?;
+/// let offline = std::env::var_os("OFFLINE").is_some();
+/// let verifier = verifier(cluster.kube_client()?.into(), offline)?;
+/// let auth = Authenticator::builder(verifier).audience("orders").build()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
-pub(crate) struct SharedVerifier(Arc<dyn Erased>);
+pub struct DynVerifier(Arc<dyn Erased>);
 
 type Verification<'a> = Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>> + Send + 'a>>;
 
@@ -26,30 +47,53 @@ impl<V: Verifier> Erased for V {
     }
 }
 
-impl SharedVerifier {
-    pub(crate) fn new(verifier: impl Verifier) -> Self {
-        Self(Arc::new(verifier))
+impl DynVerifier {
+    /// Erases the type of `verifier`. Returns a `DynVerifier` as it is, without a second layer.
+    pub fn new(verifier: impl Verifier) -> Self {
+        match (&verifier as &dyn Any).downcast_ref::<Self>() {
+            Some(erased) => erased.clone(),
+            None => Self(Arc::new(verifier)),
+        }
     }
+}
 
-    pub(crate) fn verify<'a>(
-        &'a self,
-        token: BearerToken<'a>,
-        audiences: &'a Audiences,
-    ) -> Verification<'a> {
-        self.0.verify(token, audiences)
-    }
-
-    pub(crate) fn verify_now(
+impl Verifier for DynVerifier {
+    async fn verify(
         &self,
         token: BearerToken<'_>,
         audiences: &Audiences,
-    ) -> Option<Verdict> {
+    ) -> Result<Verdict, VerifyError> {
+        self.0.verify(token, audiences).await
+    }
+
+    fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         self.0.verify_now(token, audiences)
     }
 }
 
-impl fmt::Debug for SharedVerifier {
+impl fmt::Debug for DynVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SharedVerifier")
+        f.write_str("DynVerifier")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verifier::fake_verifier::{FakeVerifier, accept, audiences, token};
+
+    #[tokio::test]
+    async fn an_erased_verifier_decides_as_its_inner_one() {
+        let verifier = FakeVerifier::accepting("sa").with_verify_now(Some(accept("now")));
+        let erased = DynVerifier::new(verifier);
+        let verdict = Verifier::verify(&erased, token(), &audiences()).await.unwrap();
+        assert_eq!(verdict, accept("sa"));
+        assert_eq!(Verifier::verify_now(&erased, token(), &audiences()), Some(accept("now")));
+    }
+
+    #[test]
+    fn erasing_twice_adds_no_layer() {
+        let erased = DynVerifier::new(FakeVerifier::accepting("sa"));
+        assert!(Arc::ptr_eq(&DynVerifier::new(erased.clone()).0, &erased.0));
     }
 }

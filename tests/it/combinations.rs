@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use tokio::task::JoinSet;
 use tower_kube_auth::{
     Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier,
-    Verifier,
+    Verifier, VerifierExt,
     audience::Audiences,
     error::VerifyErrorKind,
     testing::{Algorithm, Endpoint, Fault, SigningKey},

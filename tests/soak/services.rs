@@ -7,7 +7,7 @@ use axum::{Router, body::Body, routing::get};
 use http::Response;
 use kube::Client;
 use tower_kube_auth::{
-    Authenticator, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
+    Authenticator, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, VerifierExt,
     authenticator::AuthenticatorBuilder, server::Rejection,
 };
 

@@ -7,7 +7,7 @@ mod tests;
 use std::sync::Arc;
 
 use self::circuit_breaker::{CircuitBreaker, Turn};
-use super::Verifier;
+use super::verifier::Verifier;
 use crate::{
     audience::Audiences,
     clock::Clock,
@@ -16,7 +16,7 @@ use crate::{
     verdict::{RejectReason, Verdict},
 };
 
-/// A verifier with a fallback for its outages. See [`Verifier::or_when_unavailable`].
+/// A verifier with a fallback for its outages. See [`VerifierExt::or_when_unavailable`](crate::VerifierExt::or_when_unavailable).
 ///
 /// Clones share what they know about the outage.
 #[derive(Clone, Debug)]

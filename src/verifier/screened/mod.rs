@@ -7,7 +7,7 @@ mod tests;
 use std::sync::Arc;
 
 use self::rate_limit::Passes;
-use super::Verifier;
+use super::verifier::Verifier;
 use crate::{
     audience::Audiences,
     clock::Clock,
@@ -16,7 +16,7 @@ use crate::{
     verdict::Verdict,
 };
 
-/// A verifier behind a screen. See [`Verifier::screened_by`].
+/// A verifier behind a screen. See [`VerifierExt::screened_by`](crate::VerifierExt::screened_by).
 ///
 /// Clones share the count of what the screen could not tell and let through.
 #[derive(Clone, Debug)]

@@ -10,7 +10,10 @@ use crate::{
     clock::manual::ManualClock,
     error::VerifyErrorKind,
     verdict::RejectReason,
-    verifier::scripted::{Scripted, accept, audiences, error, token},
+    verifier::{
+        VerifierExt,
+        fake_verifier::{FakeVerifier, accept, audiences, error, token},
+    },
 };
 
 const OUT_OF_ORDER: [VerifyErrorKind; 8] = [
@@ -31,7 +34,7 @@ async fn verify(verifier: &impl Verifier) -> Result<Verdict, VerifyErrorKind> {
 #[tokio::test]
 async fn what_the_screen_refuses_is_refused_and_the_verifier_is_not_asked() {
     let (verifier, screen) =
-        (Scripted::accepting("verifier"), Scripted::rejecting(RejectReason::Signature));
+        (FakeVerifier::accepting("verifier"), FakeVerifier::rejecting(RejectReason::Signature));
     let screened = verifier.clone().screened_by(screen);
     assert_eq!(verify(&screened).await, Ok(Verdict::Reject(RejectReason::Signature)));
     assert_eq!(verifier.calls(), 0);
@@ -39,14 +42,14 @@ async fn what_the_screen_refuses_is_refused_and_the_verifier_is_not_asked() {
 
 #[tokio::test]
 async fn what_the_screen_accepts_the_verifier_decides_and_the_identity_is_the_verifiers() {
-    let screen = Scripted::accepting("screen");
+    let screen = FakeVerifier::accepting("screen");
     for (verifier, expected) in [
-        (Scripted::accepting("verifier"), Ok(accept("verifier"))),
+        (FakeVerifier::accepting("verifier"), Ok(accept("verifier"))),
         (
-            Scripted::rejecting(RejectReason::Unauthenticated),
+            FakeVerifier::rejecting(RejectReason::Unauthenticated),
             Ok(Verdict::Reject(RejectReason::Unauthenticated)),
         ),
-        (Scripted::failing(VerifyErrorKind::Unavailable), Err(VerifyErrorKind::Unavailable)),
+        (FakeVerifier::failing(VerifyErrorKind::Unavailable), Err(VerifyErrorKind::Unavailable)),
     ] {
         assert_eq!(verify(&verifier.screened_by(screen.clone())).await, expected);
     }
@@ -56,8 +59,11 @@ async fn what_the_screen_accepts_the_verifier_decides_and_the_identity_is_the_ve
 async fn what_the_screen_cannot_decide_the_verifier_decides() {
     for kind in OUT_OF_ORDER.into_iter().chain([VerifyErrorKind::Inconclusive]) {
         for verdict in [accept("verifier"), Verdict::Reject(RejectReason::Unauthenticated)] {
-            let verifier = Scripted::new(Ok(verdict.clone()));
-            assert_eq!(verify(&verifier.screened_by(Scripted::failing(kind))).await, Ok(verdict));
+            let verifier = FakeVerifier::new(Ok(verdict.clone()));
+            assert_eq!(
+                verify(&verifier.screened_by(FakeVerifier::failing(kind))).await,
+                Ok(verdict)
+            );
         }
     }
 }
@@ -66,7 +72,8 @@ async fn what_the_screen_cannot_decide_the_verifier_decides() {
 async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its_own_error_stands()
 {
     let clock = ManualClock::new();
-    let (verifier, screen) = (Scripted::accepting("verifier"), Scripted::accepting("screen"));
+    let (verifier, screen) =
+        (FakeVerifier::accepting("verifier"), FakeVerifier::accepting("screen"));
     let screened = verifier.clone().screened_by(screen.clone()).clock(clock.clock());
     let left = Duration::from_secs(7);
     let inconclusive = || Err(error(VerifyErrorKind::Inconclusive).with_retry_after(left));
@@ -105,9 +112,11 @@ async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its
 #[tokio::test]
 async fn a_screen_that_is_out_of_order_lets_everything_through() {
     for kind in OUT_OF_ORDER {
-        let verifier = Scripted::accepting("verifier");
-        let screened =
-            verifier.clone().screened_by(Scripted::failing(kind)).clock(ManualClock::new().clock());
+        let verifier = FakeVerifier::accepting("verifier");
+        let screened = verifier
+            .clone()
+            .screened_by(FakeVerifier::failing(kind))
+            .clock(ManualClock::new().clock());
         for _ in 0..2 * PASSES {
             assert_eq!(verify(&screened).await, Ok(accept("verifier")), "{kind:?}");
         }
@@ -139,8 +148,9 @@ async fn by_computing_there_are_refusals_of_the_screen_only() {
     for (now, expected) in
         [(refusal.clone(), refusal), (Some(accept("screen")), None), (None, None)]
     {
-        let verifier = Scripted::accepting("verifier").computing(Some(accept("verifier")));
-        let screen = Scripted::accepting("screen").computing(now);
+        let verifier =
+            FakeVerifier::accepting("verifier").with_verify_now(Some(accept("verifier")));
+        let screen = FakeVerifier::accepting("screen").with_verify_now(now);
         assert_eq!(
             verifier.clone().screened_by(screen).verify_now(token(), &audiences()),
             expected

@@ -10,7 +10,7 @@ use std::{
 
 use http::StatusCode;
 use tower_kube_auth::{
-    Authenticator, BearerToken, Verifier,
+    Authenticator, BearerToken, Verifier, VerifierExt,
     audience::Audiences,
     error::VerifyError,
     verdict::{RejectReason, Verdict},

@@ -10,7 +10,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use serde_json::json;
 use tower_kube_auth::{
-    Verifier,
+    VerifierExt,
     testing::{Algorithm, SigningKey, sign_hs256},
 };
 

@@ -7,7 +7,10 @@ use std::time::Duration;
 use super::*;
 use crate::{
     clock::manual::ManualClock,
-    verifier::scripted::{Scripted, accept, audiences, error, token},
+    verifier::{
+        VerifierExt,
+        fake_verifier::{FakeVerifier, accept, audiences, error, token},
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -37,14 +40,14 @@ const OPINIONS: [RejectReason; 3] =
 
 struct Setup {
     clock: ManualClock,
-    verifier: Scripted,
-    fallback: Scripted,
-    both: Fallback<Scripted, Scripted>,
+    verifier: FakeVerifier,
+    fallback: FakeVerifier,
+    both: Fallback<FakeVerifier, FakeVerifier>,
 }
 
 type Brief = Result<Verdict, VerifyErrorKind>;
 
-fn set_up(verifier: Scripted, fallback: Scripted) -> Setup {
+fn set_up(verifier: FakeVerifier, fallback: FakeVerifier) -> Setup {
     let clock = ManualClock::new();
     let both = verifier.clone().or_when_unavailable(fallback.clone()).clock(clock.clock());
     Setup { clock, verifier, fallback, both }
@@ -52,7 +55,7 @@ fn set_up(verifier: Scripted, fallback: Scripted) -> Setup {
 
 /// The verifier is down, and the pause has begun.
 async fn in_an_outage() -> Setup {
-    let setup = set_up(Scripted::failing(DOWN), Scripted::accepting("sa"));
+    let setup = set_up(FakeVerifier::failing(DOWN), FakeVerifier::accepting("sa"));
     assert_eq!(setup.verify().await, Ok(marked()));
     assert_eq!(setup.asked(), (1, 1));
     setup
@@ -97,7 +100,8 @@ async fn while_the_verifier_works_the_fallback_is_not_asked_and_nothing_is_marke
         Verdict::Reject(RejectReason::Unauthenticated),
         Verdict::Reject(RejectReason::UnknownKey),
     ] {
-        let setup = set_up(Scripted::new(Ok(verdict.clone())), Scripted::accepting("other"));
+        let setup =
+            set_up(FakeVerifier::new(Ok(verdict.clone())), FakeVerifier::accepting("other"));
         assert_eq!(setup.verify().await, Ok(verdict));
         assert_eq!(setup.asked(), (1, 0));
     }
@@ -106,7 +110,7 @@ async fn while_the_verifier_works_the_fallback_is_not_asked_and_nothing_is_marke
 #[tokio::test]
 async fn an_outage_lets_the_fallback_decide_and_marks_what_it_accepts() {
     for kind in OUTAGES {
-        let setup = set_up(Scripted::failing(kind), Scripted::accepting("sa"));
+        let setup = set_up(FakeVerifier::failing(kind), FakeVerifier::accepting("sa"));
         assert_eq!(setup.verify().await, Ok(marked()), "{kind:?}");
     }
 }
@@ -115,8 +119,8 @@ async fn an_outage_lets_the_fallback_decide_and_marks_what_it_accepts() {
 async fn other_trouble_stays_an_error_and_the_fallback_is_not_asked() {
     for kind in OTHER_TROUBLE {
         let setup = set_up(
-            Scripted::failing(kind),
-            Scripted::accepting("sa").computing(Some(accept("sa"))),
+            FakeVerifier::failing(kind),
+            FakeVerifier::accepting("sa").with_verify_now(Some(accept("sa"))),
         );
         for _ in 0..3 {
             assert_eq!(setup.verify_now(), None);
@@ -129,13 +133,13 @@ async fn other_trouble_stays_an_error_and_the_fallback_is_not_asked() {
 #[tokio::test]
 async fn a_fact_about_the_token_is_a_refusal_and_an_unknown_key_issuer_or_algorithm_is_not() {
     for reason in FACTS {
-        let setup = set_up(Scripted::failing(DOWN), Scripted::rejecting(reason));
+        let setup = set_up(FakeVerifier::failing(DOWN), FakeVerifier::rejecting(reason));
         assert_eq!(setup.verify().await, Ok(Verdict::Reject(reason)), "when it fails");
         assert_eq!(setup.verify().await, Ok(Verdict::Reject(reason)), "in the pause");
         assert_eq!(setup.asked(), (1, 2));
     }
     for reason in OPINIONS {
-        let setup = set_up(Scripted::failing(DOWN), Scripted::rejecting(reason));
+        let setup = set_up(FakeVerifier::failing(DOWN), FakeVerifier::rejecting(reason));
         assert_eq!(setup.verify().await, Err(DOWN));
         assert_eq!(setup.verify().await, Err(DOWN));
         assert_eq!(
@@ -148,8 +152,8 @@ async fn a_fact_about_the_token_is_a_refusal_and_an_unknown_key_issuer_or_algori
 
 #[tokio::test]
 async fn if_the_fallback_is_in_trouble_too_the_verifiers_error_stands() {
-    let fallback = Scripted::failing(VerifyErrorKind::Forbidden);
-    let setup = set_up(Scripted::new(Err(error(DOWN).with_retry_after(7 * SECOND))), fallback);
+    let fallback = FakeVerifier::failing(VerifyErrorKind::Forbidden);
+    let setup = set_up(FakeVerifier::new(Err(error(DOWN).with_retry_after(7 * SECOND))), fallback);
     for _ in 0..2 {
         let error = setup.both.verify(token(), &audiences()).await.unwrap_err();
         assert_eq!((error.kind(), error.retry_after()), (DOWN, Some(7 * SECOND)));
@@ -176,7 +180,7 @@ async fn the_pause_is_as_long_as_the_error_asks_between_a_second_and_half_a_minu
     for (asked, seconds) in [(None, 1), (Some(0), 1), (Some(7), 7), (Some(3600), 30)] {
         let trouble =
             asked.map_or(error(DOWN), |asked| error(DOWN).with_retry_after(asked * SECOND));
-        let setup = set_up(Scripted::new(Err(trouble)), Scripted::accepting("sa"));
+        let setup = set_up(FakeVerifier::new(Err(trouble)), FakeVerifier::accepting("sa"));
         setup.verify().await.unwrap();
         setup.clock.advance(seconds * SECOND - Duration::from_millis(1));
         setup.verify().await.unwrap();
@@ -193,7 +197,7 @@ async fn the_pause_is_as_long_as_the_error_asks_between_a_second_and_half_a_minu
 #[tokio::test]
 async fn one_caller_probes_while_the_others_go_on_with_the_fallback() {
     let setup = in_an_outage().await;
-    let gate = setup.verifier.close();
+    let gate = setup.verifier.hold();
     setup.clock.advance(SECOND);
     let prober = setup.spawn();
     settle().await;
@@ -210,7 +214,7 @@ async fn one_caller_probes_while_the_others_go_on_with_the_fallback() {
 #[tokio::test]
 async fn a_prober_that_goes_away_leaves_the_probe_to_the_next() {
     let setup = in_an_outage().await;
-    let gate = setup.verifier.close();
+    let gate = setup.verifier.hold();
     setup.clock.advance(SECOND);
     let prober = setup.spawn();
     settle().await;
@@ -236,7 +240,8 @@ impl Verifier for Panics {
 #[tokio::test]
 async fn a_prober_that_panics_leaves_the_probe_to_the_next() {
     let clock = ManualClock::new();
-    let both = Panics(0.into()).or_when_unavailable(Scripted::accepting("sa")).clock(clock.clock());
+    let both =
+        Panics(0.into()).or_when_unavailable(FakeVerifier::accepting("sa")).clock(clock.clock());
     let both = Arc::new(both);
     let spawn = || {
         let both = both.clone();
@@ -251,13 +256,13 @@ async fn a_prober_that_panics_leaves_the_probe_to_the_next() {
 #[tokio::test]
 async fn a_probe_that_fails_gives_the_role_back_before_its_own_fallback_has_decided() {
     let setup = in_an_outage().await;
-    let gate = setup.fallback.close();
+    let gate = setup.fallback.hold();
     setup.clock.advance(SECOND);
     let slow = setup.spawn();
     settle().await;
     assert_eq!(setup.asked(), (2, 2), "the probe has failed, and its fallback hangs");
     setup.clock.advance(SECOND);
-    let verifiers_gate = setup.verifier.close();
+    let verifiers_gate = setup.verifier.hold();
     let prober = setup.spawn();
     settle().await;
     assert_eq!(setup.verifier.calls(), 3);
@@ -271,8 +276,8 @@ async fn a_probe_that_fails_gives_the_role_back_before_its_own_fallback_has_deci
 
 #[tokio::test]
 async fn what_was_asked_before_the_outage_began_or_ended_neither_ends_nor_begins_one() {
-    let setup = set_up(Scripted::failing(DOWN), Scripted::accepting("sa"));
-    let gate = setup.verifier.close();
+    let setup = set_up(FakeVerifier::failing(DOWN), FakeVerifier::accepting("sa"));
+    let gate = setup.verifier.hold();
     let (early, late, failing) = (setup.spawn(), setup.spawn(), setup.spawn());
     settle().await;
     gate.add_permits(1);
@@ -344,14 +349,15 @@ async fn by_computing_the_fallback_decides_in_the_pause_and_the_verifier_refuses
     for (verifier, expected) in
         [(None, None), (Some(accept("sa")), None), (Some(refusal()), Some(refusal()))]
     {
-        let verifier = Scripted::failing(DOWN).computing(verifier);
-        let setup = set_up(verifier, Scripted::accepting("sa").computing(Some(accept("sa"))));
+        let verifier = FakeVerifier::failing(DOWN).with_verify_now(verifier);
+        let setup =
+            set_up(verifier, FakeVerifier::accepting("sa").with_verify_now(Some(accept("sa"))));
         assert_eq!(setup.verify_now(), expected, "before the outage");
         setup.verify().await.unwrap();
         assert_eq!(setup.verify_now(), Some(marked()), "in the pause");
         setup.clock.advance(SECOND);
         assert_eq!(setup.verify_now(), expected, "after the pause");
-        let _gate = setup.verifier.close();
+        let _gate = setup.verifier.hold();
         let prober = setup.spawn();
         settle().await;
         assert_eq!(setup.verify_now(), Some(marked()), "while somebody probes");
@@ -364,8 +370,9 @@ async fn what_is_computed_in_the_pause_is_what_verification_says() {
     let verdicts =
         FACTS.iter().chain(&OPINIONS).map(|reason| Verdict::Reject(*reason)).chain([accept("sa")]);
     for verdict in verdicts {
-        let fallback = Scripted::new(Ok(verdict.clone())).computing(Some(verdict.clone()));
-        let setup = set_up(Scripted::failing(DOWN), fallback);
+        let fallback =
+            FakeVerifier::new(Ok(verdict.clone())).with_verify_now(Some(verdict.clone()));
+        let setup = set_up(FakeVerifier::failing(DOWN), fallback);
         let _ = setup.verify().await;
         match setup.verify_now() {
             Some(computed) => assert_eq!(setup.verify().await, Ok(computed)),

@@ -19,7 +19,7 @@ async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the
  {
     let setup = in_an_outage().await;
     setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
-    let gate = setup.verifier.close();
+    let gate = setup.verifier.hold();
     let mut waiting: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
     settle().await;
     for _ in 0..100 {
@@ -51,8 +51,8 @@ async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the
 #[tokio::test]
 async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_pause() {
     let setup = set_up(
-        Scripted::new(Err(error(DOWN).with_retry_after(7 * SECOND))),
-        Scripted::accepting("sa"),
+        FakeVerifier::new(Err(error(DOWN).with_retry_after(7 * SECOND))),
+        FakeVerifier::accepting("sa"),
     );
     setup.verify().await.unwrap();
     setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
@@ -60,7 +60,7 @@ async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_
         let error = at_once(setup.both.verify(token(), &audiences())).unwrap_err();
         (error.kind(), error.retry_after().unwrap())
     };
-    let gate = setup.verifier.close();
+    let gate = setup.verifier.hold();
     let _waiting: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
     settle().await;
     assert_eq!(no_place(), (DOWN, 7 * SECOND));
@@ -87,14 +87,14 @@ async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_
 #[tokio::test]
 async fn who_was_still_at_the_fallback_when_the_outage_ended_needs_no_place() {
     let setup = in_an_outage().await;
-    let gate = setup.fallback.close();
+    let gate = setup.fallback.hold();
     setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     let asked: Vec<_> = (0..10).map(|_| setup.spawn()).collect();
     settle().await;
     setup.verifier.set(Ok(accept("sa")));
     setup.clock.advance(SECOND);
     assert_eq!(setup.verify().await, Ok(accept("sa")));
-    let verifiers_gate = setup.verifier.close();
+    let verifiers_gate = setup.verifier.hold();
     gate.add_permits(10);
     settle().await;
     assert_eq!(setup.verifier.calls(), 12);

@@ -1,4 +1,4 @@
-//! A verifier that does what its test says.
+//! A verifier with outcomes that the test sets.
 
 use std::sync::{
     Arc, Mutex,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::Semaphore;
 
-use super::Verifier;
+use super::verifier::Verifier;
 use crate::{
     audience::Audiences,
     error::{VerifyError, VerifyErrorKind},
@@ -17,24 +17,24 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(super) struct Scripted(Arc<Script>);
+pub(super) struct FakeVerifier(Arc<Behavior>);
 
-struct Script {
+struct Behavior {
     outcome: Mutex<Result<Verdict, VerifyError>>,
     now: Mutex<Option<Verdict>>,
     calls: AtomicUsize,
     gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
-impl Scripted {
+impl FakeVerifier {
     pub(super) fn new(outcome: Result<Verdict, VerifyError>) -> Self {
-        let script = Script {
+        let behavior = Behavior {
             outcome: Mutex::new(outcome),
             now: Mutex::default(),
             calls: AtomicUsize::new(0),
             gate: Mutex::default(),
         };
-        Self(Arc::new(script))
+        Self(Arc::new(behavior))
     }
 
     pub(super) fn accepting(name: &str) -> Self {
@@ -49,8 +49,8 @@ impl Scripted {
         Self::new(Err(error(kind)))
     }
 
-    /// What `verify_now` gives.
-    pub(super) fn computing(self, verdict: Option<Verdict>) -> Self {
+    /// Sets the verdict of `verify_now`.
+    pub(super) fn with_verify_now(self, verdict: Option<Verdict>) -> Self {
         *self.0.now.lock().unwrap() = verdict;
         self
     }
@@ -59,8 +59,8 @@ impl Scripted {
         *self.0.outcome.lock().unwrap() = outcome;
     }
 
-    /// Verifications wait from now on, each for a permit.
-    pub(super) fn close(&self) -> Arc<Semaphore> {
+    /// Makes each verification from now on wait for a permit of the returned semaphore.
+    pub(super) fn hold(&self) -> Arc<Semaphore> {
         self.0.gate.lock().unwrap().insert(Arc::new(Semaphore::new(0))).clone()
     }
 
@@ -69,7 +69,7 @@ impl Scripted {
     }
 }
 
-impl Verifier for Scripted {
+impl Verifier for FakeVerifier {
     async fn verify(&self, _: BearerToken<'_>, _: &Audiences) -> Result<Verdict, VerifyError> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         let gate = self.0.gate.lock().unwrap().clone();

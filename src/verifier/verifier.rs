@@ -1,0 +1,81 @@
+//! The contract of verifiers.
+
+use std::{future::Future, sync::Arc};
+
+use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict::Verdict};
+
+/// Decides whether a token is valid for one of the audiences, and whose it is.
+///
+/// Implement it with a plain `async fn`: wrap one of this crate's verifiers to add a condition, or
+/// call another backend and state its answer with
+/// [`Acceptance::builder`](crate::verdict::Acceptance::builder):
+///
+/// ```
+/// use tower_kube_auth::{
+///     BearerToken, Verifier, audience::Audiences, error::VerifyError, verdict::{RejectReason, Verdict},
+/// };
+///
+/// /// Rejects ServiceAccounts of all namespaces but one.
+/// struct OnlyFrom<V>(&'static str, V);
+///
+/// impl<V: Verifier> Verifier for OnlyFrom<V> {
+///     async fn verify(
+///         &self,
+///         token: BearerToken<'_>,
+///         audiences: &Audiences,
+///     ) -> Result<Verdict, VerifyError> {
+///         Ok(match self.1.verify(token, audiences).await? {
+///             Verdict::Accept(accepted) if accepted.identity().namespace() != self.0 => {
+///                 Verdict::Reject(RejectReason::Denied)
+///             }
+///             verdict => verdict,
+///         })
+///     }
+/// }
+/// ```
+///
+/// `Ok` is a decision and may be cached. `Err` is an infrastructure failure, is answered with 503
+/// and is never cached. A verifier must not be lenient about audiences: the token must name at
+/// least one of `audiences`.
+///
+/// The future may be polled first by the request's own task and then by another, and it may be
+/// dropped at any `await`.
+///
+/// [`VerifierExt`](crate::VerifierExt) combines verifiers, and [`DynVerifier`](crate::DynVerifier)
+/// holds one whose type is chosen at run time.
+pub trait Verifier: Send + Sync + 'static {
+    /// Decides about `token`.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`] if no decision could be reached; never for a fault of the token.
+    fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> impl Future<Output = Result<Verdict, VerifyError>> + Send;
+
+    /// Verifies synchronously if no I/O is needed. Called before the limits, the coalescing and the
+    /// task spawn. `None`, the default, leaves the token to [`verify`](Self::verify).
+    ///
+    /// A verdict must equal the one that `verify` would return: a verifier that wraps another one
+    /// and changes its verdicts keeps the default, or changes these verdicts too.
+    fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
+        let _ = (token, audiences);
+        None
+    }
+}
+
+impl<V: Verifier> Verifier for Arc<V> {
+    async fn verify(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Result<Verdict, VerifyError> {
+        V::verify(self, token, audiences).await
+    }
+
+    fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
+        V::verify_now(self, token, audiences)
+    }
+}

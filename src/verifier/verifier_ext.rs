@@ -1,0 +1,124 @@
+//! The combinations of two verifiers, as methods of every verifier.
+
+use super::{fallback::Fallback, screened::Screened, verifier::Verifier};
+
+/// Combines a [`Verifier`] with another one. Every verifier has these methods.
+///
+/// To combine both: `review.screened_by(jwks.clone()).or_when_unavailable(jwks)`.
+pub trait VerifierExt: Verifier + Sized {
+    /// Puts a `screen` before this verifier: a token that the screen rejects is rejected without a
+    /// call of this verifier. This verifier decides about what the screen accepts; an identity
+    /// never comes from the screen.
+    ///
+    /// Meant for [`TokenReviewVerifier`](crate::TokenReviewVerifier) behind
+    /// [`JwksVerifier`](crate::JwksVerifier): junk costs a signature check instead of an API call,
+    /// and deletions are seen as without the screen. This verifier decides what the screen cannot
+    /// decide, so this much junk can reach the API server:
+    ///
+    /// - While the screen fails, because the keys cannot be loaded: all of it, as without a screen.
+    /// - While the screen works, of the tokens that are
+    ///   [`Inconclusive`](crate::error::VerifyErrorKind::Inconclusive) to it: at most 64 in any
+    ///   10 s. The key id of these tokens is unknown and may be that of a new key; the rest of their
+    ///   claims is as it should be. Above the limit, the screen's error is returned (503, with its
+    ///   `Retry-After`), for valid tokens of a new key too, until the keys may be fetched again.
+    ///   Tokens of known keys are not counted and not limited.
+    ///
+    /// A rejection by the screen is final, even if the API server would accept the token. With
+    /// `JwksVerifier`, these are tokens of keys that are hidden from discovery (external signers),
+    /// of issuers that it is not configured with, and the legacy tokens of Secrets, unless it is
+    /// configured to accept those.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{
+    ///     Authenticator, BearerToken, JwksVerifier, TokenReviewVerifier, VerifierExt,
+    ///     testing::{Cluster, Endpoint},
+    /// };
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// cluster.create_service_account("shop", "checkout");
+    /// let token = cluster.token("shop", "checkout").audience("orders").issue()?;
+    ///
+    /// let client = cluster.kube_client()?;
+    /// let jwks = JwksVerifier::in_cluster(client.clone()).build()?;
+    /// let verifier = TokenReviewVerifier::new(client).screened_by(jwks);
+    /// let auth = Authenticator::builder(verifier).audience("orders").build()?;
+    ///
+    /// let forged = format!("{}c2lnbmF0dXJl", &token[..=token.rfind('.').unwrap()]);
+    /// auth.authenticate(BearerToken::parse(&forged)?).await?;
+    /// assert_eq!(cluster.calls(Endpoint::TokenReview), 0);
+    /// auth.authenticate(BearerToken::parse(&token)?).await?;
+    /// assert_eq!(cluster.calls(Endpoint::TokenReview), 1);
+    /// # Ok(()) }
+    /// ```
+    fn screened_by<S>(self, screen: S) -> Screened<Self, S>
+    where
+        S: Verifier,
+    {
+        Screened::new(self, screen)
+    }
+
+    /// Lets `fallback` decide while this verifier is unavailable: it could not be reached, did not
+    /// answer in time, or answered 429.
+    ///
+    /// Other errors do not count. With missing RBAC rights, for example, all tokens stay undecided
+    /// (503), so that a mistake in the configuration does not mean offline verification for ever.
+    /// An [`Inconclusive`](crate::error::VerifyErrorKind::Inconclusive) error concerns one token
+    /// and is no outage for the others.
+    ///
+    /// Meant for [`TokenReviewVerifier`](crate::TokenReviewVerifier) with
+    /// [`JwksVerifier`](crate::JwksVerifier). Load its keys when the service starts
+    /// ([`refresh`](crate::JwksVerifier::refresh)): they cannot be fetched during an outage of the
+    /// API server.
+    ///
+    /// - An acceptance by the fallback is marked:
+    ///   [`is_from_fallback`](crate::ServiceAccountIdentity::is_from_fallback). A deletion may be
+    ///   unseen. The acceptance is cached for at most 10 s, so that a revocation is seen that soon
+    ///   after the outage, or earlier through `exp`.
+    /// - A rejection by the fallback counts if it states a fact about the token, such as a bad
+    ///   signature. Whether a key, an issuer or an algorithm is known depends on the fallback's
+    ///   configuration, so in these cases this verifier's error is returned: an outage rejects
+    ///   nobody. For the same reason the fallback needs at least this verifier's leeway.
+    /// - This verifier needs a time limit of its own, below the authenticator's
+    ///   [`verification_timeout`](crate::authenticator::AuthenticatorBuilder::verification_timeout),
+    ///   which ends the fallback too. `TokenReviewVerifier` has one.
+    /// - After a failure this verifier is not called for as long as its error asks, between 1 s and
+    ///   30 s, so that not every caller waits for its time limit. Then one caller probes it, while
+    ///   the others continue with the fallback. A success ends the outage for all.
+    /// - Tokens that the fallback cannot decide during an outage go to this verifier, at most four
+    ///   at a time, because their key may be new. Above that limit the error of the outage is
+    ///   returned, so that junk with made-up key ids does not occupy all verifications.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tower_kube_auth::{
+    ///     Authenticator, BearerToken, JwksVerifier, TokenReviewVerifier, VerifierExt,
+    ///     testing::Cluster, verdict::Verdict,
+    /// };
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// cluster.create_service_account("shop", "checkout");
+    /// let token = cluster.token("shop", "checkout").audience("orders").issue()?;
+    ///
+    /// let client = cluster.kube_client()?;
+    /// let jwks = JwksVerifier::in_cluster(client.clone()).build()?;
+    /// jwks.refresh().await?;
+    /// let review = TokenReviewVerifier::new(client).timeout(Duration::from_secs(1));
+    /// let verifier = review.or_when_unavailable(jwks);
+    /// let auth = Authenticator::builder(verifier).audience("orders").build()?;
+    ///
+    /// cluster.go_down().await?;
+    /// let verdict = auth.authenticate(BearerToken::parse(&token)?).await?;
+    /// assert!(matches!(verdict, Verdict::Accept(accepted) if accepted.identity().is_from_fallback()));
+    /// # Ok(()) }
+    /// ```
+    fn or_when_unavailable<F>(self, fallback: F) -> Fallback<Self, F>
+    where
+        F: Verifier,
+    {
+        Fallback::new(self, fallback)
+    }
+}
+
+impl<V: Verifier> VerifierExt for V {}
