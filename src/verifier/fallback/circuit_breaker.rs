@@ -1,4 +1,4 @@
-//! Whether the verifier is down, and who finds out whether it is up again.
+//! Circuit breaker: tracks whether the verifier is available and which caller probes it.
 
 use std::{
     sync::{Mutex, MutexGuard},
@@ -9,29 +9,30 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{error::VerifyError, lock::lock};
 
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Bounds of the time for which the breaker stays open after a failure.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// So many at a time ask a verifier that is down, because the fallback cannot decide. Each may wait for a whole time limit and
-/// holds a place among the verifications under way, all of which made-up key ids would take. A few are enough to see that some
-/// of the verifier's backends answer.
-const ASKING_ALL_THE_SAME: usize = 4;
+/// Concurrent calls of an unavailable verifier about tokens that the fallback cannot decide. Each
+/// may take a whole time limit and holds a permit of the authenticator, so that made-up key ids
+/// would take all of these. A few calls are enough to notice that some backends answer.
+const MAX_CALLS_WHILE_OPEN: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct CircuitBreaker {
     state: Mutex<State>,
-    places: Semaphore,
+    permits: Semaphore,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Goes up when an outage begins, when a probe fails and when it ends. What was asked before such a moment says nothing about
-    /// the time after it.
+    /// Incremented when an outage begins, when a probe fails and when the outage ends. A call that
+    /// began in an earlier epoch says nothing about this one.
     epoch: u64,
     outage: Option<Pause>,
 }
 
-/// The verifier is left alone until then, and while somebody probes it.
+/// The time until which the verifier is not called, except by a probe.
 #[derive(Debug)]
 struct Pause {
     error: VerifyError,
@@ -45,95 +46,97 @@ impl Pause {
     }
 
     fn error(&self, now: Instant) -> VerifyError {
-        let left = self.until.saturating_duration_since(now).max(SHORTEST_PAUSE);
+        let left = self.until.saturating_duration_since(now).max(MIN_PAUSE);
         self.error.clone().with_retry_after(left)
     }
 }
 
-/// What a caller is to do.
-pub(super) enum Turn<'a> {
-    /// The verifier works, as far as anybody knows.
-    Closed(Asked<'a>),
-    /// It may work again: this caller finds out, and nobody else meanwhile.
+/// The state of the breaker, as one call of the verifier sees it.
+pub(super) enum CircuitState<'a> {
+    /// No outage is known: call the verifier.
+    Closed(Call<'a>),
+    /// The pause is over: this caller probes the verifier, and no other one meanwhile.
     HalfOpen(Probe<'a>),
-    /// The fallback decides. What it cannot decide may be asked all the same.
-    Open(Asked<'a>),
+    /// The fallback decides. What it cannot decide may still need the verifier.
+    Open(Call<'a>),
 }
 
-/// Somebody who asks the verifier, and when that was.
-pub(super) struct Asked<'a> {
-    outage: &'a CircuitBreaker,
+/// A call of the verifier, and the epoch in which it began.
+pub(super) struct Call<'a> {
+    breaker: &'a CircuitBreaker,
     epoch: u64,
 }
 
-/// Gives the role back however the caller ends: it may go away, or panic.
-pub(super) struct Probe<'a>(Asked<'a>);
+/// Returns the role of the probe when dropped, also if the caller goes away or panics.
+pub(super) struct Probe<'a>(Call<'a>);
 
 impl Default for CircuitBreaker {
     fn default() -> Self {
-        Self { state: Mutex::default(), places: Semaphore::new(ASKING_ALL_THE_SAME) }
+        Self { state: Mutex::default(), permits: Semaphore::new(MAX_CALLS_WHILE_OPEN) }
     }
 }
 
 impl CircuitBreaker {
-    pub(super) fn turn(&self, now: Instant) -> Turn<'_> {
-        let mut state = self.state();
-        let asked = Asked { outage: self, epoch: state.epoch };
+    /// Returns the state for a call that begins now.
+    pub(super) fn state(&self, now: Instant) -> CircuitState<'_> {
+        let mut state = self.lock();
+        let call = Call { breaker: self, epoch: state.epoch };
         match &mut state.outage {
-            None => Turn::Closed(asked),
-            Some(pause) if pause.holds(now) => Turn::Open(asked),
+            None => CircuitState::Closed(call),
+            Some(pause) if pause.holds(now) => CircuitState::Open(call),
             Some(pause) => {
                 pause.is_probed = true;
-                Turn::HalfOpen(Probe(asked))
+                CircuitState::HalfOpen(Probe(call))
             }
         }
     }
 
-    pub(super) fn is_paused(&self, now: Instant) -> bool {
-        self.state().outage.as_ref().is_some_and(|pause| pause.holds(now))
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        self.lock().outage.as_ref().is_some_and(|pause| pause.holds(now))
     }
 
-    /// A place for somebody who was told to leave the verifier alone, and has to ask it all the same; none is needed if the outage
-    /// has ended since.
-    ///
-    /// An error if all are taken: that of the outage.
-    pub(super) fn place(&self, now: Instant) -> Result<Option<SemaphorePermit<'_>>, VerifyError> {
-        match &self.state().outage {
+    /// Returns a permit to call the verifier although the breaker is open; none is needed if the
+    /// outage has ended since. If none is left, returns the error of the outage.
+    pub(super) fn try_acquire(
+        &self,
+        now: Instant,
+    ) -> Result<Option<SemaphorePermit<'_>>, VerifyError> {
+        match &self.lock().outage {
             None => Ok(None),
-            Some(pause) => self.places.try_acquire().map(Some).map_err(|_| pause.error(now)),
+            Some(pause) => self.permits.try_acquire().map(Some).map_err(|_| pause.error(now)),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 }
 
-impl Turn<'_> {
-    /// The verifier's backend has answered.
-    pub(super) fn answered(self) {
-        let (Self::Closed(asked) | Self::HalfOpen(Probe(asked)) | Self::Open(asked)) = &self;
-        let mut state = asked.outage.state();
-        if state.epoch != asked.epoch || state.outage.take().is_none() {
+impl CircuitState<'_> {
+    /// Records that the verifier's backend answered: closes the breaker.
+    pub(super) fn record_success(self) {
+        let (Self::Closed(call) | Self::HalfOpen(Probe(call)) | Self::Open(call)) = &self;
+        let mut state = call.breaker.lock();
+        if state.epoch != call.epoch || state.outage.take().is_none() {
             return;
         }
         state.epoch += 1;
         drop(state);
-        tracing::info!("the verifier answers again; the fallback is no longer asked");
+        tracing::info!("the verifier answers again; the fallback no longer decides");
     }
 
-    /// The verifier's backend is not there.
-    pub(super) fn failed(self, error: &VerifyError, now: Instant) {
-        let (Self::Closed(asked) | Self::HalfOpen(Probe(asked))) = &self else {
-            // The pause stays as it is, so that the next probe does not depend on what else is asked.
+    /// Records that the verifier's backend is unavailable: opens the breaker.
+    pub(super) fn record_failure(self, error: &VerifyError, now: Instant) {
+        let (Self::Closed(call) | Self::HalfOpen(Probe(call))) = &self else {
+            // A call while the breaker is open does not postpone the next probe.
             return;
         };
-        let mut state = asked.outage.state();
-        if state.epoch != asked.epoch {
+        let mut state = call.breaker.lock();
+        if state.epoch != call.epoch {
             return;
         }
         state.epoch += 1;
-        let length = error.retry_after().unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        let length = error.retry_after().unwrap_or_default().clamp(MIN_PAUSE, MAX_PAUSE);
         let began = state
             .outage
             .replace(Pause { error: error.clone(), until: now + length, is_probed: false })
@@ -147,8 +150,8 @@ impl Turn<'_> {
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        let Asked { outage, epoch } = self.0;
-        let mut state = outage.state();
+        let Call { breaker, epoch } = self.0;
+        let mut state = breaker.lock();
         if state.epoch == epoch
             && let Some(pause) = &mut state.outage
         {

@@ -1,4 +1,4 @@
-//! One verifier in place of another while that one cannot be reached.
+//! A verifier with another one in its place while it is unavailable.
 
 mod circuit_breaker;
 #[cfg(test)]
@@ -6,7 +6,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use self::circuit_breaker::{CircuitBreaker, Turn};
+use self::circuit_breaker::{CircuitBreaker, CircuitState};
 use super::verifier::Verifier;
 use crate::{
     audience::Audiences,
@@ -16,23 +16,24 @@ use crate::{
     verdict::{RejectReason, Verdict},
 };
 
-/// A verifier with a fallback for its outages. See [`VerifierExt::or_when_unavailable`](crate::VerifierExt::or_when_unavailable).
+/// A verifier with a fallback for its outages. See
+/// [`VerifierExt::or_when_unavailable`](crate::VerifierExt::or_when_unavailable).
 ///
-/// Clones share what they know about the outage.
+/// Clones share one circuit breaker.
 #[derive(Clone, Debug)]
 pub struct Fallback<V, F> {
     verifier: V,
     fallback: F,
-    outage: Arc<CircuitBreaker>,
+    breaker: Arc<CircuitBreaker>,
     clock: Clock,
 }
 
 impl<V, F> Fallback<V, F> {
     pub(super) fn new(verifier: V, fallback: F) -> Self {
-        Self { verifier, fallback, outage: Arc::default(), clock: Clock::system() }
+        Self { verifier, fallback, breaker: Arc::default(), clock: Clock::system() }
     }
 
-    /// Sets the clock of the pauses. Defaults to the system's.
+    /// Sets the clock of the circuit breaker. Defaults to the system's.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -41,7 +42,7 @@ impl<V, F> Fallback<V, F> {
 }
 
 impl<V: Verifier, F: Verifier> Fallback<V, F> {
-    /// What counts of the fallback's answer.
+    /// Returns the fallback's verdict, if it counts.
     async fn fall_back(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         match self.fallback.verify(token, audiences).await {
             Ok(verdict) => counts(verdict),
@@ -59,38 +60,39 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
         token: BearerToken<'_>,
         audiences: &Audiences,
     ) -> Result<Verdict, VerifyError> {
-        let turn = self.outage.turn(self.clock.monotonic());
-        let is_paused = matches!(turn, Turn::Open(_));
-        if is_paused && let Some(verdict) = self.fall_back(token, audiences).await {
+        let state = self.breaker.state(self.clock.monotonic());
+        let is_open = matches!(state, CircuitState::Open(_));
+        if is_open && let Some(verdict) = self.fall_back(token, audiences).await {
             return Ok(verdict);
         }
-        // During a pause too: what the fallback does not know must not be decided without the verifier.
-        let _place = if is_paused { self.outage.place(self.clock.monotonic())? } else { None };
+        // The verifier decides what the fallback cannot, also while the breaker is open.
+        let _permit =
+            if is_open { self.breaker.try_acquire(self.clock.monotonic())? } else { None };
         match self.verifier.verify(token, audiences).await {
             Ok(verdict) => {
                 if comes_from_the_backend(&verdict) {
-                    turn.answered();
+                    state.record_success();
                 }
                 Ok(verdict)
             }
             Err(error) if is_outage(error.kind()) => {
-                turn.failed(&error, self.clock.monotonic());
-                let verdict = if is_paused { None } else { self.fall_back(token, audiences).await };
+                state.record_failure(&error, self.clock.monotonic());
+                let verdict = if is_open { None } else { self.fall_back(token, audiences).await };
                 verdict.ok_or(error)
             }
             Err(error) => {
                 if is_an_answer(error.kind()) {
-                    turn.answered();
+                    state.record_success();
                 }
                 Err(error)
             }
         }
     }
 
-    /// During a pause what the fallback computes. Otherwise the verifier's refusals only: its acceptance is worth the detour,
-    /// because it ends the outage.
+    /// Returns what the fallback computes while the breaker is open. Otherwise returns the verifier's
+    /// rejections only: `verify` must see an acceptance, because it closes the breaker.
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
-        if self.outage.is_paused(self.clock.monotonic()) {
+        if self.breaker.is_open(self.clock.monotonic()) {
             return self.fallback.verify_now(token, audiences).and_then(counts);
         }
         self.verifier
@@ -99,8 +101,9 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
     }
 }
 
-/// What a fallback's verdict is worth: an acceptance is marked; a refusal counts if it states a fact about the token. Whether a
-/// key, an issuer or an algorithm is known depends on what the fallback was told.
+/// Returns the fallback's verdict if it counts. An acceptance is marked. A rejection counts if it
+/// states a fact about the token; whether a key, an issuer or an algorithm is known depends on the
+/// fallback's configuration.
 fn counts(verdict: Verdict) -> Option<Verdict> {
     match verdict {
         Verdict::Accept(acceptance) => Some(Verdict::Accept(acceptance.by_fallback())),
@@ -120,8 +123,8 @@ fn counts(verdict: Verdict) -> Option<Verdict> {
     }
 }
 
-/// The backend is not there. Everything else is somebody's mistake, which must not turn into working offline for good, or one
-/// token's affair, which must not become everybody's.
+/// Returns whether the backend is unavailable. Any other failure is a mistake, which must not lead to
+/// permanent offline verification, or concerns one token, which must not affect the others.
 fn is_outage(kind: VerifyErrorKind) -> bool {
     matches!(
         kind,
@@ -129,7 +132,8 @@ fn is_outage(kind: VerifyErrorKind) -> bool {
     )
 }
 
-/// The backend has answered, though to no use. What is inconclusive may be a screen's word, computed while the backend is down.
+/// Returns whether the backend answered, although without a decision. `Inconclusive` does not count:
+/// a screen may have computed it while the backend is down.
 fn is_an_answer(kind: VerifyErrorKind) -> bool {
     matches!(
         kind,
@@ -139,8 +143,8 @@ fn is_an_answer(kind: VerifyErrorKind) -> bool {
     )
 }
 
-/// Whether the verdict shows that the verifier's backend works again. Other refusals may have been computed, by a screen for
-/// instance.
+/// Returns whether the verdict shows that the verifier's backend works. Other rejections may have
+/// been computed, by a screen for instance.
 fn comes_from_the_backend(verdict: &Verdict) -> bool {
     matches!(
         verdict,

@@ -1,4 +1,4 @@
-//! One verifier before another: what the first refuses, the second is not asked about.
+//! A verifier behind a screen, which rejects tokens before the verifier is called.
 
 mod rate_limit;
 #[cfg(test)]
@@ -6,7 +6,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use self::rate_limit::Passes;
+use self::rate_limit::RateLimit;
 use super::verifier::Verifier;
 use crate::{
     audience::Audiences,
@@ -18,32 +18,32 @@ use crate::{
 
 /// A verifier behind a screen. See [`VerifierExt::screened_by`](crate::VerifierExt::screened_by).
 ///
-/// Clones share the count of what the screen could not tell and let through.
+/// Clones share the rate limit of tokens that the screen cannot decide about.
 #[derive(Clone, Debug)]
 pub struct Screened<V, S> {
     verifier: V,
     screen: S,
-    passes: Arc<Passes>,
+    undecided: Arc<RateLimit>,
     clock: Clock,
 }
 
 impl<V, S> Screened<V, S> {
     pub(super) fn new(verifier: V, screen: S) -> Self {
-        Self { verifier, screen, passes: Arc::default(), clock: Clock::system() }
+        Self { verifier, screen, undecided: Arc::default(), clock: Clock::system() }
     }
 
-    /// Sets the clock by which is counted what the screen lets through. Defaults to the system's.
+    /// Sets the clock of the rate limit. Defaults to the system's.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Whether a token that the screen could not decide about goes on to the verifier. Where the screen is out of order, all do;
-    /// where it works and cannot tell about this one, anybody can make such tokens up, one after the other.
-    fn lets_through(&self, undecided: &VerifyError) -> bool {
-        undecided.kind() != VerifyErrorKind::Inconclusive
-            || self.passes.take(self.clock.monotonic())
+    /// Returns whether a token that the screen could not decide about goes on to the verifier. If the
+    /// screen fails, all do. If it works, the rate is limited, because anybody can make up such tokens.
+    fn lets_through(&self, error: &VerifyError) -> bool {
+        error.kind() != VerifyErrorKind::Inconclusive
+            || self.undecided.try_acquire(self.clock.monotonic())
     }
 }
 
@@ -64,7 +64,7 @@ impl<V: Verifier, S: Verifier> Verifier for Screened<V, S> {
         self.verifier.verify(token, audiences).await
     }
 
-    /// A refusal only: what the screen accepts is for the verifier to decide, which takes waiting.
+    /// Returns rejections only: the verifier decides what the screen accepts, which takes I/O.
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         self.screen
             .verify_now(token, audiences)

@@ -1,4 +1,4 @@
-//! How many tokens a screen that cannot tell about them lets through.
+//! The rate limit of tokens that a screen cannot decide about.
 
 use std::{
     collections::VecDeque,
@@ -8,24 +8,24 @@ use std::{
 
 use crate::lock::lock;
 
-/// Enough for the callers who come with a new key's tokens before the screen has that key; little for an API server, whose
-/// other clients ask more of it.
-pub(super) const PASSES: usize = 64;
-/// As long as `JwksVerifier` waits by default until it fetches keys for a token again, after which a new key is known.
+/// Tokens in a window. Enough for the callers with tokens of a new key that the screen does not have
+/// yet; little load for an API server.
+pub(super) const MAX_TOKENS: usize = 64;
+/// The default `unknown_key_cooldown` of `JwksVerifier`, after which a new key is known.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 
-/// When the last tokens were let through: at most [`PASSES`] in any time of the length of [`WINDOW`].
+/// Lets at most [`MAX_TOKENS`] through in any [`WINDOW`]. Holds the times at which it did.
 #[derive(Debug, Default)]
-pub(super) struct Passes(Mutex<VecDeque<Instant>>);
+pub(super) struct RateLimit(Mutex<VecDeque<Instant>>);
 
-impl Passes {
-    /// Whether one more token may pass, which then counts.
-    pub(super) fn take(&self, now: Instant) -> bool {
+impl RateLimit {
+    /// Returns whether one more token may pass, and counts it if so.
+    pub(super) fn try_acquire(&self, now: Instant) -> bool {
         let mut taken = lock(&self.0);
         while taken.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
             taken.pop_front();
         }
-        let is_left = taken.len() < PASSES;
+        let is_left = taken.len() < MAX_TOKENS;
         if is_left {
             taken.push_back(now);
         }

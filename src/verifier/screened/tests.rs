@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    rate_limit::{PASSES, WINDOW},
+    rate_limit::{MAX_TOKENS, WINDOW},
     *,
 };
 use crate::{
@@ -32,7 +32,7 @@ async fn verify(verifier: &impl Verifier) -> Result<Verdict, VerifyErrorKind> {
 }
 
 #[tokio::test]
-async fn what_the_screen_refuses_is_refused_and_the_verifier_is_not_asked() {
+async fn what_the_screen_rejects_never_reaches_the_verifier() {
     let (verifier, screen) =
         (FakeVerifier::accepting("verifier"), FakeVerifier::rejecting(RejectReason::Signature));
     let screened = verifier.clone().screened_by(screen);
@@ -41,7 +41,7 @@ async fn what_the_screen_refuses_is_refused_and_the_verifier_is_not_asked() {
 }
 
 #[tokio::test]
-async fn what_the_screen_accepts_the_verifier_decides_and_the_identity_is_the_verifiers() {
+async fn what_the_screen_accepts_the_verifier_decides() {
     let screen = FakeVerifier::accepting("screen");
     for (verifier, expected) in [
         (FakeVerifier::accepting("verifier"), Ok(accept("verifier"))),
@@ -69,8 +69,7 @@ async fn what_the_screen_cannot_decide_the_verifier_decides() {
 }
 
 #[tokio::test]
-async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its_own_error_stands()
-{
+async fn undecided_tokens_pass_up_to_the_limit_then_the_screens_error_is_returned() {
     let clock = ManualClock::new();
     let (verifier, screen) =
         (FakeVerifier::accepting("verifier"), FakeVerifier::accepting("screen"));
@@ -78,21 +77,23 @@ async fn what_the_screen_cannot_tell_is_let_through_so_often_and_beyond_that_its
     let left = Duration::from_secs(7);
     let inconclusive = || Err(error(VerifyErrorKind::Inconclusive).with_retry_after(left));
     for round in 1..=3 {
-        for number in 0..10 * PASSES {
+        for number in 0..10 * MAX_TOKENS {
             screen.set(inconclusive());
             // Clones count together.
             match screened.clone().verify(token(), &audiences()).await {
-                Ok(verdict) => assert_eq!((verdict, number < PASSES), (accept("verifier"), true)),
+                Ok(verdict) => {
+                    assert_eq!((verdict, number < MAX_TOKENS), (accept("verifier"), true))
+                }
                 Err(error) => {
                     assert_eq!(
                         (error.kind(), error.retry_after()),
                         (VerifyErrorKind::Inconclusive, Some(left))
                     );
-                    assert!(number >= PASSES, "{number}");
+                    assert!(number >= MAX_TOKENS, "{number}");
                 }
             }
         }
-        assert_eq!(verifier.calls(), round * PASSES + 2 * (round - 1));
+        assert_eq!(verifier.calls(), round * MAX_TOKENS + 2 * (round - 1));
         screen.set(Ok(accept("screen")));
         assert_eq!(
             verify(&screened).await,
@@ -117,33 +118,34 @@ async fn a_screen_that_is_out_of_order_lets_everything_through() {
             .clone()
             .screened_by(FakeVerifier::failing(kind))
             .clock(ManualClock::new().clock());
-        for _ in 0..2 * PASSES {
+        for _ in 0..2 * MAX_TOKENS {
             assert_eq!(verify(&screened).await, Ok(accept("verifier")), "{kind:?}");
         }
-        assert_eq!(verifier.calls(), 2 * PASSES);
+        assert_eq!(verifier.calls(), 2 * MAX_TOKENS);
     }
 }
 
 #[tokio::test]
-async fn in_no_ten_seconds_more_are_let_through_however_they_are_spread() {
+async fn no_window_of_ten_seconds_lets_more_through() {
     let clock = ManualClock::new();
-    let passes = Passes::default();
+    let limit = RateLimit::default();
     let half = WINDOW / 2;
-    let taken =
-        |number: usize| (0..number).filter(|_| passes.take(clock.clock().monotonic())).count();
-    assert_eq!(taken(PASSES / 4), PASSES / 4);
+    let taken = |number: usize| {
+        (0..number).filter(|_| limit.try_acquire(clock.clock().monotonic())).count()
+    };
+    assert_eq!(taken(MAX_TOKENS / 4), MAX_TOKENS / 4);
     clock.advance(half);
-    assert_eq!(taken(PASSES), PASSES - PASSES / 4);
+    assert_eq!(taken(MAX_TOKENS), MAX_TOKENS - MAX_TOKENS / 4);
     clock.advance(half - Duration::from_millis(1));
     assert_eq!(taken(1), 0);
     clock.advance(Duration::from_millis(1));
-    assert_eq!(taken(PASSES), PASSES / 4, "those of ten seconds ago are over");
+    assert_eq!(taken(MAX_TOKENS), MAX_TOKENS / 4, "those of ten seconds ago are over");
     clock.advance(half);
-    assert_eq!(taken(PASSES), PASSES - PASSES / 4);
+    assert_eq!(taken(MAX_TOKENS), MAX_TOKENS - MAX_TOKENS / 4);
 }
 
 #[tokio::test]
-async fn by_computing_there_are_refusals_of_the_screen_only() {
+async fn verify_now_returns_rejections_of_the_screen_only() {
     let refusal = Some(Verdict::Reject(RejectReason::Signature));
     for (now, expected) in
         [(refusal.clone(), refusal), (Some(accept("screen")), None), (None, None)]

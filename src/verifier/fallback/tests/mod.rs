@@ -1,6 +1,6 @@
 //! A verifier and a fallback that do what the test says.
 
-mod places;
+mod permits;
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn while_the_verifier_works_the_fallback_is_not_asked_and_nothing_is_marked() {
+async fn while_the_verifier_works_the_fallback_is_not_called() {
     for verdict in [
         accept("sa"),
         Verdict::Reject(RejectReason::Unauthenticated),
@@ -108,7 +108,7 @@ async fn while_the_verifier_works_the_fallback_is_not_asked_and_nothing_is_marke
 }
 
 #[tokio::test]
-async fn an_outage_lets_the_fallback_decide_and_marks_what_it_accepts() {
+async fn in_an_outage_the_fallback_decides_and_its_acceptances_are_marked() {
     for kind in OUTAGES {
         let setup = set_up(FakeVerifier::failing(kind), FakeVerifier::accepting("sa"));
         assert_eq!(setup.verify().await, Ok(marked()), "{kind:?}");
@@ -116,7 +116,7 @@ async fn an_outage_lets_the_fallback_decide_and_marks_what_it_accepts() {
 }
 
 #[tokio::test]
-async fn other_trouble_stays_an_error_and_the_fallback_is_not_asked() {
+async fn other_failures_stay_errors_and_the_fallback_is_not_called() {
     for kind in OTHER_TROUBLE {
         let setup = set_up(
             FakeVerifier::failing(kind),
@@ -131,7 +131,7 @@ async fn other_trouble_stays_an_error_and_the_fallback_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_fact_about_the_token_is_a_refusal_and_an_unknown_key_issuer_or_algorithm_is_not() {
+async fn a_fallback_rejects_for_facts_and_not_for_unknown_keys_issuers_or_algorithms() {
     for reason in FACTS {
         let setup = set_up(FakeVerifier::failing(DOWN), FakeVerifier::rejecting(reason));
         assert_eq!(setup.verify().await, Ok(Verdict::Reject(reason)), "when it fails");
@@ -151,7 +151,7 @@ async fn a_fact_about_the_token_is_a_refusal_and_an_unknown_key_issuer_or_algori
 }
 
 #[tokio::test]
-async fn if_the_fallback_is_in_trouble_too_the_verifiers_error_stands() {
+async fn if_the_fallback_fails_too_the_verifiers_error_is_returned() {
     let fallback = FakeVerifier::failing(VerifyErrorKind::Forbidden);
     let setup = set_up(FakeVerifier::new(Err(error(DOWN).with_retry_after(7 * SECOND))), fallback);
     for _ in 0..2 {
@@ -161,7 +161,7 @@ async fn if_the_fallback_is_in_trouble_too_the_verifiers_error_stands() {
 }
 
 #[tokio::test]
-async fn in_the_pause_only_the_fallback_is_asked_and_after_it_a_success_ends_the_outage() {
+async fn while_open_only_the_fallback_is_called_and_a_later_success_closes() {
     let setup = in_an_outage().await;
     setup.verifier.set(Ok(accept("sa")));
     for _ in 0..3 {
@@ -176,7 +176,7 @@ async fn in_the_pause_only_the_fallback_is_asked_and_after_it_a_success_ends_the
 }
 
 #[tokio::test]
-async fn the_pause_is_as_long_as_the_error_asks_between_a_second_and_half_a_minute() {
+async fn the_pause_follows_retry_after_between_1_and_30_seconds() {
     for (asked, seconds) in [(None, 1), (Some(0), 1), (Some(7), 7), (Some(3600), 30)] {
         let trouble =
             asked.map_or(error(DOWN), |asked| error(DOWN).with_retry_after(asked * SECOND));
@@ -254,7 +254,7 @@ async fn a_prober_that_panics_leaves_the_probe_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_probe_that_fails_gives_the_role_back_before_its_own_fallback_has_decided() {
+async fn a_failed_probe_returns_the_role_before_its_fallback_decides() {
     let setup = in_an_outage().await;
     let gate = setup.fallback.hold();
     setup.clock.advance(SECOND);
@@ -275,7 +275,7 @@ async fn a_probe_that_fails_gives_the_role_back_before_its_own_fallback_has_deci
 }
 
 #[tokio::test]
-async fn what_was_asked_before_the_outage_began_or_ended_neither_ends_nor_begins_one() {
+async fn a_call_from_before_a_state_change_changes_no_state() {
     let setup = set_up(FakeVerifier::failing(DOWN), FakeVerifier::accepting("sa"));
     let gate = setup.verifier.hold();
     let (early, late, failing) = (setup.spawn(), setup.spawn(), setup.spawn());
@@ -300,7 +300,7 @@ async fn what_was_asked_before_the_outage_began_or_ended_neither_ends_nor_begins
 }
 
 #[tokio::test]
-async fn a_refusal_that_may_have_been_computed_does_not_end_the_outage() {
+async fn a_rejection_that_may_be_computed_does_not_close_the_breaker() {
     let setup = in_an_outage().await;
     for (outcome, ends) in [
         (Ok(Verdict::Reject(RejectReason::Signature)), false),
@@ -318,13 +318,13 @@ async fn a_refusal_that_may_have_been_computed_does_not_end_the_outage() {
         setup.verifier.set(outcome.clone());
         let expected = outcome.map_err(|error| error.kind());
         assert_eq!(setup.verify().await, expected);
-        let ended = setup.both.outage.turn(setup.clock.clock().monotonic());
-        assert_eq!(matches!(ended, Turn::Closed(_)), ends, "{expected:?}");
+        let ended = setup.both.breaker.state(setup.clock.clock().monotonic());
+        assert_eq!(matches!(ended, CircuitState::Closed(_)), ends, "{expected:?}");
     }
 }
 
 #[tokio::test]
-async fn in_the_pause_an_answer_to_what_the_fallback_did_not_know_ends_the_outage() {
+async fn while_open_an_answer_to_an_undecided_token_closes_the_breaker() {
     let setup = in_an_outage().await;
     setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     setup.verifier.set(Ok(accept("sa")));
@@ -340,11 +340,14 @@ async fn failures_in_the_pause_do_not_lengthen_it() {
     setup.clock.advance(SECOND / 2);
     assert_eq!(setup.verify().await, Err(DOWN));
     setup.clock.advance(SECOND / 2);
-    assert!(matches!(setup.both.outage.turn(setup.clock.clock().monotonic()), Turn::HalfOpen(_)));
+    assert!(matches!(
+        setup.both.breaker.state(setup.clock.clock().monotonic()),
+        CircuitState::HalfOpen(_)
+    ));
 }
 
 #[tokio::test]
-async fn by_computing_the_fallback_decides_in_the_pause_and_the_verifier_refuses_at_other_times() {
+async fn verify_now_is_the_fallbacks_while_open_and_else_the_verifiers_rejections() {
     let refusal = || Verdict::Reject(RejectReason::Signature);
     for (verifier, expected) in
         [(None, None), (Some(accept("sa")), None), (Some(refusal()), Some(refusal()))]

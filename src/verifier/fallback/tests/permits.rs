@@ -15,8 +15,7 @@ fn at_once<T>(outcome: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the_others_get_the_error_at_once()
- {
+async fn while_open_four_calls_at_a_time_are_for_tokens_the_fallback_cannot_decide() {
     let setup = in_an_outage().await;
     setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     let gate = setup.verifier.hold();
@@ -49,7 +48,7 @@ async fn in_the_pause_four_at_a_time_ask_what_the_fallback_does_not_know_and_the
 }
 
 #[tokio::test]
-async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_pause() {
+async fn without_a_permit_the_answer_is_the_last_error_and_the_remaining_pause() {
     let setup = set_up(
         FakeVerifier::new(Err(error(DOWN).with_retry_after(7 * SECOND))),
         FakeVerifier::accepting("sa"),
@@ -85,7 +84,7 @@ async fn who_finds_no_place_gets_the_outages_last_error_and_what_is_left_of_the_
 }
 
 #[tokio::test]
-async fn who_was_still_at_the_fallback_when_the_outage_ended_needs_no_place() {
+async fn a_call_that_outlasts_the_outage_in_the_fallback_needs_no_permit() {
     let setup = in_an_outage().await;
     let gate = setup.fallback.hold();
     setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
