@@ -1,16 +1,17 @@
-//! The caller's side with hyper-util: the token in a projected volume goes with every request to `orders`, and nowhere else.
+//! The caller's side with hyper-util: only requests to `orders` carry the projected volume's token.
 //!
-//! `cargo run --example client_hyper` needs no cluster: an embedded one stands in for Kubernetes, and a temporary folder
-//! for the volume that kubelet mounts (`examples/kubernetes/client-projected-volume.yaml`).
-
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+//! `cargo run --example client_hyper` needs no cluster: an embedded one stands in for Kubernetes, a
+//! temporary folder for the volume of `examples/kubernetes/client-projected-volume.yaml`.
 
 use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::{Router, body::Body, http::HeaderMap, routing::get};
 use http::{Request, StatusCode, Uri};
 use http_body_util::BodyExt;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_kube_auth::{
@@ -19,7 +20,7 @@ use tower_kube_auth::{
     testing::Cluster,
 };
 
-type HttpClient = AddToken<Client<hyper_util::client::legacy::connect::HttpConnector, Body>>;
+type HttpClient = AddToken<Client<HttpConnector, Body>>;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -27,17 +28,17 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     cluster.create_service_account("shop", "checkout");
     let volume = Volume::mount(&cluster)?;
 
-    // The called service. (No caching here, so that it sees at once what happens to tokens further below.)
+    // The called service. It does not cache, to notice the deletion below at once.
     let auth = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client()?))
         .audience("orders")
         .cache_ttl(Duration::ZERO)
         .reject_ttl(Duration::ZERO)
         .build()?;
     let orders = serve(Router::new().route("/", get(hello)).layer(auth.layer())).await?;
-    // Somebody else, who would like to have our token.
+    // Another service, which must not receive the token.
     let elsewhere = serve(Router::new().route("/", get(show_authorization))).await?;
 
-    // The two lines of the caller.
+    // The caller.
     let token = ProjectedToken::new(volume.0.join("token"));
     let add_token = AddTokenLayer::new(token, [format!("http://{orders}")])?;
     let client = ServiceBuilder::new()
@@ -48,12 +49,13 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (status, body) = get_from(&client, orders).await?;
     assert_eq!((status, &*body), (StatusCode::OK, "hello, system:serviceaccount:shop:checkout"));
 
-    println!("2. to somebody else, without it:");
+    println!("2. to another service, without it:");
     let (_, body) = get_from(&client, elsewhere).await?;
     assert_eq!(body, "no Authorization header");
 
     println!(
-        "3. the ServiceAccount is made anew, so its old tokens are void; kubelet has written a new one:"
+        "3. the ServiceAccount is recreated, so its old tokens are invalid; the kubelet has \
+         written a new one:"
     );
     cluster.delete_service_account("shop", "checkout");
     cluster.create_service_account("shop", "checkout");
@@ -61,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (status, _) = get_from(&client, orders).await?;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "the token in memory is the old one");
     let (status, _) = get_from(&client, orders).await?;
-    assert_eq!(status, StatusCode::OK, "the 401 made the source read the file again");
+    assert_eq!(status, StatusCode::OK, "the source read the file again after the 401");
     Ok(())
 }
 
@@ -70,10 +72,9 @@ async fn hello(caller: ServiceAccountIdentity) -> String {
 }
 
 async fn show_authorization(headers: HeaderMap) -> &'static str {
-    if headers.contains_key("authorization") {
-        "thank you for the token"
-    } else {
-        "no Authorization header"
+    match headers.contains_key("authorization") {
+        true => "an Authorization header",
+        false => "no Authorization header",
     }
 }
 
@@ -96,7 +97,7 @@ async fn serve(app: Router) -> Result<SocketAddr, Box<dyn Error + Send + Sync>> 
     Ok(address)
 }
 
-/// The folder that kubelet would mount.
+/// The folder that the kubelet would mount.
 struct Volume(PathBuf);
 
 impl Volume {

@@ -1,9 +1,7 @@
-//! The caller's side with reqwest, through Tower: `AddTokenLayer` works on `http` requests, and a small service turns those
-//! into reqwest's and back.
+//! The caller's side with reqwest, through Tower: `AddTokenLayer` works on `http` requests, which a
+//! small service converts into reqwest's and back.
 //!
 //! `cargo run --example client_reqwest` needs no cluster: an embedded one stands in for Kubernetes.
-
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::{error::Error, net::SocketAddr};
 
@@ -37,8 +35,8 @@ async fn main() -> Result<(), BoxError> {
         .route("/gone", get(async move || Redirect::temporary(&format!("http://{elsewhere}/"))));
     let orders = serve(orders.layer(auth.layer())).await?;
 
-    // In a Pod, namespace and name are our own by default. The right to request the token comes from
-    // examples/kubernetes/client-token-request.yaml.
+    // In a Pod, namespace and name default to the Pod's own. The Role in
+    // examples/kubernetes/client-token-request.yaml grants the right to request the token.
     cluster.grant_token_request("system:serviceaccount:shop:checkout", "shop", &["checkout"]);
     let kube_client = cluster.client_for(cluster.token("shop", "checkout").issue()?)?;
     let source = TokenRequestSource::builder(kube_client)
@@ -48,7 +46,8 @@ async fn main() -> Result<(), BoxError> {
         .build()?;
     let add_token = AddTokenLayer::new(source, [format!("http://{orders}")])?;
 
-    // reqwest must not follow redirects by itself: the layer outside of ours does, so that each hop is judged anew.
+    // A layer outside of AddTokenLayer follows redirects instead of reqwest, so that AddTokenLayer
+    // decides about each hop.
     let client =
         reqwest::Client::builder().redirect(redirect::Policy::none()).no_proxy().build()?;
     let client = ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(add_token).service(
@@ -92,7 +91,7 @@ async fn hello(caller: ServiceAccountIdentity) -> String {
 
 async fn show_authorization(headers: HeaderMap) -> &'static str {
     if headers.contains_key("authorization") {
-        "thank you for the token"
+        "an Authorization header"
     } else {
         "no Authorization header"
     }

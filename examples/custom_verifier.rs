@@ -1,7 +1,7 @@
 //! A custom verifier around one of the crate's own: it rejects revoked credentials.
 //!
-//! A revoked credential authenticates nobody, so its answer is 401. What an authenticated caller
-//! may do is the authorize layer's decision, and its answer is 403.
+//! A revoked credential does not authenticate its bearer, so the response is 401. What an
+//! authenticated caller may do is the authorize layer's decision, whose denial is 403.
 
 use std::{collections::HashSet, error::Error};
 

@@ -1,7 +1,8 @@
-//! The embedded cluster as a process of its own, for trying a service against it, in whatever language.
+//! The embedded cluster as a separate process, for services in any language.
 //!
-//! `cargo run --example embedded_cluster -- FOLDER` writes a kubeconfig with the rights of `system:auth-delegator`, and the token of
-//! a caller, `system:serviceaccount:shop:checkout`, for the audience `orders`; it runs until Ctrl-C.
+//! `cargo run --example embedded_cluster -- FOLDER` writes a kubeconfig with the rights of
+//! `system:auth-delegator`, and a token of the caller `system:serviceaccount:shop:checkout` for the
+//! audience `orders`. It runs until Ctrl-C.
 
 use std::{error::Error, fs, path::PathBuf};
 
@@ -20,15 +21,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     fs::write(folder.join("ca.crt"), cluster.ca_pem())?;
     let own = cluster.token("shop", "orders").issue()?;
+    let ca = folder.canonicalize()?.join("ca.crt");
     let kubeconfig = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{
             "name": "embedded",
-            "cluster": { "server": cluster.url(), "certificate-authority": folder.canonicalize()?.join("ca.crt") },
+            "cluster": { "server": cluster.url(), "certificate-authority": ca },
         }],
         "users": [{ "name": "orders", "user": { "token": own } }],
-        "contexts": [{ "name": "embedded", "context": { "cluster": "embedded", "user": "orders", "namespace": "shop" } }],
+        "contexts": [{
+            "name": "embedded",
+            "context": { "cluster": "embedded", "user": "orders", "namespace": "shop" },
+        }],
         "current-context": "embedded",
     });
     fs::write(folder.join("kubeconfig"), kubeconfig.to_string())?;

@@ -1,7 +1,7 @@
-//! Looking into a token without verifying it, as `step crypto jwt inspect --insecure` does.
+//! A look into a token without verification, as by `step crypto jwt inspect --insecure`.
 //!
-//! `kubectl create token default | cargo run --example inspect -- -` reads one from standard input; without an argument a
-//! token of the embedded cluster is shown.
+//! `kubectl create token default | cargo run --example inspect -- -` reads a token from standard
+//! input; without the argument, the example shows a token of the embedded cluster.
 
 use std::{error::Error, io::Read, time::UNIX_EPOCH};
 
@@ -30,13 +30,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let unverified = UnverifiedToken::decode(&token)?;
     println!("{unverified}");
     if let Some(account) = unverified.service_account() {
-        println!("says it is: {} in namespace {}", account.name, account.namespace);
+        println!("claims to be: {} in namespace {}", account.name, account.namespace);
     }
     if let Some(expiry) = unverified.expires_at() {
         let left = expiry.duration_since(UNIX_EPOCH)?.as_secs() as i64
             - Clock::system().wall().duration_since(UNIX_EPOCH)?.as_secs() as i64;
-        println!("expires in: {left} s");
+        println!("expires in:   {left} s");
     }
-    println!("verified:   no, nothing of this is");
+    println!("verified:     no");
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Verifying offline, by the issuer's keys: no call for a token, and a rotation of the keys is followed by itself.
+//! Offline verification by the issuer's keys: no call per token, and rotated keys are fetched.
 //!
-//! `cargo run --example jwks` shows it on the embedded cluster.
+//! `cargo run --example jwks` runs on the embedded cluster.
 
 use std::error::Error;
 
@@ -16,12 +16,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     cluster.create_service_account("shop", "checkout");
     let issue = || cluster.token("shop", "checkout").audience("orders").issue();
 
-    // Within a cluster: keys and issuer from the API server. Elsewhere: `JwksVerifier::discover("https://…")`, or keys at hand,
-    // by `from_jwks`, `from_jwks_file` and `from_pem`.
+    // The API server gives keys and issuer; in a Pod, pass `ApiServer::try_default()`. Outside of a
+    // cluster, use `JwksVerifier::discover`, `from_jwks`, `from_jwks_file` or `from_pem`.
     let verifier = JwksVerifier::in_cluster(cluster.kube_client()?)
         .unknown_key_cooldown(std::time::Duration::ZERO)
         .build()?;
-    // Not needed, but a service that cannot have the keys had better not start.
+    // Optional: fails the start if the keys cannot be fetched.
     verifier.refresh().await?;
     let auth = Authenticator::builder(verifier).audience("orders").build()?;
 

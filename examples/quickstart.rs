@@ -1,13 +1,14 @@
-//! The whole thing on a laptop, with no cluster: who is let in, who is not, and what it costs.
+//! A tour without a cluster: which requests are accepted, which are not, and what they cost.
 //!
-//! `cargo run --example quickstart` starts an embedded cluster and an axum service on loopback, and shows a transcript.
-//! `cargo run --example quickstart -- --serve` keeps both running and prints the curl commands to try.
+//! `cargo run --example quickstart` starts an embedded cluster and an axum service on loopback, and
+//! prints requests and responses. With `-- --serve`, both run until Ctrl-C, and curl commands are
+//! printed.
 
 use std::{error::Error, time::Duration};
 
 use axum::{Router, routing::get};
 use tower_kube_auth::{
-    Authenticator, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier,
+    Authenticator, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, Verifier,
     testing::{Cluster, Endpoint},
 };
 
@@ -19,19 +20,16 @@ async fn whoami(caller: ServiceAccountIdentity) -> String {
     format!("hello, {}{pod}", caller.username())
 }
 
+fn route<V: Verifier>(path: &str, verifier: V) -> Result<Router, Box<dyn Error>> {
+    let auth = Authenticator::builder(verifier).audience(AUDIENCE).cache_ttl(TTL).build()?;
+    Ok(Router::new().route(path, get(whoami)).layer(auth.layer()))
+}
+
 /// One route for each way of verifying.
 fn app(cluster: &Cluster) -> Result<Router, Box<dyn Error>> {
-    let review = Authenticator::builder(TokenReviewVerifier::new(cluster.kube_client()?))
-        .audience(AUDIENCE)
-        .cache_ttl(TTL)
-        .build()?;
-    let offline = Authenticator::builder(JwksVerifier::in_cluster(cluster.kube_client()?).build()?)
-        .audience(AUDIENCE)
-        .cache_ttl(TTL)
-        .build()?;
-    let by_review = Router::new().route("/token-review", get(whoami)).layer(review.layer());
-    let by_keys = Router::new().route("/jwks", get(whoami)).layer(offline.layer());
-    Ok(by_review.merge(by_keys))
+    let review = TokenReviewVerifier::new(cluster.kube_client()?);
+    let offline = JwksVerifier::in_cluster(cluster.kube_client()?).build()?;
+    Ok(route("/token-review", review)?.merge(route("/jwks", offline)?))
 }
 
 #[tokio::main]
@@ -58,93 +56,77 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn show(cluster: &Cluster, url: &str) -> Result<(), Box<dyn Error>> {
-    let shop = || cluster.token("shop", "checkout");
-    let token = shop().audience(AUDIENCE).bound_to_pod("checkout-1").issue()?;
-    let for_somebody_else = shop().audience("payments").issue()?;
-
-    println!(
-        "An API server of the embedded cluster: {}\nA service behind tower-kube-auth:      {url}",
-        cluster.url()
-    );
-
-    heading("No token");
-    expect(ask(url, "/token-review", None).await?, 401);
-
-    heading("A token for another audience");
-    expect(ask(url, "/token-review", Some(&for_somebody_else)).await?, 401);
-
-    heading("The right token, by TokenReview");
-    expect(ask(url, "/token-review", Some(&token)).await?, 200);
-
-    heading("The same, by JWKS");
-    expect(ask(url, "/jwks", Some(&token)).await?, 200);
-
-    heading("Again: from the cache");
+    let (token, other) = tokens(cluster)?;
+    println!("The embedded cluster's API server: {}", cluster.url());
+    println!("A service behind tower-kube-auth:  {url}");
+    println!("\n* No token");
+    expect(401, url, "/token-review", None).await?;
+    println!("\n* A token for another audience");
+    expect(401, url, "/token-review", Some(&other)).await?;
+    println!("\n* The right token, by TokenReview");
+    expect(200, url, "/token-review", Some(&token)).await?;
+    println!("\n* The same, by JWKS");
+    expect(200, url, "/jwks", Some(&token)).await?;
+    println!("\n* Again: from the cache");
     let before = cluster.calls(Endpoint::TokenReview);
-    expect(ask(url, "/token-review", Some(&token)).await?, 200);
+    expect(200, url, "/token-review", Some(&token)).await?;
     let after = cluster.calls(Endpoint::TokenReview);
     println!("    TokenReviews that the API server has seen: {before} before, {after} after");
     assert_eq!(before, after);
-
-    heading("The Pod is deleted, and the TTL of 3 s is over");
+    println!("\n* The Pod is deleted, and the TTL of 3 s is over");
     cluster.delete_pod("shop", "checkout-1");
     tokio::time::sleep(TTL + TTL / 5).await;
-    expect(ask(url, "/token-review", Some(&token)).await?, 401);
-    println!("    (offline nobody sees that; the token stays good until it expires)");
-    expect(ask(url, "/jwks", Some(&token)).await?, 200);
-
-    heading("The API server is down: our trouble, never a 401");
-    let fresh = shop().audience(AUDIENCE).issue()?;
+    expect(401, url, "/token-review", Some(&token)).await?;
+    println!("    (JWKS does not notice: the token is valid until it expires)");
+    expect(200, url, "/jwks", Some(&token)).await?;
+    println!("\n* The API server is down: 503, never a 401");
+    let fresh = cluster.token("shop", "checkout").audience(AUDIENCE).issue()?;
     cluster.go_down().await?;
-    expect(ask(url, "/token-review", Some(&fresh)).await?, 503);
-    expect(ask(url, "/jwks", Some(&fresh)).await?, 200);
-
-    heading("The API server is back: recovery needs no help");
+    expect(503, url, "/token-review", Some(&fresh)).await?;
+    expect(200, url, "/jwks", Some(&fresh)).await?;
+    println!("\n* The API server is back: the service recovers by itself");
     cluster.come_up().await?;
-    expect(ask(url, "/token-review", Some(&fresh)).await?, 200);
+    expect(200, url, "/token-review", Some(&fresh)).await?;
     Ok(())
 }
 
-struct Answer {
-    status: u16,
-    text: String,
-}
-
-async fn ask(url: &str, path: &str, token: Option<&str>) -> Result<Answer, Box<dyn Error>> {
+async fn expect(
+    expected: u16,
+    url: &str,
+    path: &str,
+    token: Option<&str>,
+) -> Result<(), Box<dyn Error>> {
     let mut request = reqwest::Client::new().get(format!("{url}{path}"));
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
     let response = request.send().await?;
     let status = response.status();
-    let mut text = format!("    GET {path}\n    {status}");
+    println!("    GET {path}\n    {status}");
     for name in ["www-authenticate", "retry-after"] {
         if let Some(value) = response.headers().get(name) {
-            text += &format!("\n    {name}: {}", value.to_str()?);
+            println!("    {name}: {}", value.to_str()?);
         }
     }
-    text += &format!("\n    {}", response.text().await?);
-    Ok(Answer { status: status.as_u16(), text })
+    println!("    {}", response.text().await?);
+    assert_eq!(status, expected);
+    Ok(())
 }
 
-fn heading(text: &str) {
-    println!("\n* {text}");
-}
-
-fn expect(answer: Answer, status: u16) {
-    println!("{}", answer.text);
-    assert_eq!(answer.status, status);
+/// Returns a token for this service, and one for another audience.
+fn tokens(cluster: &Cluster) -> Result<(String, String), Box<dyn Error>> {
+    let token = || cluster.token("shop", "checkout");
+    let good = token().audience(AUDIENCE).bound_to_pod("checkout-1").issue()?;
+    Ok((good, token().audience("payments").issue()?))
 }
 
 fn print_commands(cluster: &Cluster, url: &str) -> Result<(), Box<dyn Error>> {
-    let good =
-        cluster.token("shop", "checkout").audience(AUDIENCE).bound_to_pod("checkout-1").issue()?;
-    let other = cluster.token("shop", "checkout").audience("payments").issue()?;
+    let (good, other) = tokens(cluster)?;
     println!("The service listens on {url} until Ctrl-C. Try:\n");
     println!("GOOD={good}\nOTHER={other}\n");
     println!("curl -i {url}/token-review");
-    println!("curl -i -H \"Authorization: Bearer $OTHER\" {url}/token-review");
-    println!("curl -i -H \"Authorization: Bearer $GOOD\" {url}/token-review");
-    println!("curl -i -H \"Authorization: Bearer $GOOD\" {url}/jwks");
+    for (token, path) in [("OTHER", "token-review"), ("GOOD", "token-review"), ("GOOD", "jwks")] {
+        println!("curl -i -H \"Authorization: Bearer ${token}\" {url}/{path}");
+    }
     Ok(())
 }

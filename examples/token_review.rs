@@ -1,7 +1,8 @@
-//! Verifying by TokenReview: the API server is asked about each new token.
+//! Verification by TokenReview: the API server decides about each new token.
 //!
-//! `cargo run --example token_review` shows it on the embedded cluster. In a real one, the client is
-//! `kube::Client::try_default()`, and the service's own ServiceAccount needs the ClusterRole `system:auth-delegator`.
+//! `cargo run --example token_review` runs on the embedded cluster. In a real one, pass
+//! `ApiServer::try_default()`; the service's own ServiceAccount needs the ClusterRole
+//! `system:auth-delegator`.
 
 use std::error::Error;
 
@@ -42,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{status}: {}", String::from_utf8_lossy(&body));
         assert!(status.is_success());
     }
-    println!("TokenReviews made for three requests: {}", cluster.calls(Endpoint::TokenReview));
+    println!("TokenReviews for three requests: {}", cluster.calls(Endpoint::TokenReview));
     assert_eq!(cluster.calls(Endpoint::TokenReview), 1);
     Ok(())
 }
