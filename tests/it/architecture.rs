@@ -74,22 +74,11 @@ fn modules_import_only_from_layers_above_their_own() {
     }
 }
 
-/// Modules whose files still import each other. An entry goes with the last circle of its module.
-const KNOWN_CIRCLES: &[&str] = &["verifier"];
-
 #[test]
 fn no_files_import_each_other() {
     let graph = FileGraph::new(&sources());
-    let (known, circular): (Vec<_>, Vec<_>) =
-        graph.circular_edges().into_iter().partition(|(file, imported)| {
-            let module = module_of(Path::new(file));
-            module == module_of(Path::new(imported)) && KNOWN_CIRCLES.contains(&&*module)
-        });
+    let circular = graph.circular_edges();
     assert!(circular.is_empty(), "files import each other: {circular:#?}");
-    for module in KNOWN_CIRCLES {
-        let is_circular = known.iter().any(|(file, _)| module_of(Path::new(file)) == *module);
-        assert!(is_circular, "{module} has no circles any more: remove it from KNOWN_CIRCLES");
-    }
 }
 
 #[test]
