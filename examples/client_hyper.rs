@@ -1,7 +1,6 @@
 //! The caller's side with hyper-util: only requests to `orders` carry the projected volume's token.
 //!
-//! `cargo run --example client_hyper` needs no cluster: an embedded one stands in for Kubernetes, a
-//! temporary folder for the volume of `examples/kubernetes/client-projected-volume.yaml`.
+//! Needs no cluster. A temporary folder is the volume of `kubernetes/client-projected-volume.yaml`.
 
 use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -12,6 +12,8 @@ use tower_kube_auth::{
     testing::{Cluster, Endpoint},
 };
 
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
 const AUDIENCE: &str = "orders";
 const TTL: Duration = Duration::from_secs(3);
 
@@ -20,20 +22,19 @@ async fn whoami(caller: ServiceAccountIdentity) -> String {
     format!("hello, {}{pod}", caller.username())
 }
 
-fn route<V: Verifier>(path: &str, verifier: V) -> Result<Router, Box<dyn Error>> {
+fn route<V: Verifier>(path: &str, verifier: V) -> Outcome<Router> {
     let auth = Authenticator::builder(verifier).audience(AUDIENCE).cache_ttl(TTL).build()?;
     Ok(Router::new().route(path, get(whoami)).layer(auth.layer()))
 }
 
-/// One route for each way of verifying.
-fn app(cluster: &Cluster) -> Result<Router, Box<dyn Error>> {
+fn app(cluster: &Cluster) -> Outcome<Router> {
     let review = TokenReviewVerifier::new(cluster.kube_client()?);
     let offline = JwksVerifier::in_cluster(cluster.kube_client()?).build()?;
     Ok(route("/token-review", review)?.merge(route("/jwks", offline)?))
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Outcome {
     let cluster = Cluster::start().await?;
     cluster.create_service_account("shop", "checkout");
     cluster.create_pod("shop", "checkout-1", "checkout");
@@ -41,24 +42,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let server = axum::serve(listener, app(&cluster)?);
-    match std::env::args().nth(1).as_deref() {
-        Some("--serve") => {
-            print_commands(&cluster, &url)?;
-            server.with_graceful_shutdown(async { _ = tokio::signal::ctrl_c().await }).await?;
-            Ok(())
-        }
-        None => {
-            tokio::spawn(server.into_future());
-            show(&cluster, &url).await
-        }
-        Some(other) => Err(format!("unknown argument {other:?}: there is only --serve").into()),
+    if std::env::args().any(|argument| argument == "--serve") {
+        print_commands(&cluster, &url)?;
+        let ended = async { _ = tokio::signal::ctrl_c().await };
+        return Ok(server.with_graceful_shutdown(ended).await?);
     }
+    tokio::spawn(server.into_future());
+    show(&cluster, &url).await
 }
 
-async fn show(cluster: &Cluster, url: &str) -> Result<(), Box<dyn Error>> {
+async fn show(cluster: &Cluster, url: &str) -> Outcome {
     let (token, other) = tokens(cluster)?;
-    println!("The embedded cluster's API server: {}", cluster.url());
-    println!("A service behind tower-kube-auth:  {url}");
+    println!("API server of the embedded cluster: {}, service: {url}", cluster.url());
     println!("\n* No token");
     expect(401, url, "/token-review", None).await?;
     println!("\n* A token for another audience");
@@ -70,9 +65,8 @@ async fn show(cluster: &Cluster, url: &str) -> Result<(), Box<dyn Error>> {
     println!("\n* Again: from the cache");
     let before = cluster.calls(Endpoint::TokenReview);
     expect(200, url, "/token-review", Some(&token)).await?;
-    let after = cluster.calls(Endpoint::TokenReview);
-    println!("    TokenReviews that the API server has seen: {before} before, {after} after");
-    assert_eq!(before, after);
+    assert_eq!(cluster.calls(Endpoint::TokenReview), before);
+    println!("    TokenReviews that the API server has seen: {before}, as before");
     println!("\n* The Pod is deleted, and the TTL of 3 s is over");
     cluster.delete_pod("shop", "checkout-1");
     tokio::time::sleep(TTL + TTL / 5).await;
@@ -90,12 +84,7 @@ async fn show(cluster: &Cluster, url: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn expect(
-    expected: u16,
-    url: &str,
-    path: &str,
-    token: Option<&str>,
-) -> Result<(), Box<dyn Error>> {
+async fn expect(expected: u16, url: &str, path: &str, token: Option<&str>) -> Outcome {
     let mut request = reqwest::Client::new().get(format!("{url}{path}"));
     if let Some(token) = token {
         request = request.bearer_auth(token);
@@ -114,16 +103,15 @@ async fn expect(
 }
 
 /// Returns a token for this service, and one for another audience.
-fn tokens(cluster: &Cluster) -> Result<(String, String), Box<dyn Error>> {
+fn tokens(cluster: &Cluster) -> Outcome<(String, String)> {
     let token = || cluster.token("shop", "checkout");
     let good = token().audience(AUDIENCE).bound_to_pod("checkout-1").issue()?;
     Ok((good, token().audience("payments").issue()?))
 }
 
-fn print_commands(cluster: &Cluster, url: &str) -> Result<(), Box<dyn Error>> {
+fn print_commands(cluster: &Cluster, url: &str) -> Outcome {
     let (good, other) = tokens(cluster)?;
-    println!("The service listens on {url} until Ctrl-C. Try:\n");
-    println!("GOOD={good}\nOTHER={other}\n");
+    println!("The service listens on {url} until Ctrl-C. Try:\n\nGOOD={good}\nOTHER={other}\n");
     println!("curl -i {url}/token-review");
     for (token, path) in [("OTHER", "token-review"), ("GOOD", "token-review"), ("GOOD", "jwks")] {
         println!("curl -i -H \"Authorization: Bearer ${token}\" {url}/{path}");
