@@ -1,8 +1,8 @@
 //! The Kubernetes API objects that this crate sends and reads, with the fields it needs.
 //!
 //! Not those of `k8s-openapi`, because a library must not choose its one version feature for its
-//! users, and the field types differ between versions. Unknown fields are ignored, so that responses
-//! of newer servers are valid.
+//! users, and the field types differ between versions. Unknown fields are ignored, so that
+//! responses of newer servers are valid.
 
 use std::sync::Arc;
 

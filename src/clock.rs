@@ -1,8 +1,8 @@
 //! The injected clock.
 //!
-//! Token lifetimes (`exp`, `nbf`, `iat`) are wall-clock times set by the issuer. Cache lifetimes and
-//! back-off are durations, which must not change when the wall clock is set. A [`Clock`] provides both
-//! times, so that tests can move each of them alone.
+//! Token lifetimes (`exp`, `nbf`, `iat`) are wall-clock times set by the issuer. Cache lifetimes
+//! and back-off are durations, which must not change when the wall clock is set. A [`Clock`]
+//! provides both times, so that tests can move each of them alone.
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod manual;
@@ -72,8 +72,8 @@ impl Clock {
 
     /// Waits for `future` for at most `limit`; returns `None` if that passes first.
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        // Unconstrained: a future that is always ready uses up the task's budget, without which tokio's
-        // timers do not fire.
+        // Unconstrained: a future that is always ready uses up the task's budget, without which
+        // tokio's timers do not fire.
         let (mut future, mut sleep) = (pin!(future), pin!(unconstrained(self.sleep(limit))));
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),

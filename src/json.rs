@@ -8,8 +8,8 @@ use serde::{
 };
 use serde_json::error::Category;
 
-/// A `T` that is read from a JSON object only. Derived code also takes a list of the fields' values,
-/// and so sees claims that no other parser sees.
+/// A `T` that is read from a JSON object only. Derived code also takes a list of the fields'
+/// values, and so sees claims that no other parser sees.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -32,8 +32,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// For `#[serde(default, deserialize_with = "present")]`: returns whether the member exists, whatever
-/// its value.
+/// For `#[serde(default, deserialize_with = "present")]`: returns whether the member exists,
+/// whatever its value.
 #[cfg(feature = "jwks")]
 pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)

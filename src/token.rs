@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 /// A bearer token in the strict `token68` form of [RFC 9110 §11.2], borrowed from the request.
 ///
-/// kube-apiserver builds an `Authorization` header from the token of a TokenReview, so a token with a
-/// space in it could be authenticated as somebody else. This type cannot hold such a token.
+/// kube-apiserver builds an `Authorization` header from the token of a TokenReview, so a token with
+/// a space in it could be authenticated as somebody else. This type cannot hold such a token.
 ///
 /// `Debug` shows the length only; there is no `Display`.
 ///
@@ -31,7 +31,8 @@ impl<'a> BearerToken<'a> {
     ///
     /// # Errors
     ///
-    /// [`MalformedToken`] if it is empty, longer than [`Self::DEFAULT_MAX_LENGTH`], or not `token68`.
+    /// [`MalformedToken`] if it is empty, longer than [`Self::DEFAULT_MAX_LENGTH`], or not
+    /// `token68`.
     pub fn parse(token: &'a str) -> Result<Self, MalformedToken> {
         Self::parse_bytes(token.as_bytes(), Self::DEFAULT_MAX_LENGTH)
     }

@@ -10,8 +10,8 @@ use crate::{
     identity::{ServiceAccountIdentity, UserInfo},
 };
 
-/// What a verifier decided. A decision may be cached; an infrastructure failure is a [`VerifyError`]
-/// instead, and must not be. Exhaustive on purpose.
+/// What a verifier decided. A decision may be cached; an infrastructure failure is a
+/// [`VerifyError`] instead, and must not be. Exhaustive on purpose.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// The token is valid for one of the audiences, and its bearer is this ServiceAccount.
@@ -53,8 +53,8 @@ impl Acceptance {
     }
 
     /// Begins to state an acceptance, for implementers of [`Verifier`](crate::verifier::Verifier):
-    /// *you have verified* the token, Kubernetes names its bearer `user`, and the token is valid for
-    /// `token_audiences`.
+    /// *you have verified* the token, Kubernetes names its bearer `user`, and the token is valid
+    /// for `token_audiences`.
     ///
     /// ```
     /// use tower_kube_auth::{Audiences, identity::UserInfo, verdict::Acceptance};

@@ -179,8 +179,8 @@ impl Shared {
             }
             Err(error) => error,
         };
-        // Saturation says nothing about the verifier: strangers who fill the queue must not open the
-        // grace.
+        // Saturation says nothing about the verifier: strangers who fill the queue must not open
+        // the grace.
         let kept = if error.kind() == VerifyErrorKind::Saturated {
             self.cache.accepted(&digest).map(|hit| hit.identity)
         } else {

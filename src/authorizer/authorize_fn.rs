@@ -18,7 +18,9 @@ use crate::identity::ServiceAccountIdentity;
 /// let own_namespace_only = authorize_fn(|caller, head| {
 ///     let mut segments = head.uri().path().split('/').skip(1);
 ///     match (segments.next(), segments.next()) {
-///         (Some("namespaces"), Some(namespace)) if namespace == caller.namespace() => Decision::Allow,
+///         (Some("namespaces"), Some(namespace)) if namespace == caller.namespace() => {
+///             Decision::Allow
+///         }
 ///         _ => Decision::Deny(DenyReason::Custom("another namespace")),
 ///     }
 /// });

@@ -27,7 +27,11 @@ use crate::identity::ServiceAccountIdentity;
 ///         head: RequestHead<'_>,
 ///     ) -> impl Future<Output = Result<Decision, AuthorizeError>> + Send {
 ///         let allowed = head.method().is_safe() || caller.namespace() == "ops";
-///         ready(Ok(if allowed { Decision::Allow } else { Decision::Deny(DenyReason::Custom("read-only")) }))
+///         ready(Ok(if allowed {
+///             Decision::Allow
+///         } else {
+///             Decision::Deny(DenyReason::Custom("read-only"))
+///         }))
 ///     }
 /// }
 /// ```

@@ -4,11 +4,10 @@
 //! audience: with any other, that service could act as its caller elsewhere. The caller therefore
 //! gets a token for each audience, keeps it fresh, and sends it to the intended origin only.
 //!
-//! 1. A [`TokenSource`] provides the token: [`ProjectedToken`] (a file that kubelet keeps fresh; needs
-//!    no right and no API call; the best choice where the Pod's manifest can name the audience),
-//!    [`TokenRequestSource`] (asks the API server; for audiences that are known at run time only),
-//!    [`StaticToken`], or your own
-//!    implementation.
+//! 1. A [`TokenSource`] provides the token: [`ProjectedToken`] (a file that kubelet keeps fresh;
+//!    needs no right and no API call; the best choice where the Pod's manifest can name the
+//!    audience), [`TokenRequestSource`] (asks the API server; for audiences that are known at run
+//!    time only), [`StaticToken`], or your own implementation.
 //! 2. An [`AddTokenLayer`] adds it to the requests of any Tower HTTP client.
 //!
 //! ```

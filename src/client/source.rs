@@ -6,7 +6,8 @@ use super::{Token, TokenError};
 
 /// Provides the token for the next request.
 ///
-/// Implement it with a plain `async fn`. It is called once for each request, so it should answer from memory:
+/// Implement it with a plain `async fn`. It is called once for each request, so it should answer
+/// from memory:
 ///
 /// ```
 /// use tower_kube_auth::client::{Token, TokenError, TokenErrorKind, TokenSource};
@@ -35,8 +36,8 @@ pub trait TokenSource: Send + Sync + 'static {
     /// [`TokenError`] if there is none. An expired token is never returned in its place.
     fn token(&self) -> impl Future<Output = Result<Token, TokenError>> + Send;
 
-    /// Reports that a server rejected `token` (401). If it is the current one, the next request should
-    /// get another.
+    /// Reports that a server rejected `token` (401). If it is the current one, the next request
+    /// should get another.
     ///
     /// Called on the request path, so it must not block. Defaults to doing nothing.
     fn invalidate(&self, token: &Token) {

@@ -37,7 +37,8 @@ pub struct Token {
 impl Token {
     /// Creates a token without an expiry, which is always valid.
     ///
-    /// `token` must be a `token68` of at most 16 KiB, like everything in a bearer header (RFC 6750 §2.1).
+    /// `token` must be a `token68` of at most 16 KiB, like everything in a bearer header (RFC 6750
+    /// §2.1).
     ///
     /// # Errors
     ///
@@ -84,8 +85,8 @@ impl Token {
         self.expires_at
     }
 
-    /// Returns whether the token is valid at `time`. At the moment of its expiry it is not (RFC 7519
-    /// §4.1.4).
+    /// Returns whether the token is valid at `time`. At the moment of its expiry it is not (RFC
+    /// 7519 §4.1.4).
     #[must_use]
     pub fn is_valid_at(&self, time: SystemTime) -> bool {
         self.expires_at.is_none_or(|expiry| time < expiry)

@@ -68,8 +68,9 @@ impl ManualClock {
         self.moved.send_modify(|moved| moved.wall_behind += duration);
     }
 
-    /// Returns the time until the first sleeper wakes: zero if it is due, `None` if there is none. By
-    /// advancing by this time, a test lets exactly as much time pass as the code under test waits for.
+    /// Returns the time until the first sleeper wakes: zero if it is due, `None` if there is none.
+    /// By advancing by this time, a test lets exactly as much time pass as the code under test
+    /// waits for.
     ///
     /// ```
     /// use std::time::Duration;

@@ -25,9 +25,9 @@ use super::{
 /// your own, which states by [`Acceptance::builder`](crate::verdict::Acceptance::builder) that it
 /// has verified the token; and `testing::IdentityBuilder` in tests. Clones share one allocation.
 ///
-/// Equality compares every field, the token's audiences, expiry and credential id included; [`Hash`]
-/// covers the username and the uid. As the key of a map, an identity therefore stands for one
-/// token: use [`uid`](Self::uid) or [`username`](Self::username) as the key for a caller.
+/// Equality compares every field, the token's audiences, expiry and credential id included;
+/// [`Hash`] covers the username and the uid. As the key of a map, an identity therefore stands for
+/// one token: use [`uid`](Self::uid) or [`username`](Self::username) as the key for a caller.
 ///
 /// It is serialised with Kubernetes' field names, and never with the token:
 ///
@@ -179,7 +179,8 @@ impl ServiceAccountIdentity {
         &self.0.uid
     }
 
-    /// Returns `system:serviceaccount:<namespace>:<name>`, the form of RBAC subjects and audit logs.
+    /// Returns `system:serviceaccount:<namespace>:<name>`, the form of RBAC subjects and audit
+    /// logs.
     #[must_use]
     pub fn username(&self) -> &str {
         self.0.username.as_str()
@@ -242,9 +243,9 @@ impl ServiceAccountIdentity {
     /// Returns whether a fallback accepted the token, because the verifier was unavailable
     /// ([`Fallback`](crate::verifier::Fallback)).
     ///
-    /// The token is authentic, but an offline fallback does not see that the ServiceAccount, the Pod
-    /// or the Secret was deleted. A handler may want to postpone what cannot be undone. Serialised
-    /// as `fromFallback`, only if it is true.
+    /// The token is authentic, but an offline fallback does not see that the ServiceAccount, the
+    /// Pod or the Secret was deleted. A handler may want to postpone what cannot be undone.
+    /// Serialised as `fromFallback`, only if it is true.
     #[must_use]
     pub fn is_from_fallback(&self) -> bool {
         self.0.is_from_fallback

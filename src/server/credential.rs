@@ -40,8 +40,8 @@ pub(super) fn bearer_token(
     PresentedToken::new(rest.get(1..).unwrap_or_default(), max_length).map(Some)
 }
 
-/// Returns whether `scheme` begins with "bearer" and goes on with a byte that no name of a scheme has
-/// (`tchar`, RFC 9110 §5.6.2): a misspelled bearer credential, not one of another scheme.
+/// Returns whether `scheme` begins with "bearer" and goes on with a byte that no name of a scheme
+/// has (`tchar`, RFC 9110 §5.6.2): a misspelled bearer credential, not one of another scheme.
 #[cold]
 fn is_misspelled_bearer(scheme: &[u8]) -> bool {
     let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);

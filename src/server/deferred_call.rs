@@ -11,8 +11,9 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-/// Replaces `inner`, which was polled ready but is not called now, by a clone that was not: whatever
-/// readiness reserves, such as a permit of a concurrency limit, is free for other requests.
+/// Replaces `inner`, which was polled ready but is not called now, by a clone that was not:
+/// whatever readiness reserves, such as a permit of a concurrency limit, is free for other
+/// requests.
 pub(super) fn release_readiness<S: Clone>(inner: &mut S) {
     let unpolled = inner.clone();
     *inner = unpolled;

@@ -3,7 +3,12 @@
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};
+//! use axum::{
+//!     Router,
+//!     body::Body,
+//!     http::{Request, StatusCode},
+//!     routing::get,
+//! };
 //! use tower::ServiceExt;
 //! use tower_kube_auth::{
 //!     Authenticator, ServiceAccountIdentity, TokenReviewVerifier, testing::Cluster,

@@ -12,7 +12,10 @@ use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict
 ///
 /// ```
 /// use tower_kube_auth::{
-///     BearerToken, Verifier, audience::Audiences, error::VerifyError, verdict::{RejectReason, Verdict},
+///     BearerToken, Verifier,
+///     audience::Audiences,
+///     error::VerifyError,
+///     verdict::{RejectReason, Verdict},
 /// };
 ///
 /// /// Rejects ServiceAccounts of all namespaces but one.

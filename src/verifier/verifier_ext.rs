@@ -17,8 +17,8 @@ pub trait VerifierExt: Verifier + Sized {
     ///
     /// - While the screen fails, because the keys cannot be loaded: all of it, as without a screen.
     /// - While the screen works, of the tokens that are
-    ///   [`Inconclusive`](crate::error::VerifyErrorKind::Inconclusive) to it: at most 64 in any
-    ///   10 s. The key id of these tokens is unknown and may be that of a new key; the rest of their
+    ///   [`Inconclusive`](crate::error::VerifyErrorKind::Inconclusive) to it: at most 64 in any 10
+    ///   s. The key id of these tokens is unknown and may be that of a new key; the rest of their
     ///   claims is as it should be. Above the limit, the screen's error is returned (503, with its
     ///   `Retry-After`), for valid tokens of a new key too, until the keys may be fetched again.
     ///   Tokens of known keys are not counted and not limited.

@@ -17,8 +17,8 @@ use crate::client::{TokenSource, source::SharedSource};
 /// - The header is marked [sensitive](http::HeaderValue::is_sensitive). An `Authorization` header
 ///   that the request has already stays, and no token is asked for.
 /// - Only requests to the given origins get the token; all others go out without one.
-/// - A 401, or gRPC's `UNAUTHENTICATED`, makes the source [invalidate](TokenSource::invalidate) that
-///   token, so that the next request gets another one. The request itself is not sent again:
+/// - A 401, or gRPC's `UNAUTHENTICATED`, makes the source [invalidate](TokenSource::invalidate)
+///   that token, so that the next request gets another one. The request itself is not sent again:
 ///   only its sender knows whether that is safe.
 /// - Without a token the request is not sent; the error can be downcast to
 ///   [`TokenError`](crate::client::TokenError).
@@ -37,11 +37,13 @@ impl AddTokenLayer {
     /// Sends the tokens of `source` to `origins`, each a `https://host`, `https://host:port` or the same with `http`.
     ///
     /// Scheme, host and port must all be those of the request's URI, so a redirect to another host,
-    /// to another port or from `https` to `http` gets no token. There are no wildcards. Plain `http` is for loopback and for
-    /// meshes that encrypt below HTTP; elsewhere, anybody who sees the traffic can use the token until
-    /// it expires. It must be written out for each origin, and is never implied.
+    /// to another port or from `https` to `http` gets no token. There are no wildcards. Plain
+    /// `http` is for loopback and for meshes that encrypt below HTTP; elsewhere, anybody who
+    /// sees the traffic can use the token until it expires. It must be written out for each
+    /// origin, and is never implied.
     ///
-    /// A request whose URI has no scheme and host gets no token, because its destination is unknown. (For tonic: build the client by its `with_origin`.)
+    /// A request whose URI has no scheme and host gets no token, because its destination is
+    /// unknown. (For tonic: build the client by its `with_origin`.)
     ///
     /// ```
     /// use tower_kube_auth::client::{AddTokenLayer, ProjectedToken};
@@ -64,8 +66,9 @@ impl AddTokenLayer {
 
     /// Sends the tokens of `source` with every request, to any origin and also over plain `http`.
     ///
-    /// An attacker who can make this client call a URL, by a redirect or a link in data, gets the token
-    /// and can use it until it expires. Only for a client whose URLs nobody else can influence.
+    /// An attacker who can make this client call a URL, by a redirect or a link in data, gets the
+    /// token and can use it until it expires. Only for a client whose URLs nobody else can
+    /// influence.
     #[must_use]
     pub fn dangerous_any_origin(source: impl TokenSource) -> Self {
         Self { source: SharedSource::new(source), origins: Origins::Any }

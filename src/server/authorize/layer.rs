@@ -25,7 +25,12 @@ use crate::{
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};
+/// use axum::{
+///     Router,
+///     body::Body,
+///     http::{Request, StatusCode},
+///     routing::get,
+/// };
 /// use tower::ServiceExt;
 /// use tower_kube_auth::{
 ///     Authenticator, TokenReviewVerifier, authorizer::AllowList, server::AuthorizeLayer,

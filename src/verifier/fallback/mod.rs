@@ -89,8 +89,9 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
         }
     }
 
-    /// Returns what the fallback computes while the breaker is open. Otherwise returns the verifier's
-    /// rejections only: `verify` must see an acceptance, because it closes the breaker.
+    /// Returns what the fallback computes while the breaker is open. Otherwise returns the
+    /// verifier's rejections only: `verify` must see an acceptance, because it closes the
+    /// breaker.
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         if self.breaker.is_open(self.clock.monotonic()) {
             return self.fallback.verify_now(token, audiences).and_then(counts);
@@ -123,8 +124,8 @@ fn counts(verdict: Verdict) -> Option<Verdict> {
     }
 }
 
-/// Returns whether the backend is unavailable. Any other failure is a mistake, which must not lead to
-/// permanent offline verification, or concerns one token, which must not affect the others.
+/// Returns whether the backend is unavailable. Any other failure is a mistake, which must not lead
+/// to permanent offline verification, or concerns one token, which must not affect the others.
 fn is_outage(kind: VerifyErrorKind) -> bool {
     matches!(
         kind,
@@ -132,8 +133,8 @@ fn is_outage(kind: VerifyErrorKind) -> bool {
     )
 }
 
-/// Returns whether the backend answered, although without a decision. `Inconclusive` does not count:
-/// a screen may have computed it while the backend is down.
+/// Returns whether the backend answered, although without a decision. `Inconclusive` does not
+/// count: a screen may have computed it while the backend is down.
 fn is_an_answer(kind: VerifyErrorKind) -> bool {
     matches!(
         kind,

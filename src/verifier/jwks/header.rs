@@ -10,8 +10,8 @@ use crate::{
     verdict::RejectReason,
 };
 
-/// The members of the header that count. `jwk`, `jku`, `x5u` and `x5c` do not: a token has no say in
-/// which key verifies it.
+/// The members of the header that count. `jwk`, `jku`, `x5u` and `x5c` do not: a token has no say
+/// in which key verifies it.
 pub(super) struct Header<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) key_id: Option<Cow<'a, str>>,

@@ -13,8 +13,8 @@ pub struct JwksMetrics {
     pub failed_fetches: u64,
     /// Tokens whose key id was not among the loaded keys.
     pub unknown_keys: u64,
-    /// Tokens with an unknown key id that were left undecided, because a token had triggered a fetch
-    /// within the cooldown or too many tokens waited for one.
+    /// Tokens with an unknown key id that were left undecided, because a token had triggered a
+    /// fetch within the cooldown or too many tokens waited for one.
     pub within_cooldown: u64,
     /// Usable keys that are loaded. A gauge, not a counter.
     pub keys: u64,

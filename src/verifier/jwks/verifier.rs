@@ -37,7 +37,9 @@ use crate::{
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use tower_kube_auth::{Authenticator, BearerToken, JwksVerifier, testing::Cluster, verdict::Verdict};
+/// use tower_kube_auth::{
+///     Authenticator, BearerToken, JwksVerifier, testing::Cluster, verdict::Verdict,
+/// };
 ///
 /// let cluster = Cluster::start().await?;
 /// cluster.create_service_account("shop", "checkout");

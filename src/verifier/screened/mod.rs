@@ -39,8 +39,9 @@ impl<V, S> Screened<V, S> {
         self
     }
 
-    /// Returns whether a token that the screen could not decide about goes on to the verifier. If the
-    /// screen fails, all do. If it works, the rate is limited, because anybody can make up such tokens.
+    /// Returns whether a token that the screen could not decide about goes on to the verifier. If
+    /// the screen fails, all do. If it works, the rate is limited, because anybody can make up
+    /// such tokens.
     fn lets_through(&self, error: &VerifyError) -> bool {
         error.kind() != VerifyErrorKind::Inconclusive
             || self.undecided.try_acquire(self.clock.monotonic())

@@ -8,8 +8,8 @@ use std::{
 
 use crate::lock::lock;
 
-/// Tokens in a window. Enough for the callers with tokens of a new key that the screen does not have
-/// yet; little load for an API server.
+/// Tokens in a window. Enough for the callers with tokens of a new key that the screen does not
+/// have yet; little load for an API server.
 pub(super) const MAX_TOKENS: usize = 64;
 /// The default `unknown_key_cooldown` of `JwksVerifier`, after which a new key is known.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);

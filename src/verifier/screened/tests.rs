@@ -146,9 +146,9 @@ async fn no_window_of_ten_seconds_lets_more_through() {
 
 #[tokio::test]
 async fn verify_now_returns_rejections_of_the_screen_only() {
-    let refusal = Some(Verdict::Reject(RejectReason::Signature));
+    let rejection = Some(Verdict::Reject(RejectReason::Signature));
     for (now, expected) in
-        [(refusal.clone(), refusal), (Some(accept("screen")), None), (None, None)]
+        [(rejection.clone(), rejection), (Some(accept("screen")), None), (None, None)]
     {
         let verifier =
             FakeVerifier::accepting("verifier").with_verify_now(Some(accept("verifier")));

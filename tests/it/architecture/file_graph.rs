@@ -78,8 +78,8 @@ impl Modules {
         Self { files }
     }
 
-    /// Returns the file that defines what `path`, written in `module`, names. Follows re-exports. `None`
-    /// for other crates and for names in scope.
+    /// Returns the file that defines what `path`, written in `module`, names. Follows re-exports.
+    /// `None` for other crates and for names in scope.
     fn resolve(&self, module: &[String], path: &[String], depth: usize) -> Option<String> {
         let (first, rest) = path.split_first()?;
         let (mut module, mut rest) = match first.as_str() {

@@ -1,4 +1,5 @@
-//! Reads the imports of a source file, by tokens: enough of Rust's grammar for this crate's sources.
+//! Reads the imports of a source file, by tokens: enough of Rust's grammar for this crate's
+//! sources.
 
 /// What a source file imports, outside of its test code.
 pub struct SourceFile {

@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const DOWN: VerifyErrorKind = VerifyErrorKind::Unavailable;
 const OUTAGES: [VerifyErrorKind; 3] =
     [VerifyErrorKind::Unavailable, VerifyErrorKind::Timeout, VerifyErrorKind::RateLimited];
-const OTHER_TROUBLE: [VerifyErrorKind; 6] = [
+const OTHER_FAILURES: [VerifyErrorKind; 6] = [
     VerifyErrorKind::Inconclusive,
     VerifyErrorKind::Forbidden,
     VerifyErrorKind::Unauthenticated,
@@ -117,7 +117,7 @@ async fn in_an_outage_the_fallback_decides_and_its_acceptances_are_marked() {
 
 #[tokio::test]
 async fn other_failures_stay_errors_and_the_fallback_is_not_called() {
-    for kind in OTHER_TROUBLE {
+    for kind in OTHER_FAILURES {
         let setup = set_up(
             FakeVerifier::failing(kind),
             FakeVerifier::accepting("sa").with_verify_now(Some(accept("sa"))),
@@ -178,9 +178,9 @@ async fn while_open_only_the_fallback_is_called_and_a_later_success_closes() {
 #[tokio::test]
 async fn the_pause_follows_retry_after_between_1_and_30_seconds() {
     for (asked, seconds) in [(None, 1), (Some(0), 1), (Some(7), 7), (Some(3600), 30)] {
-        let trouble =
+        let failure =
             asked.map_or(error(DOWN), |asked| error(DOWN).with_retry_after(asked * SECOND));
-        let setup = set_up(FakeVerifier::new(Err(trouble)), FakeVerifier::accepting("sa"));
+        let setup = set_up(FakeVerifier::new(Err(failure)), FakeVerifier::accepting("sa"));
         setup.verify().await.unwrap();
         setup.clock.advance(seconds * SECOND - Duration::from_millis(1));
         setup.verify().await.unwrap();
@@ -348,9 +348,9 @@ async fn failures_in_the_pause_do_not_lengthen_it() {
 
 #[tokio::test]
 async fn verify_now_is_the_fallbacks_while_open_and_else_the_verifiers_rejections() {
-    let refusal = || Verdict::Reject(RejectReason::Signature);
+    let rejection = || Verdict::Reject(RejectReason::Signature);
     for (verifier, expected) in
-        [(None, None), (Some(accept("sa")), None), (Some(refusal()), Some(refusal()))]
+        [(None, None), (Some(accept("sa")), None), (Some(rejection()), Some(rejection()))]
     {
         let verifier = FakeVerifier::failing(DOWN).with_verify_now(verifier);
         let setup =

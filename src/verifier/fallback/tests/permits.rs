@@ -30,7 +30,7 @@ async fn while_open_four_calls_at_a_time_are_for_tokens_the_fallback_cannot_deci
     waiting.push(setup.spawn());
     settle().await;
     assert_eq!(at_once(setup.verify()), Err(DOWN));
-    assert_eq!(setup.verifier.calls(), 6, "who goes away leaves its place to the next");
+    assert_eq!(setup.verifier.calls(), 6, "a caller that goes away frees its permit");
     gate.add_permits(1);
     assert_eq!(waiting.remove(0).await.unwrap(), Err(DOWN));
     waiting.push(setup.spawn());
@@ -38,7 +38,7 @@ async fn while_open_four_calls_at_a_time_are_for_tokens_the_fallback_cannot_deci
     assert_eq!(at_once(setup.verify()), Err(DOWN));
     assert_eq!(setup.verifier.calls(), 7, "and so does who has been told");
     setup.fallback.set(Ok(accept("sa")));
-    assert_eq!(setup.verify().await, Ok(marked()), "whom the fallback knows needs no place");
+    assert_eq!(setup.verify().await, Ok(marked()), "what the fallback decides needs no permit");
     setup.verifier.set(Ok(accept("sa")));
     gate.add_permits(100);
     for asked in waiting {
@@ -55,32 +55,32 @@ async fn without_a_permit_the_answer_is_the_last_error_and_the_remaining_pause()
     );
     setup.verify().await.unwrap();
     setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
-    let no_place = || {
+    let without_permit = || {
         let error = at_once(setup.both.verify(token(), &audiences())).unwrap_err();
         (error.kind(), error.retry_after().unwrap())
     };
     let gate = setup.verifier.hold();
     let _waiting: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
     settle().await;
-    assert_eq!(no_place(), (DOWN, 7 * SECOND));
+    assert_eq!(without_permit(), (DOWN, 7 * SECOND));
     setup.clock.advance(4 * SECOND);
-    assert_eq!(no_place(), (DOWN, 3 * SECOND));
+    assert_eq!(without_permit(), (DOWN, 3 * SECOND));
     setup.clock.advance(5 * SECOND / 2);
-    assert_eq!(no_place(), (DOWN, SECOND), "a second at least");
+    assert_eq!(without_permit(), (DOWN, SECOND), "at least a second");
     setup.clock.advance(3 * SECOND);
     let prober = setup.spawn();
     settle().await;
-    assert_eq!(no_place(), (DOWN, SECOND), "while somebody probes too");
+    assert_eq!(without_permit(), (DOWN, SECOND), "also during a probe");
     setup.verifier.set(Err(error(VerifyErrorKind::Timeout).with_retry_after(9 * SECOND)));
-    // The gate is fair: the four go first, and four others take their places.
+    // The gate is fair: the four go first, and four others take their permits.
     gate.add_permits(4);
     settle().await;
     let _others: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
     settle().await;
-    assert_eq!(no_place(), (DOWN, SECOND), "only a probe renews it");
+    assert_eq!(without_permit(), (DOWN, SECOND), "only a probe renews it");
     gate.add_permits(1);
     assert_eq!(prober.await.unwrap(), Err(VerifyErrorKind::Timeout));
-    assert_eq!(no_place(), (VerifyErrorKind::Timeout, 9 * SECOND));
+    assert_eq!(without_permit(), (VerifyErrorKind::Timeout, 9 * SECOND));
 }
 
 #[tokio::test]

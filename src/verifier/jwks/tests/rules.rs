@@ -217,7 +217,9 @@ async fn legacy_tokens_only_where_that_is_asked_for() {
     assert_eq!(set_up().reason(&legacy).await, RejectReason::Issuer);
 
     let setup = set_up_with(testing::Algorithm::ES256, JwksBuilder::dangerous_accept_legacy_tokens);
-    let Verdict::Accept(acceptance) = setup.verify_claims(&legacy).await else { panic!("refused") };
+    let Verdict::Accept(acceptance) = setup.verify_claims(&legacy).await else {
+        panic!("rejected")
+    };
     assert_eq!((acceptance.identity().uid(), acceptance.identity().expires_at()), ("sa-uid", None));
     assert_eq!(
         setup.reason(&setup.without("exp")).await,

@@ -217,7 +217,8 @@ async fn what_is_not_a_compact_jws_with_json_objects_is_malformed() {
     }
     for token in tokens {
         let verdict = outcome(&setup, &token).await;
-        // A plus is in token68's alphabet but not in base64url's: unless the signature has neither '-' nor '_'.
+        // A plus is in token68's alphabet but not in base64url's: unless the signature has neither
+        // '-' nor '_'.
         let unchanged = token == good;
         assert!(
             unchanged || verdict == Verdict::Reject(RejectReason::Malformed),
@@ -263,7 +264,8 @@ async fn every_other_signature_is_refused() {
 
 #[tokio::test]
 async fn a_token_has_one_spelling_only() {
-    // 256 bytes leave two bits in the last of 342 characters unused, 64 bytes four in the last of 86.
+    // 256 bytes leave two bits in the last of 342 characters unused, 64 bytes four in the last of
+    // 86.
     for algorithm in [testing::Algorithm::RS256, testing::Algorithm::ES256] {
         let setup = set_up_with(algorithm, |builder| builder);
         let good = setup.sign(&setup.claims());
