@@ -3,6 +3,8 @@
 
 mod api_client;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(feature = "kube")]
 mod kube_client;
 mod server;

@@ -25,12 +25,12 @@ enum Answer {
 
 /// An API server that gives `answers` in turn, the last one from then on, and keeps the requests.
 #[derive(Clone)]
-struct FakeApiServer {
+struct FaultyApiServer {
     answers: &'static [Answer],
     seen: Arc<Mutex<Vec<Request<Bytes>>>>,
 }
 
-impl FakeApiServer {
+impl FaultyApiServer {
     fn new(answers: &'static [Answer]) -> Self {
         Self { answers, seen: Arc::default() }
     }
@@ -85,7 +85,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_request_has_path_type_and_body_and_no_host() {
-    let fake = FakeApiServer::new(&[Answer::Status(201)]);
+    let fake = FaultyApiServer::new(&[Answer::Status(201)]);
     assert_eq!(fake.post(LIMIT).await.0.unwrap(), "document");
     let seen = fake.seen.lock().unwrap();
     let [request] = &**seen else { panic!("{} requests", seen.len()) };
@@ -96,7 +96,7 @@ async fn a_request_has_path_type_and_body_and_no_host() {
 
 #[tokio::test]
 async fn an_attempt_without_an_answer_ends_after_three_seconds() {
-    let fake = FakeApiServer::new(&[Answer::Hang, Answer::Status(200)]);
+    let fake = FaultyApiServer::new(&[Answer::Hang, Answer::Status(200)]);
     let (outcome, seconds) = fake.post(LIMIT).await;
     assert!(outcome.is_ok());
     assert!((3.5..=3.6).contains(&seconds), "{seconds}");
@@ -104,7 +104,7 @@ async fn an_attempt_without_an_answer_ends_after_three_seconds() {
 
 #[tokio::test]
 async fn a_call_without_an_answer_ends_at_its_time_limit() {
-    let fake = FakeApiServer::new(&[Answer::Hang]);
+    let fake = FaultyApiServer::new(&[Answer::Hang]);
     let (outcome, seconds) = fake.post(LIMIT).await;
     assert_eq!(outcome.unwrap_err().kind(), ApiServerErrorKind::Timeout);
     assert_eq!((fake.calls(), seconds), (3, 10.0));
@@ -112,14 +112,15 @@ async fn a_call_without_an_answer_ends_at_its_time_limit() {
 
 #[tokio::test]
 async fn a_longer_time_limit_allows_longer_attempts() {
-    let fake = FakeApiServer::new(&[Answer::Hang]);
+    let fake = FaultyApiServer::new(&[Answer::Hang]);
     let (_, seconds) = fake.post(LIMIT * 6).await;
     assert_eq!((fake.calls(), seconds), (4, 60.0));
 }
 
 #[tokio::test]
 async fn a_time_limit_that_ends_a_retry_reports_the_cause_before_it() {
-    let fake = FakeApiServer::new(&[Answer::Hang, Answer::Hang, Answer::Status(503), Answer::Hang]);
+    let fake =
+        FaultyApiServer::new(&[Answer::Hang, Answer::Hang, Answer::Status(503), Answer::Hang]);
     let (outcome, seconds) = fake.post(LIMIT).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ApiServerErrorKind::Unavailable, "{error}");
@@ -129,11 +130,11 @@ async fn a_time_limit_that_ends_a_retry_reports_the_cause_before_it() {
 
 #[tokio::test]
 async fn a_short_retry_after_is_obeyed_and_a_long_one_ends_the_call() {
-    let fake = FakeApiServer::new(&[Answer::RetryAfter(429, "1"), Answer::Status(200)]);
+    let fake = FaultyApiServer::new(&[Answer::RetryAfter(429, "1"), Answer::Status(200)]);
     let (outcome, seconds) = fake.post(LIMIT).await;
     assert_eq!((outcome.is_ok(), seconds), (true, 1.0));
 
-    let fake = FakeApiServer::new(&[Answer::RetryAfter(429, "30")]);
+    let fake = FaultyApiServer::new(&[Answer::RetryAfter(429, "30")]);
     let (outcome, seconds) = fake.post(LIMIT).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ApiServerErrorKind::RateLimited);
@@ -157,7 +158,7 @@ async fn each_status_has_its_kind() {
         (503, Unavailable),
     ] {
         let answers = Box::leak(Box::new([Answer::Status(status)]));
-        let error = FakeApiServer::new(answers).post(LIMIT).await.0.unwrap_err();
+        let error = FaultyApiServer::new(answers).post(LIMIT).await.0.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert_eq!(error.status().map(|status| status.as_u16()), Some(status));
     }
@@ -165,7 +166,7 @@ async fn each_status_has_its_kind() {
 
 #[tokio::test]
 async fn an_error_of_the_service_is_a_broken_connection() {
-    let fake = FakeApiServer::new(&[Answer::Broken]);
+    let fake = FaultyApiServer::new(&[Answer::Broken]);
     let (outcome, seconds) = fake.post(LIMIT).await;
     let error = outcome.unwrap_err();
     assert_eq!((error.kind(), fake.calls()), (ApiServerErrorKind::Unavailable, 5));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::json;
 
-use super::{tests::FakeApiServer, *};
+use super::{tests::TokenIssuer, *};
 use crate::{client::TokenSource, clock::manual::ManualClock};
 
 const MINUTE: u64 = 60;
@@ -14,7 +14,7 @@ const SPAN: u64 = 10_000 * HOUR;
 
 struct Soak {
     clock: ManualClock,
-    fake: FakeApiServer,
+    fake: TokenIssuer,
     source: TokenRequestSource,
     elapsed: u64,
 }
@@ -22,7 +22,7 @@ struct Soak {
 impl Soak {
     fn with_life(seconds: u64) -> Self {
         let clock = ManualClock::new();
-        let fake = FakeApiServer::new(&clock.clock());
+        let fake = TokenIssuer::new(&clock.clock());
         let builder =
             fake.builder().namespace("shop").service_account("checkout").audience("orders");
         let source = builder.expires_in(Duration::from_secs(seconds)).build().unwrap();

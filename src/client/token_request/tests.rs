@@ -4,21 +4,18 @@
 use std::{
     io,
     path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{Response, StatusCode};
-use kube::client::Body;
+use http::StatusCode;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
 use crate::{
+    api_server::fake::{FakeApiServer, Reply},
     audience::InvalidAudiences,
     client::{TokenErrorKind, TokenSource},
     clock::{Clock, manual::ManualClock},
@@ -26,68 +23,48 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Grants tokens, or gives the answer that a test sets, and keeps the requests.
-#[derive(Clone, Default)]
-pub(super) struct FakeApiServer(Arc<State>);
-
-#[derive(Default)]
-struct State {
-    calls: AtomicU32,
-    seen: Mutex<Vec<(String, Value)>>,
-    answer: Mutex<Option<(StatusCode, Value)>>,
-    clock: Mutex<Option<Clock>>,
+/// Grants tokens, or gives the answer that a test sets.
+#[derive(Clone)]
+pub(super) struct TokenIssuer {
+    api_server: FakeApiServer,
+    answer: Arc<Mutex<Option<Reply>>>,
+    clock: Clock,
 }
 
-impl FakeApiServer {
+impl TokenIssuer {
     pub(super) fn new(clock: &Clock) -> Self {
-        let this = Self::default();
-        *this.0.clock.lock().unwrap() = Some(clock.clone());
-        this
+        let answer = Arc::<Mutex<Option<Reply>>>::default();
+        let (set, time, mut calls) = (answer.clone(), clock.clone(), 0);
+        let api_server = FakeApiServer::new(move |_, asked| {
+            calls += 1;
+            if let Some(reply) = set.lock().unwrap().clone() {
+                return reply;
+            }
+            let seconds = asked["spec"]["expirationSeconds"].as_u64().unwrap();
+            let end = time.wall() + Duration::from_secs(seconds);
+            Reply::new(StatusCode::CREATED, granted(&format!("token-{calls}"), seconds, end))
+        });
+        Self { api_server, answer, clock: clock.clone() }
     }
 
     pub(super) fn builder(&self) -> TokenRequestBuilder {
-        let this = self.clone();
-        let clock = this.0.clock.lock().unwrap().clone().unwrap();
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            let this = this.clone();
-            async move {
-                let (head, body) = request.into_parts();
-                let asked: Value =
-                    serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap();
-                let (status, body) = this.answer(head.uri.path(), asked);
-                let body = Body::from(body.to_string().into_bytes());
-                Ok::<_, kube::Error>(Response::builder().status(status).body(body).unwrap())
-            }
-        });
-        TokenRequestSource::builder(kube::Client::new(service, "default")).clock(clock)
-    }
-
-    fn answer(&self, path: &str, asked: Value) -> (StatusCode, Value) {
-        let call = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        self.0.seen.lock().unwrap().push((path.to_owned(), asked.clone()));
-        if let Some(answer) = self.0.answer.lock().unwrap().clone() {
-            return answer;
-        }
-        let seconds = asked["spec"]["expirationSeconds"].as_u64().unwrap();
-        let end =
-            self.0.clock.lock().unwrap().as_ref().unwrap().wall() + Duration::from_secs(seconds);
-        (StatusCode::CREATED, granted(&format!("token-{call}"), seconds, end))
+        TokenRequestSource::builder(self.api_server.api_server()).clock(self.clock.clone())
     }
 
     pub(super) fn answer_with(&self, status: StatusCode, body: Value) {
-        *self.0.answer.lock().unwrap() = Some((status, body));
+        *self.answer.lock().unwrap() = Some(Reply::new(status, body));
     }
 
     pub(super) fn answer_rightly(&self) {
-        *self.0.answer.lock().unwrap() = None;
+        *self.answer.lock().unwrap() = None;
     }
 
     pub(super) fn calls(&self) -> u32 {
-        self.0.calls.load(Ordering::SeqCst)
+        self.api_server.calls()
     }
 
     fn seen(&self) -> Vec<(String, Value)> {
-        self.0.seen.lock().unwrap().clone()
+        self.api_server.seen()
     }
 }
 
@@ -100,7 +77,7 @@ fn granted(token: &str, seconds: u64, end: SystemTime) -> Value {
     })
 }
 
-fn orders(fake: &FakeApiServer) -> TokenRequestBuilder {
+fn orders(fake: &TokenIssuer) -> TokenRequestBuilder {
     fake.builder().namespace("shop").service_account("checkout").audience("orders")
 }
 
@@ -116,7 +93,7 @@ async fn advance(clock: &ManualClock, duration: Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn the_request_has_the_configured_options() {
-    let fake = FakeApiServer::new(&Clock::system());
+    let fake = TokenIssuer::new(&Clock::system());
     let source = orders(&fake)
         .audience("stock")
         .expires_in(HOUR * 2)
@@ -138,7 +115,7 @@ async fn the_request_has_the_configured_options() {
 
 #[tokio::test]
 async fn expiration_seconds_outside_600_to_2_to_the_32_fail_in_build() {
-    let fake = FakeApiServer::new(&Clock::system());
+    let fake = TokenIssuer::new(&Clock::system());
     for (seconds, good) in
         [(0, false), (599, false), (600, true), (1 << 32, true), ((1 << 32) + 1, false)]
     {
@@ -153,7 +130,7 @@ async fn expiration_seconds_outside_600_to_2_to_the_32_fail_in_build() {
 
 #[tokio::test]
 async fn without_an_audience_it_is_not_built() {
-    let fake = FakeApiServer::new(&Clock::system());
+    let fake = TokenIssuer::new(&Clock::system());
     let none = TokenRequestBuildError::Audiences(InvalidAudiences::None);
     assert_eq!(fake.builder().build().unwrap_err(), none);
     let empty = TokenRequestBuildError::Audiences(InvalidAudiences::Empty);
@@ -164,7 +141,7 @@ async fn without_an_audience_it_is_not_built() {
 
 #[tokio::test]
 async fn names_that_would_change_the_path_are_refused() {
-    let fake = FakeApiServer::new(&Clock::system());
+    let fake = TokenIssuer::new(&Clock::system());
     for bad in ["", "..", "a/b", "A", "a b", "a%2fb", "a?b", "a\u{e9}"] {
         assert!(orders(&fake).namespace(bad).build().is_err(), "{bad:?}");
         assert!(orders(&fake).service_account(bad).build().is_err(), "{bad:?}");
@@ -174,7 +151,7 @@ async fn names_that_would_change_the_path_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_token_is_refreshed_at_80_percent_by_one_request_and_none_in_between() {
     let clock = ManualClock::new();
-    let fake = FakeApiServer::new(&clock.clock());
+    let fake = TokenIssuer::new(&clock.clock());
     let source = orders(&fake).build().unwrap();
     for window in 1..=5 {
         for _ in 0..1000 {
@@ -191,7 +168,7 @@ async fn a_token_is_refreshed_at_80_percent_by_one_request_and_none_in_between()
 #[tokio::test(start_paused = true)]
 async fn a_token_is_refreshed_after_24_hours_even_if_it_lives_for_a_year() {
     let clock = ManualClock::new();
-    let fake = FakeApiServer::new(&clock.clock());
+    let fake = TokenIssuer::new(&clock.clock());
     let source = orders(&fake).expires_in(HOUR * 24 * 365).build().unwrap();
     secret(&source).await;
     advance(&clock, HOUR * 22).await;
@@ -204,7 +181,7 @@ async fn a_token_is_refreshed_after_24_hours_even_if_it_lives_for_a_year() {
 #[tokio::test(start_paused = true)]
 async fn the_lifetime_is_that_of_the_status_and_not_of_exp() {
     let clock = ManualClock::new();
-    let fake = FakeApiServer::new(&clock.clock());
+    let fake = TokenIssuer::new(&clock.clock());
     let source = orders(&fake).expires_in(Duration::from_secs(3607)).build().unwrap();
     let now = clock.clock().wall();
     let in_a_year =
@@ -224,7 +201,7 @@ async fn the_lifetime_is_that_of_the_status_and_not_of_exp() {
 #[tokio::test(start_paused = true)]
 async fn the_server_may_shorten_the_life() {
     let clock = ManualClock::new();
-    let fake = FakeApiServer::new(&clock.clock());
+    let fake = TokenIssuer::new(&clock.clock());
     let source = orders(&fake).expires_in(HOUR * 24).build().unwrap();
     fake.answer_with(StatusCode::CREATED, granted("short", 3600, clock.clock().wall() + HOUR));
     secret(&source).await;
@@ -235,7 +212,7 @@ async fn the_server_may_shorten_the_life() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_behind_the_servers_does_not_make_the_life_longer() {
     let clock = ManualClock::new();
-    let fake = FakeApiServer::new(&clock.clock());
+    let fake = TokenIssuer::new(&clock.clock());
     let source = orders(&fake).build().unwrap();
     // By the server's clock it expires in an hour; the local clock is three hours behind.
     let end = clock.clock().wall() + HOUR * 4;
@@ -249,7 +226,7 @@ async fn a_clock_behind_the_servers_does_not_make_the_life_longer() {
 #[tokio::test(start_paused = true)]
 async fn on_failure_the_old_token_is_kept_until_it_expires() {
     let clock = ManualClock::new();
-    let fake = FakeApiServer::new(&clock.clock());
+    let fake = TokenIssuer::new(&clock.clock());
     let source = orders(&fake).build().unwrap();
     secret(&source).await;
     fake.answer_with(StatusCode::FORBIDDEN, json!({}));
@@ -267,7 +244,7 @@ async fn on_failure_the_old_token_is_kept_until_it_expires() {
 
 #[tokio::test(start_paused = true)]
 async fn a_403_names_the_missing_right_and_the_manifest_that_grants_it() {
-    let fake = FakeApiServer::new(&Clock::system());
+    let fake = TokenIssuer::new(&Clock::system());
     let message = "serviceaccounts \"checkout\" is forbidden: User \"x\" cannot create resource \"serviceaccounts/token\"";
     fake.answer_with(StatusCode::FORBIDDEN, json!({ "kind": "Status", "message": message }));
     let error = orders(&fake).build().unwrap().token().await.unwrap_err();
@@ -301,7 +278,7 @@ async fn each_error_status_has_its_kind_and_the_servers_message() {
     ];
     for (status, kind, calls) in cases {
         let clock = ManualClock::new();
-        let fake = FakeApiServer::new(&clock.clock());
+        let fake = TokenIssuer::new(&clock.clock());
         fake.answer_with(
             StatusCode::from_u16(status).unwrap(),
             json!({ "message": "the server's message" }),
@@ -334,13 +311,13 @@ async fn an_answer_without_a_usable_token_is_an_error() {
         granted("a b", 1, end),
         no_time,
     ] {
-        let fake = FakeApiServer::new(&clock.clock());
+        let fake = TokenIssuer::new(&clock.clock());
         fake.answer_with(StatusCode::CREATED, body);
         let error = orders(&fake).build().unwrap().token().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
         assert!(!format!("{error:?}").contains("secret-token"));
     }
-    let fake = FakeApiServer::new(&clock.clock());
+    let fake = TokenIssuer::new(&clock.clock());
     fake.answer_with(StatusCode::CREATED, granted("late", 3600, clock.clock().wall() - HOUR));
     let error = orders(&fake).build().unwrap().token().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Expired);
@@ -369,7 +346,7 @@ async fn namespace_and_name_default_to_those_of_the_own_token() {
         "serviceaccount": { "name": "checkout", "uid": "s" },
         "pod": { "name": "checkout-7d9f", "uid": "p" },
     }));
-    let fake = FakeApiServer::new(&Clock::system());
+    let fake = TokenIssuer::new(&Clock::system());
     let files = mount(&[("token", own), ("namespace", "elsewhere".to_owned())]);
     let builder = || fake.builder().audience("orders").own_mount("/own").read(files.clone());
     secret(&builder().build().unwrap()).await;
@@ -385,7 +362,7 @@ async fn namespace_and_name_default_to_those_of_the_own_token() {
 
 #[tokio::test(start_paused = true)]
 async fn the_namespace_file_is_the_fallback() {
-    let fake = FakeApiServer::new(&Clock::system());
+    let fake = TokenIssuer::new(&Clock::system());
     for files in [
         mount(&[("namespace", "shop\n".to_owned())]),
         mount(&[("namespace", "shop".to_owned()), ("token", own_token(&json!({})))]),
@@ -405,7 +382,7 @@ async fn the_namespace_file_is_the_fallback() {
 
 #[tokio::test(start_paused = true)]
 async fn the_service_account_must_be_known_or_configured() {
-    let fake = FakeApiServer::new(&Clock::system());
+    let fake = TokenIssuer::new(&Clock::system());
     let evil = own_token(&json!({ "namespace": "../x", "serviceaccount": { "name": "a/b" } }));
     for (files, hint) in [
         (mount(&[]), "/own/token"),

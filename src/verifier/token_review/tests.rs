@@ -1,78 +1,46 @@
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, Ordering},
-};
-
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use kube::{Client, client::Body};
+use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::clock::manual::ManualClock;
+use crate::{
+    api_server::fake::{FakeApiServer, Reply},
+    clock::manual::ManualClock,
+};
 
 const TOKEN: &str =
     "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3VlciIsImV4cCI6NDAwMDAwMDAwMH0.c2ln";
 
-/// Gives one answer, counts the calls and keeps the last body.
-#[derive(Clone)]
-struct FakeApiServer {
-    answer: Arc<Mutex<Answer>>,
-    calls: Arc<AtomicU32>,
-    seen: Arc<Mutex<Value>>,
+fn replying(status: StatusCode, body: impl ToString) -> FakeApiServer {
+    FakeApiServer::replying(Reply::new(status, body))
 }
 
-type Answer = (StatusCode, Vec<(&'static str, &'static str)>, String);
+fn reviewing(status: &Value) -> FakeApiServer {
+    replying(StatusCode::CREATED, json!({ "spec": {}, "status": status }))
+}
 
-impl FakeApiServer {
-    fn new(status: StatusCode, body: impl ToString) -> Self {
-        let answer = Arc::new(Mutex::new((status, Vec::new(), body.to_string())));
-        Self { answer, calls: Arc::default(), seen: Arc::default() }
-    }
+fn verifier(fake: &FakeApiServer) -> TokenReviewVerifier {
+    TokenReviewVerifier::new(fake.api_server())
+}
 
-    fn reviewing(status: &Value) -> Self {
-        Self::new(StatusCode::CREATED, json!({ "spec": {}, "status": status }))
-    }
-
-    fn header(self, name: &'static str, value: &'static str) -> Self {
-        self.answer.lock().unwrap().1.push((name, value));
-        self
-    }
-
-    fn verifier(&self) -> TokenReviewVerifier {
-        let this = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let this = this.clone();
-            async move {
-                this.calls.fetch_add(1, Ordering::SeqCst);
-                assert_eq!((request.method().as_str(), request.uri().path()), ("POST", PATH));
-                let body = request.into_body().collect_bytes().await.unwrap();
-                *this.seen.lock().unwrap() = serde_json::from_slice(&body).unwrap();
-                let (status, headers, body) = this.answer.lock().unwrap().clone();
-                let mut response = Response::builder().status(status);
-                for (name, value) in headers {
-                    response = response.header(name, value);
-                }
-                Ok::<_, kube::Error>(response.body(Body::from(body.into_bytes())).unwrap())
-            }
-        });
-        TokenReviewVerifier::new(Client::new(service, "default"))
-    }
-
-    fn calls(&self) -> u32 {
-        self.calls.load(Ordering::SeqCst)
-    }
+/// Returns the document of the last request.
+fn last(fake: &FakeApiServer) -> Value {
+    let (path, document) = fake.seen().pop().unwrap();
+    assert_eq!(path, PATH);
+    document
 }
 
 async fn review(status: Value, audience: &str) -> Verdict {
     let audiences = Audiences::new([audience]).unwrap();
-    let verifier = FakeApiServer::reviewing(&status).verifier();
+    let verifier = verifier(&reviewing(&status));
     verifier.verify(BearerToken::parse(TOKEN).unwrap(), &audiences).await.unwrap()
 }
 
 /// Verifies while the clock advances, so that back-off takes no time.
 async fn verify_without_waiting(fake: &FakeApiServer) -> Result<Verdict, VerifyError> {
     let clock = ManualClock::new();
-    let verifier = fake.verifier().clock(clock.clock());
+    let verifier = verifier(fake).clock(clock.clock());
     let task = tokio::spawn(async move {
         verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await
     });
@@ -149,10 +117,9 @@ async fn a_failed_lookup_in_the_api_server_is_inconclusive() {
             format!("[invalid bearer token, {failure}]"),
             format!("[invalid bearer token, [invalid bearer token, {failure}]]"),
         ] {
-            let fake = FakeApiServer::reviewing(&json!({ "user": {}, "error": error }));
+            let fake = reviewing(&json!({ "user": {}, "error": error }));
             let audiences = Audiences::new(["api"]).unwrap();
-            let undecided = fake
-                .verifier()
+            let undecided = verifier(&fake)
                 .verify(BearerToken::parse(TOKEN).unwrap(), &audiences)
                 .await
                 .unwrap_err();
@@ -235,30 +202,27 @@ async fn a_user_that_is_not_a_service_account_is_rejected() {
 
 #[tokio::test]
 async fn the_review_carries_the_token_and_the_requested_audiences() {
-    let fake = FakeApiServer::reviewing(&json!({ "authenticated": false }));
+    let fake = reviewing(&json!({ "authenticated": false }));
     let audiences = Audiences::new(["a", "b"]).unwrap();
-    fake.verifier().verify(BearerToken::parse(TOKEN).unwrap(), &audiences).await.unwrap();
+    verifier(&fake).verify(BearerToken::parse(TOKEN).unwrap(), &audiences).await.unwrap();
     let expected = json!({
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenReview",
         "spec": { "token": TOKEN, "audiences": ["a", "b"] },
     });
-    assert_eq!(*fake.seen.lock().unwrap(), expected);
+    assert_eq!(last(&fake), expected);
 }
 
 #[tokio::test]
 async fn any_audience_asks_for_those_that_the_token_names() {
-    let fake = FakeApiServer::reviewing(
-        &json!({ "authenticated": true, "user": user(), "audiences": ["x"] }),
-    );
+    let fake = reviewing(&json!({ "authenticated": true, "user": user(), "audiences": ["x"] }));
     let token = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsieCJdfQ.c2ln";
-    let verdict = fake
-        .verifier()
+    let verdict = verifier(&fake)
         .verify(BearerToken::parse(token).unwrap(), &Audiences::dangerous_any())
         .await
         .unwrap();
     assert!(matches!(verdict, Verdict::Accept(_)));
-    assert_eq!(fake.seen.lock().unwrap()["spec"]["audiences"], json!(["x"]));
+    assert_eq!(last(&fake)["spec"]["audiences"], json!(["x"]));
 }
 
 #[tokio::test]
@@ -266,7 +230,7 @@ async fn an_authentic_token_without_a_status_is_an_error_and_not_a_rejection() {
     for body in
         ["", "{}", "[]", "not json", r#"{"status":{"authenticated":"yes"}}"#, r#"{"status":null}"#]
     {
-        let fake = FakeApiServer::new(StatusCode::CREATED, body);
+        let fake = replying(StatusCode::CREATED, body);
         let error = verify_without_waiting(&fake).await.unwrap_err();
         assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse, "{body:?}");
         assert!(!format!("{error:?}").contains(TOKEN));
@@ -284,7 +248,7 @@ async fn a_list_in_place_of_an_object_is_an_invalid_response() {
         json!({ "status": [true, user, ["api"], ""] }),
         json!({ "status": { "authenticated": true, "audiences": ["api"], "user": listed } }),
     ] {
-        let fake = FakeApiServer::new(StatusCode::CREATED, &answer);
+        let fake = replying(StatusCode::CREATED, &answer);
         let error = verify_without_waiting(&fake).await.unwrap_err();
         assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse, "{answer}");
     }
@@ -304,7 +268,7 @@ async fn the_retry_table_of_the_webhook_client() {
         (StatusCode::FORBIDDEN, 1, VerifyErrorKind::Forbidden),
     ];
     for (status, calls, kind) in cases {
-        let fake = FakeApiServer::new(status, "{}");
+        let fake = replying(status, "{}");
         let error = verify_without_waiting(&fake).await.unwrap_err();
         assert_eq!((error.kind(), fake.calls()), (kind, calls), "{status}");
     }
@@ -312,17 +276,22 @@ async fn the_retry_table_of_the_webhook_client() {
 
 #[tokio::test]
 async fn a_short_retry_after_is_obeyed_and_a_long_one_passed_on() {
-    let short = FakeApiServer::new(StatusCode::TOO_MANY_REQUESTS, "{}").header("retry-after", "2");
+    let short = FakeApiServer::replying(
+        Reply::new(StatusCode::TOO_MANY_REQUESTS, "{}").header("retry-after", "2"),
+    );
     let error = verify_without_waiting(&short).await.unwrap_err();
     assert_eq!(short.calls(), 5, "four pauses of 2 s fit into 10 s");
     assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
 
-    let long =
-        FakeApiServer::new(StatusCode::TOO_MANY_REQUESTS, "{}").header("retry-after", "86400");
+    let long = FakeApiServer::replying(
+        Reply::new(StatusCode::TOO_MANY_REQUESTS, "{}").header("retry-after", "86400"),
+    );
     let error = verify_without_waiting(&long).await.unwrap_err();
     assert_eq!((long.calls(), error.retry_after()), (1, Some(Duration::from_secs(86400))));
 
-    let odd = FakeApiServer::new(StatusCode::IM_A_TEAPOT, "{}").header("retry-after", "1");
+    let odd = FakeApiServer::replying(
+        Reply::new(StatusCode::IM_A_TEAPOT, "{}").header("retry-after", "1"),
+    );
     verify_without_waiting(&odd).await.unwrap_err();
     assert_eq!(odd.calls(), 5, "anything with a Retry-After is asked again");
 }
@@ -330,19 +299,18 @@ async fn a_short_retry_after_is_obeyed_and_a_long_one_passed_on() {
 #[tokio::test]
 async fn a_missing_right_is_reported_with_the_role_that_grants_it() {
     let body = json!({ "kind": "Status", "message": "tokenreviews is forbidden: User \"x\" cannot create" });
-    let error =
-        verify_without_waiting(&FakeApiServer::new(StatusCode::FORBIDDEN, body)).await.unwrap_err();
+    let error = verify_without_waiting(&replying(StatusCode::FORBIDDEN, body)).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("system:auth-delegator") && text.contains("cannot create"), "{text}");
 }
 
 #[tokio::test]
 async fn an_api_server_that_hangs_is_a_timeout() {
-    let service = tower::service_fn(|_: Request<Body>| {
-        std::future::pending::<Result<Response<Body>, kube::Error>>()
+    let service = tower::service_fn(|_: Request<Bytes>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, std::convert::Infallible>>()
     });
     let clock = ManualClock::new();
-    let verifier = TokenReviewVerifier::new(Client::new(service, "default")).clock(clock.clock());
+    let verifier = TokenReviewVerifier::new(ApiServer::from_service(service)).clock(clock.clock());
     let task = tokio::spawn(async move {
         verifier.verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap()).await
     });
@@ -358,7 +326,7 @@ async fn an_api_server_that_hangs_is_a_timeout() {
 
 #[tokio::test]
 async fn an_answer_beyond_the_size_limit_is_unavailable() {
-    let fake = FakeApiServer::new(StatusCode::CREATED, "x".repeat(10 * 1024 * 1024));
+    let fake = replying(StatusCode::CREATED, "x".repeat(10 * 1024 * 1024));
     let error = verify_without_waiting(&fake).await.unwrap_err();
     assert_eq!(error.kind(), VerifyErrorKind::Unavailable);
 }
@@ -391,8 +359,8 @@ async fn null_is_the_same_as_absent() {
 
 #[tokio::test]
 async fn a_time_limit_that_overflows_the_clock_is_no_limit() {
-    let fake = FakeApiServer::reviewing(&json!({ "authenticated": false }));
-    let verifier = fake.verifier().timeout(Duration::MAX);
+    let fake = reviewing(&json!({ "authenticated": false }));
+    let verifier = verifier(&fake).timeout(Duration::MAX);
     let verdict = verifier
         .verify(BearerToken::parse(TOKEN).unwrap(), &Audiences::new(["api"]).unwrap())
         .await;
@@ -408,8 +376,8 @@ async fn a_message_that_quotes_the_token_is_withheld() {
     for quote in [TOKEN, parts[0], parts[1], &lines, &format!("Bearer%20{TOKEN}\"")] {
         let error = format!("Timeout: webhook said: {quote}");
         assert_eq!(redact::message(token, &error), "(withheld, because it quotes the token)");
-        let fake = FakeApiServer::reviewing(&json!({ "error": error }));
-        let undecided = fake.verifier().verify(token, &audiences).await.unwrap_err();
+        let fake = reviewing(&json!({ "error": error }));
+        let undecided = verifier(&fake).verify(token, &audiences).await.unwrap_err();
         assert_eq!(undecided.kind(), VerifyErrorKind::Inconclusive);
         let text = format!("{undecided} {undecided:?}");
         assert!(
@@ -418,7 +386,9 @@ async fn a_message_that_quotes_the_token_is_withheld() {
         );
 
         let body = json!({ "kind": "Status", "message": error });
-        let fake = FakeApiServer::new(StatusCode::FORBIDDEN, body).header("retry-after", "86400");
+        let fake = FakeApiServer::replying(
+            Reply::new(StatusCode::FORBIDDEN, body).header("retry-after", "86400"),
+        );
         let forbidden = verify_without_waiting(&fake).await.unwrap_err();
         assert_eq!(forbidden.kind(), VerifyErrorKind::Forbidden);
         assert_eq!(forbidden.retry_after(), Some(Duration::from_secs(86400)));
@@ -445,7 +415,7 @@ async fn an_unreadable_answer_that_echoes_the_token_leaves_it_out_of_the_error()
         json!({ "status": { "authenticated": true, "user": TOKEN } }),
         json!({ "status": { "authenticated": true, "audiences": TOKEN } }),
     ] {
-        let fake = FakeApiServer::new(StatusCode::CREATED, &body);
+        let fake = replying(StatusCode::CREATED, &body);
         let error = verify_without_waiting(&fake).await.unwrap_err();
         assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse, "{body}");
         let source = std::error::Error::source(&error).unwrap().to_string();
