@@ -16,10 +16,10 @@ use super::system;
 /// use std::time::Duration;
 /// use tower_kube_auth::testing::ManualClock;
 ///
-/// let clock = ManualClock::new();
-/// let clock = clock.clock();
+/// let manual = ManualClock::new();
+/// let clock = manual.clock();
 /// let before = clock.wall();
-/// clock.advance(Duration::from_secs(60));
+/// manual.advance(Duration::from_secs(60));
 /// assert_eq!(clock.wall().duration_since(before).unwrap(), Duration::from_secs(60));
 /// ```
 #[derive(Clone, Debug)]
@@ -77,15 +77,15 @@ impl ManualClock {
     /// use tower_kube_auth::testing::ManualClock;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// let clock = ManualClock::new();
-    /// let clock = clock.clock();
+    /// let manual = ManualClock::new();
+    /// let clock = manual.clock();
     /// let sleeper = tokio::spawn(async move { clock.sleep(Duration::from_secs(10)).await });
     /// tokio::task::yield_now().await;
-    /// clock.advance(Duration::from_secs(9));
-    /// assert_eq!(clock.next_wake(), Some(Duration::from_secs(1)));
-    /// clock.advance(Duration::from_secs(1));
+    /// manual.advance(Duration::from_secs(9));
+    /// assert_eq!(manual.next_wake(), Some(Duration::from_secs(1)));
+    /// manual.advance(Duration::from_secs(1));
     /// sleeper.await.unwrap();
-    /// assert_eq!(clock.next_wake(), None);
+    /// assert_eq!(manual.next_wake(), None);
     /// # }
     /// ```
     #[must_use]
