@@ -78,7 +78,9 @@ impl ApiClient {
                 {
                     return Err(failure);
                 }
-                tracing::debug!(call = self.purpose.call, attempt, ?wait, %failure, "calling the API server again");
+                // Not the failure's text: an error of a user's service could quote the request.
+                let (call, kind) = (self.purpose.call, failure.kind());
+                tracing::debug!(call, attempt, ?wait, ?kind, "calling the API server again");
                 last = failure;
                 self.clock.sleep(wait).await;
                 attempt += 1;

@@ -66,6 +66,24 @@ impl Failure {
         }
     }
 
+    pub(super) fn kind(&self) -> ApiServerErrorKind {
+        match self {
+            Self::Transport(_) => ApiServerErrorKind::Unavailable,
+            Self::Timeout => ApiServerErrorKind::Timeout,
+            Self::Status { status, .. } => match *status {
+                StatusCode::UNAUTHORIZED => ApiServerErrorKind::Unauthenticated,
+                StatusCode::FORBIDDEN => ApiServerErrorKind::Forbidden,
+                StatusCode::TOO_MANY_REQUESTS => ApiServerErrorKind::RateLimited,
+                StatusCode::BAD_REQUEST
+                | StatusCode::NOT_FOUND
+                | StatusCode::CONFLICT
+                | StatusCode::UNPROCESSABLE_ENTITY => ApiServerErrorKind::InvalidRequest,
+                status if status.is_server_error() => ApiServerErrorKind::Unavailable,
+                _ => ApiServerErrorKind::InvalidResponse,
+            },
+        }
+    }
+
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
@@ -114,21 +132,7 @@ impl ApiServerError {
     }
 
     pub(crate) fn kind(&self) -> ApiServerErrorKind {
-        match &self.failure {
-            Failure::Transport(_) => ApiServerErrorKind::Unavailable,
-            Failure::Timeout => ApiServerErrorKind::Timeout,
-            Failure::Status { status, .. } => match *status {
-                StatusCode::UNAUTHORIZED => ApiServerErrorKind::Unauthenticated,
-                StatusCode::FORBIDDEN => ApiServerErrorKind::Forbidden,
-                StatusCode::TOO_MANY_REQUESTS => ApiServerErrorKind::RateLimited,
-                StatusCode::BAD_REQUEST
-                | StatusCode::NOT_FOUND
-                | StatusCode::CONFLICT
-                | StatusCode::UNPROCESSABLE_ENTITY => ApiServerErrorKind::InvalidRequest,
-                status if status.is_server_error() => ApiServerErrorKind::Unavailable,
-                _ => ApiServerErrorKind::InvalidResponse,
-            },
-        }
+        self.failure.kind()
     }
 }
 

@@ -112,9 +112,12 @@ impl Authenticator {
         self.shared.max_token_length
     }
 
-    /// Returns whether `identity` was accepted by this authenticator or another handle of it.
+    /// Returns whether `identity` was accepted by this authenticator or another handle of it, and has
+    /// not expired since.
     pub(crate) fn has_accepted(&self, identity: &ServiceAccountIdentity) -> bool {
+        let now = self.shared.backend.clock.wall();
         identity.is_accepted_by(self.shared.backend.id)
+            && identity.expires_at().is_none_or(|expiry| now < expiry)
     }
 
     /// Returns how many warnings of this kind were suppressed, or `None` if this one is to be too.

@@ -8,6 +8,7 @@ use super::{
     build_error::AuthenticatorBuildError,
     limit::Limit,
     precheck::Precheck,
+    recent_failure::RecentFailure,
     shared::{Flights, Shared},
     tasks::Tasks,
     warn_limit::WarnLimit,
@@ -240,6 +241,7 @@ impl AuthenticatorBuilder {
             max_token_length: self.max_token_length,
             realm: self.realm.into(),
             warn_limit: WarnLimit::default(),
+            recent_failure: RecentFailure::default(),
         };
         Ok(Authenticator { shared: Arc::new(shared) })
     }

@@ -155,6 +155,7 @@ impl Shared {
     /// every request sees the entry or the flight.
     fn complete(&self, flight: Flight, outcome: Outcome) -> Outcome {
         let Flight { leader, digest, began } = flight;
+        self.recent_failure.record(&outcome, self.backend.clock.monotonic());
         let outcome = self.cache_outcome(digest, outcome, |verdict| {
             leader.unless_detached(|| self.cache.insert(digest, verdict, began));
         });
@@ -179,12 +180,11 @@ impl Shared {
             }
             Err(error) => error,
         };
-        // Saturation says nothing about the verifier: strangers who fill the queue must not open
-        // the grace.
-        let kept = if error.kind() == VerifyErrorKind::Saturated {
-            self.cache.accepted(&digest).map(|hit| hit.identity)
-        } else {
+        let now = self.backend.clock.monotonic();
+        let kept = if self.recent_failure.opens_grace(error.kind(), now) {
             self.cache.after_failure(&digest, error.retry_after())
+        } else {
+            self.cache.accepted(&digest).map(|hit| hit.identity)
         };
         let Some(identity) = kept else { return Err(error) };
         if self.cache.accepted(&digest).is_none() {

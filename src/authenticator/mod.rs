@@ -11,6 +11,7 @@ mod limit;
 mod lookup;
 mod metrics;
 mod precheck;
+mod recent_failure;
 mod shared;
 mod tasks;
 mod warn_limit;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{backend::Backend, precheck::Precheck, tasks::Tasks, warn_limit::WarnLimit};
+use super::{
+    backend::Backend, precheck::Precheck, recent_failure::RecentFailure, tasks::Tasks,
+    warn_limit::WarnLimit,
+};
 use crate::{
     cache::{Digest, DigestHasher, VerdictCache},
     single_flight,
@@ -23,4 +26,5 @@ pub(super) struct Shared {
     pub(super) max_token_length: usize,
     pub(super) realm: Arc<str>,
     pub(super) warn_limit: WarnLimit,
+    pub(super) recent_failure: RecentFailure,
 }

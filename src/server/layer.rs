@@ -24,7 +24,8 @@ impl Authenticator {
 ///
 /// Works with any request body, and with any response body that implements [`Default`], or with any
 /// at all by [`map_rejection_response`](Self::map_rejection_response). The inner service must be
-/// `Clone`, for requests that have to wait; a cache hit does not clone it.
+/// `Clone`, for requests that have to wait; a cache hit does not clone it. A request that waits holds
+/// no readiness of the inner service, so load shedding belongs inside of this layer.
 #[derive(Clone, Debug)]
 pub struct AuthenticateLayer<R = DefaultRejectionResponse> {
     authenticator: Authenticator,

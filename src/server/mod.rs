@@ -59,7 +59,7 @@ mod deferred_call;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
-mod grpc;
+mod grpc_request;
 mod layer;
 mod rejection;
 mod rejection_log;

@@ -18,7 +18,7 @@ use crate::{
 
 /// Upper bounds for what a caller can write into one log line.
 const MAX_AUDIENCES: usize = 8;
-const MAX_AUDIENCE_CHARS: usize = 64;
+const MAX_CHARS: usize = 64;
 
 const UNDECIDED: &str = "a bearer token could not be verified";
 const UNDECIDED_ACCESS: &str = "there was no decision about what a caller may do";
@@ -79,7 +79,7 @@ pub(super) fn log_authorization(
     head: RequestHead<'_>,
     warn_limit: &WarnLimit,
 ) {
-    let (method, path) = (head.method(), head.uri().path());
+    let (method, path) = (head.method(), Shortened(head.uri().path()));
     match rejection {
         Rejection::Forbidden(reason) => tracing::debug!(
             %caller, %method, ?path, reason = reason.as_str(), "a request was denied: {reason}"
@@ -125,7 +125,7 @@ struct Shortened<'a>(&'a str);
 
 impl fmt::Debug for Shortened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(MAX_AUDIENCE_CHARS) {
+        match self.0.char_indices().nth(MAX_CHARS) {
             Some((end, _)) => write!(f, "{:?}…", self.0.get(..end).unwrap_or_default()),
             None => fmt::Debug::fmt(self.0, f),
         }

@@ -12,7 +12,7 @@ use super::{
     credential,
     deferred_call::release_readiness,
     future::{PendingAuthentication, ResponseFuture},
-    grpc::is_grpc,
+    grpc_request::is_grpc,
     rejection::{Rejection, accepted_identity},
     rejection_log,
     response::{DefaultRejectionResponse, RejectionResponse, reject},

@@ -1,8 +1,9 @@
 //! `serve_stale`: an accepted token past its TTL while the verifier fails.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
+use tower_kube_auth::error::{VerifyError, VerifyErrorKind};
 
 use crate::support::{Behavior, FakeVerifier, Service, bearer, idle, token};
 
@@ -164,6 +165,29 @@ async fn unknown_tokens_are_not_served_during_a_failure() {
     verifier.set(Behavior::Fail);
     assert_eq!(service.get(&token("a")).await.status, StatusCode::OK);
     assert_eq!(service.blocked(bearer(&token("b"))).await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn an_inconclusive_answer_opens_the_grace_period_only_during_an_outage() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let service = a_caller_past_the_ttl(&verifier).await;
+    let inconclusive = Behavior::Script(Arc::new(|_| {
+        let error = VerifyError::new(VerifyErrorKind::Inconclusive, "the key may be newer");
+        Box::pin(std::future::ready(Err(error)))
+    }));
+    let undecided = async |name: &str| {
+        let answer = service.blocked(bearer(&token(name))).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{name}");
+    };
+    verifier.set(inconclusive.clone());
+    undecided("a").await;
+    verifier.set(Behavior::Fail);
+    undecided("other").await;
+    verifier.set(inconclusive);
+    assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "the backend is failing");
+    verifier.advance(21.0);
+    undecided("another").await;
+    undecided("a").await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::{
     identity::ServiceAccountIdentity,
     server::{
         deferred_call::release_readiness,
-        grpc::is_grpc,
+        grpc_request::is_grpc,
         rejection::Rejection,
         response::{DefaultRejectionResponse, RejectionResponse, respond},
         service::Anonymous,
