@@ -54,9 +54,9 @@ pub fn check(data: &[u8]) {
     let (response, reached) = answer(request(), false);
     assert!(!reached, "the service was reached without an accepted token");
     assert!(expected.allows(response.status()), "{} for {values:?}", response.status());
-    let is_trouble = response.status() == StatusCode::SERVICE_UNAVAILABLE;
-    assert_eq!(response.headers().contains_key(header::RETRY_AFTER), is_trouble);
-    assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), !is_trouble);
+    let is_failure = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+    assert_eq!(response.headers().contains_key(header::RETRY_AFTER), is_failure);
+    assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), !is_failure);
 
     let (response, reached) = answer(request(), true);
     assert_eq!(
@@ -105,8 +105,12 @@ impl Expected {
 fn expected(values: &[HeaderValue]) -> Expected {
     let [value] = values else { return Expected::Malformed };
     let mut words = value.as_bytes().splitn(2, |byte| *byte == b' ');
-    if !words.next().is_some_and(|scheme| scheme.to_ascii_lowercase() == b"bearer") {
-        return Expected::NoToken;
+    let scheme = words.next().unwrap_or_default().to_ascii_lowercase();
+    match scheme.strip_prefix(b"bearer") {
+        Some([]) => {}
+        // The name of a scheme goes on, or "bearer" without a space.
+        Some([next, ..]) if !is_tchar(*next) => return Expected::Malformed,
+        _ => return Expected::NoToken,
     }
     let Some(token) = words.next().and_then(|token| std::str::from_utf8(token).ok()) else {
         return Expected::Malformed;
@@ -115,4 +119,9 @@ fn expected(values: &[HeaderValue]) -> Expected {
     let is_token68 =
         !body.is_empty() && body.chars().all(|c| c.is_ascii_alphanumeric() || "-._~+/".contains(c));
     if is_token68 && token.len() <= LONGEST { Expected::Looked } else { Expected::Malformed }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
