@@ -134,6 +134,9 @@ impl AuthenticatorBuilder {
     /// second for each token in use, and takes effect at once. Compare `stale-if-error` of HTTP
     /// caches ([RFC 5861 §4](https://www.rfc-editor.org/rfc/rfc5861#section-4)).
     ///
+    /// Strangers cannot cause it: saturation and inconclusive answers count only within 20 s after
+    /// another failure of the verifier.
+    ///
     /// [`VerifyError`]: crate::error::VerifyError
     pub fn serve_stale(mut self, grace: Duration) -> Self {
         self.lifetimes.stale = grace;
