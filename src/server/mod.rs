@@ -55,22 +55,21 @@
 
 mod authorize;
 mod credential;
-mod deferred_call;
 #[cfg(feature = "axum")]
 mod extract;
-mod future;
 mod grpc_request;
 mod layer;
 mod rejection;
 mod rejection_log;
 mod response;
+mod response_future;
 mod service;
 
-pub use authorize::{Authorize, AuthorizeFuture, AuthorizeLayer};
+pub use authorize::{Authorize, AuthorizeLayer};
 #[cfg(feature = "axum")]
 pub use extract::IdentityRejection;
-pub use future::ResponseFuture;
 pub use layer::AuthenticateLayer;
 pub use rejection::Rejection;
 pub use response::{DefaultRejectionResponse, RejectionResponse};
+pub use response_future::ResponseFuture;
 pub use service::Authenticate;

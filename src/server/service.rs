@@ -2,20 +2,19 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use http::{Extensions, HeaderMap, Request, Response, header};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response, header};
 use tower_service::Service;
 
 use super::{
     credential,
-    deferred_call::release_readiness,
-    future::{PendingAuthentication, ResponseFuture},
     grpc_request::is_grpc,
     rejection::{Rejection, accepted_identity},
     rejection_log,
     response::{DefaultRejectionResponse, RejectionResponse, reject},
+    response_future::{PendingDecision, ResponseFuture, release_readiness},
 };
 use crate::{
     authenticator::{Authenticator, Digest, Lookup, Waiting},
@@ -145,7 +144,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, R, ReqBody, ResBody>;
+    type Future = ResponseFuture<S, PendingAuthentication<R, ReqBody>, ReqBody, ResBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -189,7 +188,7 @@ where
             }
             AuthOutcome::Rejected(rejection) => {
                 release_readiness(&mut self.inner);
-                ResponseFuture::rejected(reject(
+                ResponseFuture::answered(reject(
                     &self.rejection_response,
                     &self.authenticator,
                     self.answers_grpc(&request),
@@ -198,6 +197,45 @@ where
                 ))
             }
         }
+    }
+}
+
+/// A verification in progress.
+#[expect(missing_debug_implementations, reason = "only the type of a future names it")]
+pub struct PendingAuthentication<R, ReqBody> {
+    waiting: Waiting,
+    /// Taken by the decision.
+    request: Option<Request<ReqBody>>,
+    rejection_response: R,
+    authenticator: Authenticator,
+    is_grpc: bool,
+    /// The `Authorization` header, if a rejection is logged in detail.
+    logged_credential: Option<HeaderValue>,
+}
+
+impl<R, ReqBody, ResBody> PendingDecision<ReqBody, ResBody> for PendingAuthentication<R, ReqBody>
+where
+    R: RejectionResponse<ResBody>,
+{
+    fn poll_decision(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Request<ReqBody>, Response<ResBody>>> {
+        let outcome = ready!(self.waiting.as_mut().poll(cx));
+        let Some(mut request) = self.request.take() else { return Poll::Pending };
+        Poll::Ready(match accepted_identity(outcome) {
+            Ok(identity) => {
+                request.extensions_mut().insert(identity);
+                Ok(request)
+            }
+            Err(rejection) => Err(reject(
+                &self.rejection_response,
+                &self.authenticator,
+                self.is_grpc,
+                self.logged_credential.as_ref(),
+                &rejection,
+            )),
+        })
     }
 }
 

@@ -1,26 +1,28 @@
 //! The service: decides in `call` if the authorizer can, and leaves the rest to the future.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use tower_service::Service;
 
-use super::{
-    future::{AuthorizeFuture, PendingAuthorization},
-    logged::Logged,
-    outcome::rejection,
-};
 use crate::{
-    authorizer::{Decision, DynAuthorizer, RequestHead},
+    authenticator::WarnLimit,
+    authorizer::{AuthorizeError, Authorizer, Decision, DynAuthorizer, RequestHead},
     identity::ServiceAccountIdentity,
     server::{
-        deferred_call::release_readiness,
         grpc_request::is_grpc,
         rejection::Rejection,
+        rejection_log,
         response::{DefaultRejectionResponse, RejectionResponse, respond},
+        response_future::{PendingDecision, ResponseFuture, release_readiness},
         service::Anonymous,
     },
 };
@@ -40,6 +42,14 @@ pub(super) struct Gate<R> {
     pub(super) rejection_response: R,
     pub(super) no_grpc: bool,
     pub(super) logged: Arc<Logged>,
+}
+
+/// What a layer has logged already: shared by its services, so that no line comes at the rate of
+/// requests.
+#[derive(Debug, Default)]
+pub(super) struct Logged {
+    missing_layer: AtomicBool,
+    warn_limit: WarnLimit,
 }
 
 enum AccessOutcome {
@@ -110,7 +120,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = AuthorizeFuture<S, R, ReqBody, ResBody>;
+    type Future = ResponseFuture<S, PendingAuthorization<R, ReqBody>, ReqBody, ResBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -118,7 +128,7 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         match self.gate.authorize(&request) {
-            AccessOutcome::Allowed => AuthorizeFuture::calling(self.inner.call(request)),
+            AccessOutcome::Allowed => ResponseFuture::calling(self.inner.call(request)),
             AccessOutcome::Undecided(caller) => {
                 release_readiness(&mut self.inner);
                 let is_grpc = self.gate.answers_grpc(&request);
@@ -133,13 +143,13 @@ where
                     self.gate.logged.clone(),
                     is_grpc,
                 );
-                AuthorizeFuture::deciding(decision, self.inner.clone())
+                ResponseFuture::deciding(decision, self.inner.clone())
             }
             AccessOutcome::Rejected(rejection) => {
                 release_readiness(&mut self.inner);
                 let realm = request.extensions().get::<Anonymous>().map(|mark| &*mark.realm);
                 let gate = &self.gate;
-                AuthorizeFuture::rejected(respond(
+                ResponseFuture::answered(respond(
                     &gate.rejection_response,
                     gate.answers_grpc(&request),
                     realm,
@@ -148,4 +158,69 @@ where
             }
         }
     }
+}
+
+/// An authorization in progress.
+#[expect(missing_debug_implementations, reason = "only the type of a future names it")]
+pub struct PendingAuthorization<R, ReqBody> {
+    deciding: Pin<Box<dyn Future<Output = Result<Parts, Rejection>> + Send>>,
+    /// Apart from the head, so that a body that is not `Send` works. Taken by the decision.
+    body: Option<ReqBody>,
+    rejection_response: R,
+    is_grpc: bool,
+}
+
+impl<R, ReqBody> PendingAuthorization<R, ReqBody> {
+    fn new(
+        authorizer: DynAuthorizer,
+        caller: ServiceAccountIdentity,
+        parts: Parts,
+        body: ReqBody,
+        rejection_response: R,
+        logged: Arc<Logged>,
+        is_grpc: bool,
+    ) -> Self {
+        let deciding = Box::pin(async move {
+            let decision = authorizer.authorize(&caller, RequestHead::from(&parts)).await;
+            match rejection(decision, &caller, RequestHead::from(&parts), &logged.warn_limit) {
+                None => Ok(parts),
+                Some(rejection) => Err(rejection),
+            }
+        });
+        Self { deciding, body: Some(body), rejection_response, is_grpc }
+    }
+}
+
+impl<R, ReqBody, ResBody> PendingDecision<ReqBody, ResBody> for PendingAuthorization<R, ReqBody>
+where
+    R: RejectionResponse<ResBody>,
+{
+    fn poll_decision(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Request<ReqBody>, Response<ResBody>>> {
+        let decided = ready!(self.deciding.as_mut().poll(cx));
+        let Some(body) = self.body.take() else { return Poll::Pending };
+        Poll::Ready(
+            decided.map(|parts| Request::from_parts(parts, body)).map_err(|rejection| {
+                respond(&self.rejection_response, self.is_grpc, None, &rejection)
+            }),
+        )
+    }
+}
+
+/// Returns the rejection that a decision leads to, and logs it; none if it is to allow.
+fn rejection(
+    decision: Result<Decision, AuthorizeError>,
+    caller: &ServiceAccountIdentity,
+    head: RequestHead<'_>,
+    warn_limit: &WarnLimit,
+) -> Option<Rejection> {
+    let rejection = match decision {
+        Ok(Decision::Allow) => return None,
+        Ok(Decision::Deny(reason)) => Rejection::Forbidden(reason),
+        Err(error) => Rejection::AuthorizationUnavailable(error),
+    };
+    rejection_log::log_authorization(&rejection, caller, head, warn_limit);
+    Some(rejection)
 }

@@ -1,7 +1,8 @@
-//! The future of a middleware that calls the inner service at once, after a decision, or not at
-//! all.
+//! The response future of the middleware, which calls the inner service at once, after a decision,
+//! or not at all.
 
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,16 +12,8 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-/// Replaces `inner`, which was polled ready but is not called now, by a clone that was not:
-/// whatever readiness reserves, such as a permit of a concurrency limit, is free for other
-/// requests.
-pub(super) fn release_readiness<S: Clone>(inner: &mut S) {
-    let unpolled = inner.clone();
-    *inner = unpolled;
-}
-
 /// A decision in progress, which keeps the request until it is there.
-pub(super) trait PendingDecision<ReqBody, ResBody> {
+pub trait PendingDecision<ReqBody, ResBody> {
     /// Polls for the request, which goes on to the inner service, or for the response that is
     /// returned in its place. Must not be polled again after that.
     fn poll_decision(
@@ -30,8 +23,11 @@ pub(super) trait PendingDecision<ReqBody, ResBody> {
 }
 
 pin_project! {
-    /// `S` is the inner service, `D` the [`PendingDecision`].
-    pub(super) struct DeferredCall<S, D, ReqBody, ResBody>
+    /// The response future of [`Authenticate`](super::Authenticate) and
+    /// [`Authorize`](super::Authorize).
+    ///
+    /// `S` is the inner service, `D` the decision that the request waits for.
+    pub struct ResponseFuture<S, D, ReqBody, ResBody>
     where
         S: Service<Request<ReqBody>>,
     {
@@ -51,7 +47,7 @@ pin_project! {
     }
 }
 
-impl<S, D, ReqBody, ResBody> DeferredCall<S, D, ReqBody, ResBody>
+impl<S, D, ReqBody, ResBody> ResponseFuture<S, D, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
 {
@@ -71,7 +67,7 @@ where
     }
 }
 
-impl<S, D, ReqBody, ResBody> Future for DeferredCall<S, D, ReqBody, ResBody>
+impl<S, D, ReqBody, ResBody> Future for ResponseFuture<S, D, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     D: PendingDecision<ReqBody, ResBody>,
@@ -110,4 +106,21 @@ where
             state.set(next);
         }
     }
+}
+
+impl<S, D, ReqBody, ResBody> fmt::Debug for ResponseFuture<S, D, ReqBody, ResBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// Replaces `inner`, which was polled ready but is not called now, by a clone that was not:
+/// whatever readiness reserves, such as a permit of a concurrency limit, is free for other
+/// requests.
+pub(super) fn release_readiness<S: Clone>(inner: &mut S) {
+    let unpolled = inner.clone();
+    *inner = unpolled;
 }
