@@ -1,8 +1,6 @@
 //! The error of a token source.
 
-use std::{borrow::Cow, error::Error, fmt, time::Duration};
-
-use crate::error::ErrorDetails;
+use crate::error::{ErrorDetails, error_with_details};
 
 /// Why a [`TokenSource`](super::TokenSource) has no token. The message names the file or the API
 /// call and what to do; it never contains a token.
@@ -71,52 +69,4 @@ impl TokenErrorKind {
     }
 }
 
-impl TokenError {
-    /// Creates an error of `kind`. The message is for the operator: it says what failed and what to
-    /// do, and never contains a token.
-    pub fn new(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(ErrorDetails::new(kind, message.into()))
-    }
-
-    /// Adds the error that caused this one.
-    #[must_use]
-    pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(self.0.with_source(source.into()))
-    }
-
-    /// Adds how long to wait before a retry.
-    #[must_use]
-    pub fn with_retry_after(self, pause: Duration) -> Self {
-        Self(self.0.with_retry_after(pause))
-    }
-
-    /// Returns the kind of failure.
-    #[must_use]
-    pub fn kind(&self) -> TokenErrorKind {
-        self.0.kind()
-    }
-
-    /// Returns how long to wait before a retry, if the API server said so.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.0.retry_after()
-    }
-}
-
-impl fmt::Display for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.debug("TokenError", f)
-    }
-}
-
-impl Error for TokenError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
-    }
-}
+error_with_details!(TokenError, TokenErrorKind);

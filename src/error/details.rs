@@ -59,3 +59,64 @@ impl<K> fmt::Display for ErrorDetails<K> {
         f.write_str(&self.0.message)
     }
 }
+
+/// Implements the constructors, accessors and traits of a public error around [`ErrorDetails`].
+macro_rules! error_with_details {
+    ($error:ident, $kind:ident) => {
+        impl $error {
+            /// Creates an error of `kind`. The message is for the operator: it says what failed and
+            /// what to do, and never contains a token.
+            pub fn new(kind: $kind, message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+                Self($crate::error::ErrorDetails::new(kind, message.into()))
+            }
+
+            /// Adds the error that caused this one.
+            #[must_use]
+            pub fn with_source(
+                self,
+                source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+            ) -> Self {
+                Self(self.0.with_source(source.into()))
+            }
+
+            /// Adds how long to wait before a retry. A response has it as `Retry-After`, which
+            /// defaults to 1 s.
+            #[must_use]
+            pub fn with_retry_after(self, pause: std::time::Duration) -> Self {
+                Self(self.0.with_retry_after(pause))
+            }
+
+            /// Returns the kind of failure.
+            #[must_use]
+            pub fn kind(&self) -> $kind {
+                self.0.kind()
+            }
+
+            /// Returns how long to wait before a retry, if the backend said so.
+            #[must_use]
+            pub fn retry_after(&self) -> Option<std::time::Duration> {
+                self.0.retry_after()
+            }
+        }
+
+        impl std::fmt::Display for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.debug(stringify!($error), f)
+            }
+        }
+
+        impl std::error::Error for $error {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                self.0.source()
+            }
+        }
+    };
+}
+
+pub(crate) use error_with_details;

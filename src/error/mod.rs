@@ -3,5 +3,5 @@
 mod details;
 mod verify;
 
-pub(crate) use details::ErrorDetails;
+pub(crate) use details::{ErrorDetails, error_with_details};
 pub use verify::{VerifyError, VerifyErrorKind};

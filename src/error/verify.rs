@@ -1,8 +1,6 @@
 //! The error of a verification without a decision.
 
-use std::{borrow::Cow, error::Error, fmt, time::Duration};
-
-use super::details::ErrorDetails;
+use super::details::{ErrorDetails, error_with_details};
 
 /// A verification without a decision: the API server is down, its answer is unreadable, or this
 /// service lacks a right.
@@ -65,53 +63,4 @@ impl VerifyErrorKind {
     }
 }
 
-impl VerifyError {
-    /// Creates an error of `kind`. The message is for the operator: it says what failed and what to
-    /// do, and never contains a token.
-    pub fn new(kind: VerifyErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(ErrorDetails::new(kind, message.into()))
-    }
-
-    /// Adds the error that caused this one.
-    #[must_use]
-    pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(self.0.with_source(source.into()))
-    }
-
-    /// Adds how long callers should wait before they retry. The `Retry-After` header defaults to
-    /// 1 s.
-    #[must_use]
-    pub fn with_retry_after(self, pause: Duration) -> Self {
-        Self(self.0.with_retry_after(pause))
-    }
-
-    /// Returns the kind of failure.
-    #[must_use]
-    pub fn kind(&self) -> VerifyErrorKind {
-        self.0.kind()
-    }
-
-    /// Returns how long to wait before a retry, if the backend said so.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.0.retry_after()
-    }
-}
-
-impl fmt::Display for VerifyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for VerifyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.debug("VerifyError", f)
-    }
-}
-
-impl Error for VerifyError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
-    }
-}
+error_with_details!(VerifyError, VerifyErrorKind);
