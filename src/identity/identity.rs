@@ -93,20 +93,16 @@ impl ServiceAccountIdentity {
         {
             return None;
         }
-        let groups = Groups::new(user.groups);
         let extra = user.extra.into_iter().map(|(key, values)| Extra::new(key, values)).collect();
-        let uid = user.uid.into();
-        let audiences = audiences.into();
-        let is_from_fallback = false;
         Some(Self(Arc::new(Inner {
             username,
-            uid,
-            groups,
-            audiences,
+            uid: user.uid.into(),
+            groups: Groups::new(user.groups),
+            audiences: audiences.into(),
             issuer,
             extra,
             expires_at,
-            is_from_fallback,
+            is_from_fallback: false,
             accepted_by: AuthenticatorId::default(),
         })))
     }
@@ -122,22 +118,18 @@ impl ServiceAccountIdentity {
         details: Details,
     ) -> Option<Self> {
         let username = Username::new(namespace, name).filter(|_| is_uid(uid))?;
-        let groups = Groups::Standard(group::of_namespace(namespace).into());
-        let Details { audiences, issuer, expires_at, mut extra } = details;
+        let mut extra = details.extra;
         // The API server's answer is a map in this order.
         extra.sort_unstable_by_key(|(key, _)| *key);
-        let extra = extra.into_iter().map(|(key, value)| Extra::one(key, value)).collect();
-        let (uid, audiences) = (uid.into(), audiences.into());
-        let is_from_fallback = false;
         Some(Self(Arc::new(Inner {
             username,
-            uid,
-            groups,
-            audiences,
-            issuer,
-            extra,
-            expires_at,
-            is_from_fallback,
+            uid: uid.into(),
+            groups: Groups::Standard(group::of_namespace(namespace).into()),
+            audiences: details.audiences.into(),
+            issuer: details.issuer,
+            extra: extra.into_iter().map(|(key, value)| Extra::one(key, value)).collect(),
+            expires_at: details.expires_at,
+            is_from_fallback: false,
             accepted_by: AuthenticatorId::default(),
         })))
     }

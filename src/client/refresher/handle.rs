@@ -4,11 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::runtime::Handle;
 
-use super::{
-    fetch::Fetch,
-    shared::{Phase, Shared},
-    task::Task,
-};
+use super::task::{Fetch, Phase, Shared, Task};
 use crate::{
     background_task::BackgroundTask,
     client::{Token, TokenError, TokenErrorKind},

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Fetch, Fetched, Refresher, shared::INVALIDATION_COOLDOWN};
+use super::{Fetch, Fetched, Refresher, task::INVALIDATION_COOLDOWN};
 use crate::{
     backoff::Backoff,
     client::{Token, TokenError, TokenErrorKind},
