@@ -2,14 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{lookup::Lookup, metrics::AuthenticatorMetrics, shared::Shared};
+use super::{metrics::AuthenticatorMetrics, token_loader::TokenLoader, warn_limit::WarnLimit};
 use crate::{
     audience::Audiences,
-    cache::Digest,
+    cache::{Digest, Lookup, ReadThroughCache},
     error::VerifyError,
     identity::ServiceAccountIdentity,
     token::{BearerToken, PresentedToken},
-    verdict::{Acceptance, Verdict},
+    verdict::{Acceptance, Outcome, Verdict},
 };
 
 /// Authenticates bearer tokens with a [`Verifier`](crate::Verifier), behind a cache, a pre-check
@@ -38,7 +38,15 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Authenticator {
+    pub(super) cache: Arc<ReadThroughCache<TokenLoader>>,
     pub(super) shared: Arc<Shared>,
+}
+
+/// What the middleware needs besides the cache.
+pub(super) struct Shared {
+    pub(super) max_token_length: usize,
+    pub(super) realm: Arc<str>,
+    pub(super) warn_limit: WarnLimit,
 }
 
 impl Authenticator {
@@ -65,26 +73,19 @@ impl Authenticator {
     /// Returns the accepted audiences.
     #[must_use]
     pub fn audiences(&self) -> &Audiences {
-        &self.shared.backend.audiences
+        &self.cache.loader().audiences
     }
 
     /// Returns a snapshot of the counters and gauges.
     #[must_use]
     pub fn metrics(&self) -> AuthenticatorMetrics {
-        let backend = &self.shared.backend;
-        let (accepted_entries, rejected_entries) = self.shared.cache.len();
-        AuthenticatorMetrics {
-            in_flight: backend.limit.in_flight() as u64,
-            waiting: backend.limit.waiting() as u64,
-            accepted_entries,
-            rejected_entries,
-            ..backend.counters.snapshot()
-        }
+        let rejected_by_precheck = self.cache.loader().rejected_by_precheck.get();
+        AuthenticatorMetrics::new(&self.cache.metrics(), rejected_by_precheck)
     }
 
     #[inline]
     pub(crate) fn digest(&self, token: PresentedToken<'_>) -> Digest {
-        self.shared.cache.digest(token.expose_secret())
+        self.cache.digest(token.expose_secret())
     }
 
     /// Returns the identity of a cached acceptance. If most of its lifetime has passed, starts a
@@ -95,16 +96,34 @@ impl Authenticator {
         token: PresentedToken<'_>,
         digest: &Digest,
     ) -> Option<ServiceAccountIdentity> {
-        let hit = self.shared.cache.accepted(digest)?;
-        if hit.is_due {
-            self.shared.refresh_ahead(token, *digest);
-        }
-        Some(hit.identity)
+        self.cache.accepted(digest, || Some(token.parse().ok()?.to_owned()))
     }
 
-    /// Decides about a token that is not [`cached`](Self::cached).
+    /// Decides about a token that is not [`cached`](Self::cached): at once if a cached decision, the
+    /// pre-check or a synchronous verification is enough. Anything that waits runs in a task.
     pub(crate) fn lookup(&self, token: BearerToken<'_>, digest: Digest) -> Lookup {
-        self.shared.lookup(token, digest)
+        let known = self.cache.rejected_or_stale(&digest, || Some(token.to_owned()));
+        if let Some(verdict) = known {
+            return Lookup::Decided(Ok(verdict));
+        }
+        if let Some(outcome) = self.verify_now(token, digest) {
+            return Lookup::Decided(outcome);
+        }
+        let TokenLoader { precheck, rejected_by_precheck, .. } = self.cache.loader();
+        if let Err(reason) = precheck.check(token, self.cache.clock().wall()) {
+            rejected_by_precheck.increment();
+            return Lookup::Decided(Ok(Verdict::Reject(reason)));
+        }
+        self.cache.load(digest, || token.to_owned())
+    }
+
+    fn verify_now(&self, token: BearerToken<'_>, digest: Digest) -> Option<Outcome> {
+        let TokenLoader { precheck, .. } = self.cache.loader();
+        // The verifier checks the claims itself, but does not know the issuers configured here.
+        if precheck.has_issuers() && precheck.check(token, self.cache.clock().wall()).is_err() {
+            return None;
+        }
+        self.cache.decide_now(digest, |loader| loader.verify_now(token))
     }
 
     #[inline]
@@ -115,14 +134,14 @@ impl Authenticator {
     /// Returns whether `identity` was accepted by this authenticator or another handle of it, and has
     /// not expired since.
     pub(crate) fn has_accepted(&self, identity: &ServiceAccountIdentity) -> bool {
-        let now = self.shared.backend.clock.wall();
-        identity.is_accepted_by(self.shared.backend.id)
+        let now = self.cache.clock().wall();
+        identity.is_accepted_by(self.cache.loader().id)
             && identity.expires_at().is_none_or(|expiry| now < expiry)
     }
 
     /// Returns how many warnings of this kind were suppressed, or `None` if this one is to be too.
     pub(crate) fn admit_warning(&self, kind: &'static str) -> Option<u64> {
-        self.shared.warn_limit.admit(kind, self.shared.backend.clock.monotonic())
+        self.shared.warn_limit.admit(kind, self.cache.clock().monotonic())
     }
 
     pub(crate) fn realm(&self) -> &Arc<str> {
@@ -132,8 +151,6 @@ impl Authenticator {
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticator")
-            .field("audiences", &self.shared.backend.audiences)
-            .finish_non_exhaustive()
+        f.debug_struct("Authenticator").field("audiences", self.audiences()).finish_non_exhaustive()
     }
 }

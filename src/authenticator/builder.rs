@@ -3,20 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    authenticator::Authenticator,
-    backend::Backend,
+    authenticator::{Authenticator, Shared},
     build_error::AuthenticatorBuildError,
-    limit::Limit,
     precheck::Precheck,
-    recent_failure::RecentFailure,
-    shared::{Flights, Shared},
-    tasks::Tasks,
+    token_loader::TokenLoader,
     warn_limit::WarnLimit,
 };
 use crate::{
     audience::Audiences,
-    cache::{Capacities, Lifetimes, VerdictCache},
+    cache::{Capacities, Lifetimes, Limit, ReadThroughCache, VerdictCache},
     clock::Clock,
+    counters::Counter,
     identity::AuthenticatorId,
     token::BearerToken,
     verifier::{DynVerifier, Verifier},
@@ -224,29 +221,26 @@ impl AuthenticatorBuilder {
         if self.issuers.iter().any(String::is_empty) {
             return Err(AuthenticatorBuildError::EmptyIssuer);
         }
-        let cache = VerdictCache::new(self.capacities, self.lifetimes, self.clock.clone())
+        let verdicts = VerdictCache::new(self.capacities, self.lifetimes, self.clock.clone())
             .map_err(|_| AuthenticatorBuildError::NoRandomness)?;
-        let backend = Backend {
+        let loader = TokenLoader {
             verifier: self.verifier,
-            audiences: audiences.clone(),
-            limit: Limit::new(self.max_in_flight, self.max_wait, self.clock.clone()),
-            timeout: self.verification_timeout,
-            counters: Default::default(),
-            clock: self.clock,
+            precheck: Precheck::new(audiences.clone(), self.issuers),
+            audiences,
+            rejected_by_precheck: Counter::default(),
             id: AuthenticatorId::next(),
         };
+        let limit = Limit::new(self.max_in_flight, self.max_wait, self.clock.clone());
+        let timeout = self.verification_timeout;
         let shared = Shared {
-            cache,
-            flights: Flights::new(),
-            precheck: Precheck::new(audiences, self.issuers),
-            backend: Arc::new(backend),
-            tasks: Tasks::default(),
             max_token_length: self.max_token_length,
             realm: self.realm.into(),
             warn_limit: WarnLimit::default(),
-            recent_failure: RecentFailure::default(),
         };
-        Ok(Authenticator { shared: Arc::new(shared) })
+        Ok(Authenticator {
+            cache: Arc::new(ReadThroughCache::new(verdicts, loader, limit, timeout, self.clock)),
+            shared: Arc::new(shared),
+        })
     }
 
     fn checked_audiences(&self) -> Result<Audiences, AuthenticatorBuildError> {

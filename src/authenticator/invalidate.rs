@@ -1,7 +1,7 @@
 //! Invalidation of cached decisions.
 
 use super::authenticator::Authenticator;
-use crate::{cache::Invalidation, sync_point::sync_point, token::BearerToken};
+use crate::{cache::Invalidation, token::BearerToken};
 
 /// # Invalidation
 ///
@@ -40,30 +40,21 @@ use crate::{cache::Invalidation, sync_point::sync_point, token::BearerToken};
 impl Authenticator {
     /// Drops the cached decision about `token`, including a rejection.
     pub fn invalidate(&self, token: BearerToken<'_>) {
-        let digest = self.digest(token.into());
-        self.shared.cache.invalidate(&Invalidation::Token(digest));
-        self.shared.flights.detach(&digest);
+        self.cache.invalidate(&Invalidation::Key(self.digest(token.into())));
     }
 
     /// Drops all accepted tokens of the ServiceAccount with this uid (`metadata.uid`).
     pub fn invalidate_service_account(&self, uid: &str) {
-        self.apply(&Invalidation::ServiceAccount(uid.into()));
+        self.cache.invalidate(&Invalidation::ServiceAccount(uid.into()));
     }
 
     /// Drops all accepted tokens bound to the Pod with this uid (`metadata.uid`).
     pub fn invalidate_pod(&self, uid: &str) {
-        self.apply(&Invalidation::Pod(uid.into()));
+        self.cache.invalidate(&Invalidation::Pod(uid.into()));
     }
 
     /// Drops all decisions.
     pub fn invalidate_all(&self) {
-        self.apply(&Invalidation::All);
-    }
-
-    /// Detaches all flights: whose token a verification in flight belongs to is not known yet.
-    fn apply(&self, invalidation: &Invalidation) {
-        self.shared.cache.invalidate(invalidation);
-        sync_point();
-        self.shared.flights.detach_all();
+        self.cache.invalidate(&Invalidation::All);
     }
 }

@@ -1,9 +1,6 @@
 //! Counters and gauges of an authenticator.
 
-use crate::{
-    counters::Counter,
-    verdict::{Outcome, Verdict},
-};
+use crate::cache::CacheMetrics;
 
 /// A snapshot of an [`Authenticator`](super::Authenticator)'s counters and gauges, for any metrics
 /// system. The last four fields are gauges; the others start at zero and only grow.
@@ -63,40 +60,22 @@ pub struct AuthenticatorMetrics {
     pub rejected_entries: u64,
 }
 
-#[derive(Default)]
-pub(super) struct Counters {
-    accepted: Counter,
-    rejected: Counter,
-    undecided: Counter,
-    pub(super) saturated: Counter,
-    pub(super) rejected_by_precheck: Counter,
-    pub(super) rejected_from_cache: Counter,
-    pub(super) coalesced: Counter,
-    pub(super) refreshed_ahead: Counter,
-    pub(super) served_stale: Counter,
-}
-
-impl Counters {
-    pub(super) fn count(&self, outcome: &Outcome) {
-        match outcome {
-            Ok(Verdict::Accept(_)) => self.accepted.increment(),
-            Ok(Verdict::Reject(_)) => self.rejected.increment(),
-            Err(_) => self.undecided.increment(),
-        }
-    }
-    /// Returns the counters; the gauges are left at zero.
-    pub(super) fn snapshot(&self) -> AuthenticatorMetrics {
-        AuthenticatorMetrics {
-            accepted: self.accepted.get(),
-            rejected: self.rejected.get(),
-            undecided: self.undecided.get(),
-            saturated: self.saturated.get(),
-            rejected_by_precheck: self.rejected_by_precheck.get(),
-            rejected_from_cache: self.rejected_from_cache.get(),
-            coalesced: self.coalesced.get(),
-            refreshed_ahead: self.refreshed_ahead.get(),
-            served_stale: self.served_stale.get(),
-            ..AuthenticatorMetrics::default()
+impl AuthenticatorMetrics {
+    pub(super) fn new(cache: &CacheMetrics, rejected_by_precheck: u64) -> Self {
+        Self {
+            rejected_by_precheck,
+            accepted: cache.accepted,
+            rejected: cache.rejected,
+            undecided: cache.undecided,
+            saturated: cache.saturated,
+            rejected_from_cache: cache.rejected_from_cache,
+            coalesced: cache.coalesced,
+            refreshed_ahead: cache.refreshed_ahead,
+            served_stale: cache.served_stale,
+            in_flight: cache.in_flight,
+            waiting: cache.waiting,
+            accepted_entries: cache.accepted_entries,
+            rejected_entries: cache.rejected_entries,
         }
     }
 }

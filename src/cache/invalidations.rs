@@ -16,7 +16,7 @@ const CAPACITY: usize = 1024;
 /// Which decisions to drop.
 #[derive(Clone)]
 pub(crate) enum Invalidation {
-    Token(Digest),
+    Key(Digest),
     ServiceAccount(Box<str>),
     Pod(Box<str>),
     All,
@@ -63,7 +63,7 @@ impl<'a> InvalidationSubject<'a> {
 impl Invalidation {
     pub(super) fn applies_to(&self, subject: &InvalidationSubject<'_>) -> bool {
         match self {
-            Self::Token(token) => token == subject.digest,
+            Self::Key(key) => key == subject.digest,
             Self::ServiceAccount(uid) => subject.account == Some(uid),
             Self::Pod(uid) => subject.pod == Some(uid),
             Self::All => true,
@@ -140,7 +140,7 @@ mod tests {
         let identity = IdentityBuilder::new("ns", "sa").uid("sa-uid").pod("pod", "pod-uid").build();
         let at = Clock::system().monotonic();
         for (invalidation, of_mine, of_other) in [
-            (Invalidation::Token(key.digest(b"mine")), true, false),
+            (Invalidation::Key(key.digest(b"mine")), true, false),
             (Invalidation::ServiceAccount("sa-uid".into()), true, true),
             (Invalidation::ServiceAccount("pod-uid".into()), false, false),
             (Invalidation::Pod("pod-uid".into()), true, true),
@@ -198,8 +198,8 @@ mod tests {
         let (invalidations, key, at) =
             (Invalidations::default(), DigestKey::random().unwrap(), Clock::system().monotonic());
         let (mine, other) = (key.digest(b"mine"), key.digest(b"other"));
-        invalidations.push(at, Invalidation::Token(key.digest(b"mine")));
-        invalidations.push(at + SECOND, Invalidation::Token(key.digest(b"another")));
+        invalidations.push(at, Invalidation::Key(key.digest(b"mine")));
+        invalidations.push(at + SECOND, Invalidation::Key(key.digest(b"another")));
         let log = invalidations.read();
         let until = |digest, seconds| {
             log.unsettled_until(

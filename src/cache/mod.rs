@@ -1,13 +1,22 @@
-//! The cache of decisions: keyed by a keyed digest of the token, bounded in size and time.
+//! The cache of decisions, keyed by a keyed digest and bounded in size and time, and the way to a
+//! decision that is not cached: single-flight, limits, background tasks.
 
 mod accepted;
 mod digest;
 mod entry;
 mod invalidations;
 mod lifetimes;
+mod limit;
+mod metrics;
+mod read_through;
+mod recent_failure;
+mod tasks;
 mod verdict_cache;
 
-pub(crate) use digest::{Digest, DigestHasher};
-pub(crate) use invalidations::{Invalidation, VerificationStart};
+pub(crate) use digest::Digest;
+pub(crate) use invalidations::Invalidation;
 pub(crate) use lifetimes::Lifetimes;
+pub(crate) use limit::Limit;
+pub(crate) use metrics::CacheMetrics;
+pub(crate) use read_through::{Load, Lookup, ReadThroughCache, Waiting};
 pub(crate) use verdict_cache::{Capacities, VerdictCache};

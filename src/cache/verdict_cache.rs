@@ -186,7 +186,7 @@ impl VerdictCache {
         self.invalidations.push(self.clock.monotonic(), invalidation.clone());
         sync_point();
         match invalidation {
-            Invalidation::Token(digest) => {
+            Invalidation::Key(digest) => {
                 self.accepted.remove(digest);
                 self.rejected.invalidate(digest);
             }
@@ -378,7 +378,7 @@ mod tests {
             [accept(IdentityBuilder::new("ns", "sa")), Verdict::Reject(RejectReason::Signature)]
         {
             let began = cache.now();
-            cache.invalidate(&Invalidation::Token(key));
+            cache.invalidate(&Invalidation::Key(key));
             cache.insert(key, &verdict, began);
             cache.insert(other, &verdict, began);
             assert_eq!((cache.get(&key), cache.get(&other)), (None, Some(verdict)));

@@ -17,7 +17,8 @@ use super::{
     response_future::{PendingDecision, ResponseFuture, release_readiness},
 };
 use crate::{
-    authenticator::{Authenticator, Digest, Lookup, Waiting},
+    authenticator::Authenticator,
+    cache::{Digest, Lookup, Waiting},
     identity::ServiceAccountIdentity,
     token::PresentedToken,
 };

@@ -1,4 +1,4 @@
-//! The tasks of an authenticator, aborted when its last handle is dropped.
+//! The tasks of a read-through cache, aborted when its last handle is dropped.
 
 use std::{future::Future, sync::Mutex};
 

@@ -1,4 +1,4 @@
-//! The limit on concurrent verifications, with a bounded queue in front of it.
+//! The limit on concurrent loads, with a bounded queue in front of it.
 
 use std::{
     sync::{
@@ -17,11 +17,11 @@ use crate::{
 
 /// Queue places per permit.
 const QUEUE_FACTOR: usize = 16;
-/// One permit in this many is reserved for tokens that were accepted before, so that a flood of
-/// unknown tokens does not displace known callers.
+/// One permit in this many is reserved for keys that were accepted before, so that a flood of
+/// unknown keys does not displace known callers.
 const RESERVED_SHARE: usize = 4;
 
-pub(super) struct Limit {
+pub(crate) struct Limit {
     shared: Pool,
     reserved: Pool,
     max_in_flight: usize,
@@ -36,7 +36,7 @@ struct Pool {
 }
 
 impl Limit {
-    pub(super) fn new(max_in_flight: usize, max_wait: Duration, clock: Clock) -> Self {
+    pub(crate) fn new(max_in_flight: usize, max_wait: Duration, clock: Clock) -> Self {
         let reserved = (max_in_flight / RESERVED_SHARE).max(1);
         Self {
             shared: Pool::new(max_in_flight.saturating_sub(reserved)),
@@ -48,7 +48,7 @@ impl Limit {
     }
 
     /// Returns a permit, waiting for at most `max_wait`. Known tokens have a queue of their own.
-    pub(super) async fn acquire(&self, is_known: bool) -> Result<SemaphorePermit<'_>, VerifyError> {
+    pub(crate) async fn acquire(&self, is_known: bool) -> Result<SemaphorePermit<'_>, VerifyError> {
         let pool = if is_known { &self.reserved } else { &self.shared };
         for pool in [&self.shared, pool] {
             if let Ok(permit) = pool.permits.try_acquire() {
@@ -64,7 +64,7 @@ impl Limit {
 
     /// Returns a permit for a background verification of a known token: a reserved one, or a shared
     /// one while more than half of all permits are free, so that it delays no request.
-    pub(super) fn try_acquire_background(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn try_acquire_background(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.reserved.permits).try_acquire_owned() {
             return Some(permit);
         }
@@ -72,11 +72,11 @@ impl Limit {
         is_idle.then(|| Arc::clone(&self.shared.permits).try_acquire_owned().ok())?
     }
 
-    pub(super) fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.max_in_flight.saturating_sub(self.free())
     }
 
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         [&self.shared, &self.reserved].map(|pool| pool.waiting.load(Ordering::Relaxed)).iter().sum()
     }
 
@@ -115,7 +115,7 @@ impl Drop for QueueSlot<'_> {
 fn saturated() -> VerifyError {
     VerifyError::new(
         VerifyErrorKind::Saturated,
-        "too many verifications are in flight; see max_in_flight",
+        "too many decisions are in flight; see max_in_flight",
     )
 }
 

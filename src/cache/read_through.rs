@@ -1,0 +1,432 @@
+//! The read-through cache: coalesces concurrent misses of one key into one decision that survives
+//! cancellation, and decides anew about entries in use before they end.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+use tracing::Instrument;
+
+use super::{
+    digest::{Digest, DigestHasher},
+    invalidations::{Invalidation, VerificationStart},
+    limit::Limit,
+    metrics::{CacheMetrics, Counters},
+    recent_failure::RecentFailure,
+    tasks::Tasks,
+    verdict_cache::VerdictCache,
+};
+use crate::{
+    catch_panic::{Panicked, call_caught, poll_caught},
+    clock::Clock,
+    error::{VerifyError, VerifyErrorKind},
+    identity::ServiceAccountIdentity,
+    single_flight::{self, Joined},
+    sync_point::sync_point,
+    verdict::{Acceptance, Outcome, Verdict},
+};
+
+/// How much longer than a decision's own time limit its followers wait.
+const WAIT_MARGIN: Duration = Duration::from_secs(1);
+
+/// Makes the decisions that are cached.
+pub(crate) trait Load: Send + Sync + 'static {
+    /// What a decision is about. Owned, because the task that decides outlives the request.
+    type Input: Send + Sync + 'static;
+
+    /// The name of what decides, for messages.
+    const NAME: &'static str;
+
+    fn load(&self, input: &Self::Input) -> impl Future<Output = Outcome> + Send;
+
+    /// Decides without I/O, or returns `None`.
+    fn load_now(&self, input: &Self::Input) -> Option<Outcome>;
+}
+
+pub(crate) struct ReadThroughCache<L> {
+    verdicts: VerdictCache,
+    flights: Arc<Flights>,
+    tasks: Tasks,
+    recent_failure: RecentFailure,
+    limited: Arc<Limited<L>>,
+}
+
+/// The loader with its limits. Tasks hold this instead of the cache, so they do not keep it alive.
+struct Limited<L> {
+    loader: L,
+    limit: Limit,
+    timeout: Duration,
+    counters: Counters,
+    clock: Clock,
+}
+
+pub(crate) enum Lookup {
+    Decided(Outcome),
+    Waiting(Waiting),
+}
+
+/// Resolves with the outcome of a load that runs in a task.
+pub(crate) type Waiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+type Loading = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+type Flights = single_flight::Flights<Digest, Outcome, DigestHasher>;
+type Leader = single_flight::Leader<Digest, Outcome, DigestHasher>;
+type Follower = single_flight::Follower<Digest, Outcome, DigestHasher>;
+
+/// A load in flight.
+struct Flight {
+    leader: Leader,
+    digest: Digest,
+    began: VerificationStart,
+}
+
+impl<L: Load> ReadThroughCache<L> {
+    /// `timeout` limits one load, including its wait for a permit of `limit`.
+    pub(crate) fn new(
+        verdicts: VerdictCache,
+        loader: L,
+        limit: Limit,
+        timeout: Duration,
+        clock: Clock,
+    ) -> Self {
+        let counters = Counters::default();
+        Self {
+            verdicts,
+            flights: Flights::new(),
+            tasks: Tasks::default(),
+            recent_failure: RecentFailure::default(),
+            limited: Arc::new(Limited { loader, limit, timeout, counters, clock }),
+        }
+    }
+
+    pub(crate) fn loader(&self) -> &L {
+        &self.limited.loader
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.limited.clock
+    }
+
+    pub(crate) fn metrics(&self) -> CacheMetrics {
+        let Limited { limit, counters, .. } = &*self.limited;
+        let (accepted_entries, rejected_entries) = self.verdicts.len();
+        CacheMetrics {
+            in_flight: limit.in_flight() as u64,
+            waiting: limit.waiting() as u64,
+            accepted_entries,
+            rejected_entries,
+            ..counters.snapshot()
+        }
+    }
+
+    #[inline]
+    pub(crate) fn digest(&self, key: &[u8]) -> Digest {
+        self.verdicts.digest(key)
+    }
+
+    /// Returns the identity of a fresh acceptance. If most of its lifetime has passed, decides anew
+    /// in the background, so that regular callers never wait. `input` is `None` if that turns out
+    /// to be impossible.
+    #[inline]
+    pub(crate) fn accepted(
+        self: &Arc<Self>,
+        digest: &Digest,
+        input: impl FnOnce() -> Option<L::Input>,
+    ) -> Option<ServiceAccountIdentity> {
+        let hit = self.verdicts.accepted(digest)?;
+        if hit.is_due {
+            self.refresh_ahead(*digest, input);
+        }
+        Some(hit.identity)
+    }
+
+    /// Returns what is known although no acceptance is fresh: a cached rejection, or, while the
+    /// loader fails, an acceptance within its grace period.
+    pub(crate) fn rejected_or_stale(
+        self: &Arc<Self>,
+        digest: &Digest,
+        input: impl FnOnce() -> Option<L::Input>,
+    ) -> Option<Verdict> {
+        let counters = &self.limited.counters;
+        if let Some(reason) = self.verdicts.rejected(digest) {
+            counters.rejected_from_cache.increment();
+            return Some(Verdict::Reject(reason));
+        }
+        let identity = self.verdicts.stale(digest)?;
+        counters.served_stale.increment();
+        self.refresh_ahead(*digest, input);
+        Some(Verdict::Accept(Acceptance::new(identity)))
+    }
+
+    /// Caches what `decide` returns without I/O. This is not coalesced: there is no I/O to share.
+    pub(crate) fn decide_now(
+        &self,
+        digest: Digest,
+        decide: impl FnOnce(&L) -> Option<Outcome>,
+    ) -> Option<Outcome> {
+        let began = self.verdicts.now();
+        let outcome = match call_caught(|| decide(&self.limited.loader)) {
+            Ok(outcome) => outcome?,
+            Err(panicked) => Err(aborted::<L>(&panicked)),
+        };
+        Some(
+            self.cache_outcome(digest, outcome, |verdict| {
+                self.verdicts.insert(digest, verdict, began)
+            }),
+        )
+    }
+
+    /// Loads a decision that is not cached, or follows the load in flight. What waits runs in a
+    /// task.
+    pub(crate) fn load(
+        self: &Arc<Self>,
+        digest: Digest,
+        input: impl FnOnce() -> L::Input,
+    ) -> Lookup {
+        sync_point();
+        match self.flights.join(digest) {
+            Joined::Follower(follower) => {
+                self.limited.counters.coalesced.increment();
+                Lookup::Waiting(self.wait_for_flight(follower))
+            }
+            Joined::Leader(leader) => self.lead(leader, digest, input),
+        }
+    }
+
+    fn lead(
+        self: &Arc<Self>,
+        leader: Leader,
+        digest: Digest,
+        input: impl FnOnce() -> L::Input,
+    ) -> Lookup {
+        sync_point();
+        let began = self.verdicts.now();
+        // Another flight may have completed between the cache lookup and becoming the leader.
+        if let Some(verdict) = self.verdicts.get(&digest) {
+            leader.complete(Ok(verdict.clone()));
+            return Lookup::Decided(Ok(verdict));
+        }
+        sync_point();
+        let (limited, input, is_known) =
+            (Arc::clone(&self.limited), input(), self.verdicts.contains(&digest));
+        let mut loading: Loading =
+            Box::pin(async move { limited.load_when_permitted(&input, is_known).await });
+        let flight = Flight { leader, digest, began };
+        // Losing this wake-up is safe: the task polls again before it suspends.
+        if let Poll::Ready(outcome) =
+            poll_loading::<L>(&mut loading, &mut Context::from_waker(Waker::noop()))
+        {
+            return Lookup::Decided(self.complete(flight, outcome));
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            let error = VerifyError::new(
+                VerifyErrorKind::Aborted,
+                "a decision that waits needs a Tokio runtime",
+            );
+            return Lookup::Decided(self.complete(flight, Err(error)));
+        };
+        let follower = flight.leader.follower();
+        self.spawn(&runtime, loading, flight);
+        Lookup::Waiting(self.wait_for_flight(follower))
+    }
+
+    /// Decides anew about a cached entry in the background, unless a load of it is in flight or no
+    /// permit is free.
+    #[cold]
+    fn refresh_ahead(self: &Arc<Self>, digest: Digest, input: impl FnOnce() -> Option<L::Input>) {
+        if !self.verdicts.claim_refresh(&digest) {
+            return;
+        }
+        let (Some(input), Ok(runtime)) = (input(), Handle::try_current()) else { return };
+        let Some(permit) = self.limited.limit.try_acquire_background() else { return };
+        let Joined::Leader(leader) = self.flights.join(digest) else { return };
+        self.limited.counters.refreshed_ahead.increment();
+        let flight = Flight { leader, digest, began: self.verdicts.now() };
+        let limited = Arc::clone(&self.limited);
+        let loading = Box::pin(async move {
+            let _permit = permit;
+            match limited.loader.load_now(&input) {
+                Some(outcome) => outcome,
+                None => limited.loader.load(&input).await,
+            }
+        });
+        self.spawn(&runtime, loading, flight);
+    }
+
+    /// The task holds only a weak reference, so it ends with the last handle.
+    fn spawn(self: &Arc<Self>, runtime: &Handle, loading: Loading, flight: Flight) {
+        let (cache, limited) = (Arc::downgrade(self), Arc::clone(&self.limited));
+        self.tasks.spawn(runtime, run(cache, limited, loading, flight).in_current_span());
+    }
+
+    /// Caches the outcome and completes the flight. Inserts before notifying followers, so that
+    /// every request sees the entry or the flight.
+    fn complete(&self, flight: Flight, outcome: Outcome) -> Outcome {
+        let Flight { leader, digest, began } = flight;
+        self.recent_failure.record(&outcome, self.clock().monotonic());
+        let outcome = self.cache_outcome(digest, outcome, |verdict| {
+            leader.unless_detached(|| self.verdicts.insert(digest, verdict, began));
+        });
+        sync_point();
+        leader.complete(outcome.clone());
+        outcome
+    }
+
+    /// Counts the outcome and caches a decision by `insert`. On a failure, an earlier acceptance
+    /// within its grace period takes the place of the error.
+    fn cache_outcome(
+        &self,
+        digest: Digest,
+        outcome: Outcome,
+        insert: impl FnOnce(&Verdict),
+    ) -> Outcome {
+        let counters = &self.limited.counters;
+        counters.count(&outcome);
+        let error = match outcome {
+            Ok(verdict) => {
+                insert(&verdict);
+                return Ok(verdict);
+            }
+            Err(error) => error,
+        };
+        let now = self.clock().monotonic();
+        let kept = if self.recent_failure.opens_grace(error.kind(), now) {
+            self.verdicts.after_failure(&digest, error.retry_after())
+        } else {
+            self.verdicts.accepted(&digest).map(|hit| hit.identity)
+        };
+        let Some(identity) = kept else { return Err(error) };
+        if self.verdicts.accepted(&digest).is_none() {
+            counters.served_stale.increment();
+        }
+        Ok(Verdict::Accept(Acceptance::new(identity)))
+    }
+
+    fn wait_for_flight(&self, follower: Follower) -> Waiting {
+        let Limited { clock, timeout, .. } = &*self.limited;
+        Box::pin(wait_for_flight(follower, clock.clone(), timeout.saturating_add(WAIT_MARGIN)))
+    }
+
+    /// Drops decisions, and those of loads that have begun but not ended. Detaches flights that the
+    /// invalidation may concern: whom one is about is not known before its outcome.
+    pub(crate) fn invalidate(&self, invalidation: &Invalidation) {
+        self.verdicts.invalidate(invalidation);
+        if let Invalidation::Key(digest) = invalidation {
+            self.flights.detach(digest);
+        } else {
+            sync_point();
+            self.flights.detach_all();
+        }
+    }
+}
+
+impl<L: Load> Limited<L> {
+    /// Waits for a permit and loads.
+    async fn load_when_permitted(&self, input: &L::Input, is_known: bool) -> Outcome {
+        let _permit = self
+            .limit
+            .acquire(is_known)
+            .await
+            .inspect_err(|_| self.counters.saturated.increment())?;
+        self.loader.load(input).await
+    }
+
+    /// Drives `loading` to its outcome, within the time limit.
+    async fn within_timeout(&self, mut loading: Loading) -> Outcome {
+        let loaded = poll_fn(|cx| poll_loading::<L>(&mut loading, cx));
+        self.clock.timeout(self.timeout, loaded).await.unwrap_or_else(|| {
+            let message = format!("{} did not decide within {:?}", L::NAME, self.timeout);
+            Err(VerifyError::new(VerifyErrorKind::Timeout, message))
+        })
+    }
+}
+
+async fn run<L: Load>(
+    cache: Weak<ReadThroughCache<L>>,
+    limited: Arc<Limited<L>>,
+    loading: Loading,
+    flight: Flight,
+) {
+    let outcome = limited.within_timeout(loading).await;
+    if let Some(cache) = cache.upgrade() {
+        // The request that leads waits as a follower too.
+        drop(cache.complete(flight, outcome));
+    }
+}
+
+async fn wait_for_flight(mut follower: Follower, clock: Clock, limit: Duration) -> Outcome {
+    let aborted =
+        || VerifyError::new(VerifyErrorKind::Aborted, "the decision was ended with its runtime");
+    match clock.timeout(limit, follower.outcome()).await {
+        Some(outcome) => outcome.unwrap_or_else(|| Err(aborted())),
+        None => {
+            follower.give_up();
+            let message =
+                "the decision did not end; is the runtime that it started on still driven?";
+            Err(VerifyError::new(VerifyErrorKind::Timeout, message))
+        }
+    }
+}
+
+/// Polls once. A panic becomes an error, after which the future must not be polled again.
+fn poll_loading<L: Load>(loading: &mut Loading, cx: &mut Context<'_>) -> Poll<Outcome> {
+    poll_caught(loading.as_mut(), cx)
+        .map(|outcome| outcome.unwrap_or_else(|panicked| Err(aborted::<L>(&panicked))))
+}
+
+fn aborted<L: Load>(Panicked: &Panicked) -> VerifyError {
+    tracing::error!("{} panicked; the panic hook has printed where", L::NAME);
+    VerifyError::new(VerifyErrorKind::Aborted, format!("{} panicked", L::NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cache::{Capacities, Lifetimes},
+        verdict::RejectReason,
+    };
+
+    struct NeverCalled;
+
+    impl Load for NeverCalled {
+        type Input = ();
+        const NAME: &'static str = "the loader";
+
+        async fn load(&self, (): &()) -> Outcome {
+            Err(VerifyError::new(VerifyErrorKind::Unavailable, "it was called"))
+        }
+
+        fn load_now(&self, (): &()) -> Option<Outcome> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_verdict_cached_before_the_leader_looks_is_not_loaded_again() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let lifetimes = Lifetimes { accepted: MINUTE, rejected: MINUTE, stale: Duration::ZERO };
+        let clock = Clock::system();
+        let capacities = Capacities { accepted: 9, rejected: 9 };
+        let verdicts = VerdictCache::new(capacities, lifetimes, clock.clone()).unwrap();
+        let limit = Limit::new(4, MINUTE, clock.clone());
+        let cache = Arc::new(ReadThroughCache::new(verdicts, NeverCalled, limit, MINUTE, clock));
+        let digest = cache.digest(b"key");
+        let Joined::Leader(leader) = cache.flights.join(digest) else {
+            panic!("there is another leader")
+        };
+        let verdict = Verdict::Reject(RejectReason::Signature);
+        cache.verdicts.insert(digest, &verdict, cache.verdicts.now());
+        let Lookup::Decided(outcome) = cache.lead(leader, digest, || ()) else {
+            panic!("the verdict is cached")
+        };
+        assert_eq!(outcome.unwrap(), verdict);
+        assert!(matches!(cache.flights.join(digest), Joined::Leader(_)), "the key is free");
+    }
+}
