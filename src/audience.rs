@@ -33,6 +33,8 @@ pub struct Audiences(Accepted);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Accepted {
     AnyOf(Arc<[Arc<str>]>),
+    /// The API server's own, whose names only it knows.
+    ApiServer,
     All,
 }
 
@@ -68,6 +70,22 @@ impl Audiences {
         }
     }
 
+    /// Accepts tokens issued for the Kubernetes API server, whatever its audience is called. See
+    /// [`api_server_audience`](crate::authenticator::AuthenticatorBuilder::api_server_audience).
+    ///
+    /// The set has no names, so the [`intersection`](Self::intersection) is empty: a verifier that
+    /// does not [handle it](Self::is_api_server) accepts nothing.
+    #[must_use]
+    pub fn api_server() -> Self {
+        Self(Accepted::ApiServer)
+    }
+
+    /// Returns whether this is [`api_server`](Self::api_server).
+    #[must_use]
+    pub fn is_api_server(&self) -> bool {
+        self.0 == Accepted::ApiServer
+    }
+
     /// Accepts tokens issued for any audience; of a token that names more than 64, none.
     ///
     /// Every service that receives a caller's token can then act as that caller here. Meant for
@@ -77,17 +95,20 @@ impl Audiences {
         Self(Accepted::All)
     }
 
-    /// Returns the configured audiences; `None` if any audience is accepted.
+    /// Returns the configured audiences; `None` if any audience is accepted, and an empty slice for
+    /// the API server's own. A TokenReview with that as its `spec.audiences` means the same.
     #[must_use]
     pub fn required(&self) -> Option<&[Arc<str>]> {
         match &self.0 {
             Accepted::AnyOf(set) => Some(set),
+            Accepted::ApiServer => Some(&[]),
             Accepted::All => None,
         }
     }
 
     /// Returns the accepted ones of `claimed`, without duplicates. The token must be rejected if
-    /// there are none, even where any audience is accepted.
+    /// there are none, even where any audience is accepted. Always empty for
+    /// [`api_server`](Self::api_server): a name proves nothing there.
     #[must_use]
     pub fn intersection<'a, I>(&self, claimed: I) -> Vec<Arc<str>>
     where
@@ -98,6 +119,7 @@ impl Audiences {
             let accepted = match &self.0 {
                 // Nothing is left to find. Keeps the work linear in what the token claims.
                 Accepted::AnyOf(set) if common.len() == set.len() => break,
+                Accepted::ApiServer => break,
                 Accepted::AnyOf(set) => set.iter().find(|known| ***known == *audience).cloned(),
                 // Rejected rather than cut: no part of the list speaks for the token.
                 Accepted::All if position == MAX_ANY_AUDIENCES => return Vec::new(),
@@ -118,6 +140,7 @@ impl fmt::Display for Audiences {
                 }
                 Ok(())
             }
+            Accepted::ApiServer => f.write_str("the API server's audience"),
             Accepted::All => f.write_str("any audience"),
         }
     }
@@ -215,6 +238,13 @@ mod tests {
     fn any_audience_still_requires_one() {
         assert!(Audiences::dangerous_any().intersection([]).is_empty());
         assert_eq!(Audiences::dangerous_any().intersection(["x", "y", "x"]).len(), 2);
+    }
+
+    #[test]
+    fn no_name_is_that_of_the_api_server() {
+        let audiences = Audiences::api_server();
+        assert!(audiences.intersection(["https://kubernetes.default.svc", ""]).is_empty());
+        assert_eq!(audiences.required(), Some(&[][..]));
     }
 
     #[test]

@@ -119,10 +119,27 @@ impl<'a, A: IntoIterator<Item = &'a str>> AcceptanceBuilder<A> {
         if common.is_empty() {
             return Err(RejectReason::Audience);
         }
-        ServiceAccountIdentity::from_user_info(self.user, common, self.issuer, self.expires_at)
-            .map(Acceptance::new)
-            .ok_or(RejectReason::NotAServiceAccount)
+        let Self { user, issuer, expires_at, .. } = self;
+        accept(user, common, issuer, expires_at)
     }
+
+    /// Builds the acceptance of a token that the API server authenticated for its own audience. The
+    /// audiences that it named, if any, become the identity's.
+    pub(crate) fn build_for_api_server(self) -> Result<Acceptance, RejectReason> {
+        let Self { user, token_audiences, issuer, expires_at } = self;
+        accept(user, token_audiences.into_iter().map(Arc::from).collect(), issuer, expires_at)
+    }
+}
+
+fn accept(
+    user: UserInfo,
+    audiences: Vec<Arc<str>>,
+    issuer: Option<Arc<str>>,
+    expires_at: Option<SystemTime>,
+) -> Result<Acceptance, RejectReason> {
+    ServiceAccountIdentity::from_user_info(user, audiences, issuer, expires_at)
+        .map(Acceptance::new)
+        .ok_or(RejectReason::NotAServiceAccount)
 }
 
 /// Why a token is rejected. For logs, metrics and tests; callers are told `invalid_token` only.

@@ -12,6 +12,10 @@ pub enum AuthenticatorBuildError {
     Audiences(InvalidAudiences),
     /// Both audiences and `dangerous_accept_any_audience` are set.
     AnyAndSomeAudiences,
+    /// Both audiences and `api_server_audience` are set.
+    ApiServerAndOtherAudiences,
+    /// `api_server_audience` is set, but the verifier does not support it.
+    ApiServerAudienceUnsupported,
     /// An issuer is the empty string.
     EmptyIssuer,
     /// The named option is zero.
@@ -44,8 +48,17 @@ impl fmt::Display for AuthenticatorBuildError {
         match self {
             Self::Audiences(invalid) => invalid.fmt(f),
             Self::AnyAndSomeAudiences => f.write_str(
-                "audience() and dangerous_accept_any_audience() contradict each other: \
-                 drop the latter to accept the named audiences only",
+                "dangerous_accept_any_audience() contradicts audience() and api_server_audience(): \
+                 drop it to accept these audiences only",
+            ),
+            Self::ApiServerAndOtherAudiences => f.write_str(
+                "audience() and api_server_audience() contradict each other, because one \
+                 TokenReview cannot ask for both: build an authenticator for each",
+            ),
+            Self::ApiServerAudienceUnsupported => f.write_str(
+                "api_server_audience() needs a verifier that supports it: give a JwksVerifier the \
+                 name, by JwksBuilder::api_server_audience(\"…\"), and a custom verifier \
+                 Verifier::supports_api_server_audience",
             ),
             Self::EmptyIssuer => {
                 f.write_str("an issuer is the empty string: is an environment variable unset?")

@@ -53,6 +53,7 @@ impl Authenticator {
 pub struct AuthenticatorBuilder {
     verifier: DynVerifier,
     audiences: Vec<String>,
+    api_server_audience: bool,
     any_audience: bool,
     issuers: Vec<String>,
     lifetimes: Lifetimes,
@@ -70,6 +71,7 @@ impl AuthenticatorBuilder {
         Self {
             verifier,
             audiences: Vec::new(),
+            api_server_audience: false,
             any_audience: false,
             issuers: Vec::new(),
             lifetimes: Lifetimes {
@@ -87,7 +89,8 @@ impl AuthenticatorBuilder {
         }
     }
 
-    /// Adds an accepted audience. Required at least once; a token must name at least one of them
+    /// Adds an accepted audience. Required at least once, unless
+    /// [`api_server_audience`](Self::api_server_audience) is set; a token must name at least one of them
     /// ([RFC 7519 §4.1.3](https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3)).
     ///
     /// Choose a name that only this service uses, and have callers request their token for it. Do
@@ -95,6 +98,47 @@ impl AuthenticatorBuilder {
     /// this service could misuse it.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
+        self
+    }
+
+    /// Accepts tokens issued for the Kubernetes API server, in place of an
+    /// [`audience`](Self::audience) of this service's own. Off by default.
+    ///
+    /// These are the tokens that every Pod has without asking, at
+    /// `/var/run/secrets/kubernetes.io/serviceaccount/token`. Prometheus sends its own by default,
+    /// so `/metrics` of an operator needs them.
+    ///
+    /// The risk: a caller's token is also valid for the Kubernetes API, so whoever controls this
+    /// service can act there as each of its callers, with their RBAC rights. Every workload of the
+    /// cluster can authenticate here, and so can the tokens of Secrets, which never expire: put an
+    /// authorize layer behind it. Prefer an audience of this service's own where callers can
+    /// request one.
+    ///
+    /// TokenReview is asked without `spec.audiences`, which means this audience
+    /// ([TokenReviewSpec]); the identity names the audiences that the answer names, if any. A
+    /// `JwksVerifier` cannot ask, so it needs the name: `JwksBuilder::api_server_audience`. A
+    /// verifier that does not
+    /// [support it](crate::Verifier::supports_api_server_audience) is a build error.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{
+    ///     Authenticator, BearerToken, TokenReviewVerifier, Verdict, testing::Cluster,
+    /// };
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// cluster.create_service_account("monitoring", "prometheus");
+    /// let token = cluster.token("monitoring", "prometheus").issue()?;
+    ///
+    /// let verifier = TokenReviewVerifier::new(cluster.kube_client()?);
+    /// let auth = Authenticator::builder(verifier).api_server_audience().build()?;
+    /// assert!(matches!(auth.authenticate(BearerToken::parse(&token)?).await?, Verdict::Accept(_)));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// [TokenReviewSpec]: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/#TokenReviewSpec
+    pub fn api_server_audience(mut self) -> Self {
+        self.api_server_audience = true;
         self
     }
 
@@ -244,13 +288,17 @@ impl AuthenticatorBuilder {
     }
 
     fn checked_audiences(&self) -> Result<Audiences, AuthenticatorBuildError> {
-        if !self.any_audience {
-            return Audiences::new(&self.audiences).map_err(AuthenticatorBuildError::Audiences);
-        }
-        if self.audiences.is_empty() {
-            Ok(Audiences::dangerous_any())
-        } else {
-            Err(AuthenticatorBuildError::AnyAndSomeAudiences)
+        match (self.any_audience, self.api_server_audience, self.audiences.is_empty()) {
+            (false, false, _) => {
+                Audiences::new(&self.audiences).map_err(AuthenticatorBuildError::Audiences)
+            }
+            (true, false, true) => Ok(Audiences::dangerous_any()),
+            (false, true, true) if self.verifier.supports_api_server_audience() => {
+                Ok(Audiences::api_server())
+            }
+            (false, true, true) => Err(AuthenticatorBuildError::ApiServerAudienceUnsupported),
+            (true, _, _) => Err(AuthenticatorBuildError::AnyAndSomeAudiences),
+            (false, true, false) => Err(AuthenticatorBuildError::ApiServerAndOtherAudiences),
         }
     }
 

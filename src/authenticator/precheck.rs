@@ -59,7 +59,9 @@ impl Precheck {
         {
             return Err(RejectReason::Issuer);
         }
-        if let Some(claimed) = claims.aud
+        // The name of the API server's audience is not known here.
+        if !self.audiences.is_api_server()
+            && let Some(claimed) = claims.aud
             && self.audiences.intersection(claimed.iter()).is_empty()
         {
             return Err(RejectReason::Audience);
@@ -159,6 +161,14 @@ mod tests {
             check(r#"{"iss":"https://issuer","aud":"a","exp":-1e300}"#),
             Err(RejectReason::Expired)
         );
+    }
+
+    #[test]
+    fn no_audience_is_excluded_as_the_api_servers() {
+        let claims = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"aud":"anything"}"#));
+        let token = BearerToken::parse(&claims).unwrap();
+        let precheck = Precheck::new(Audiences::api_server(), Vec::new());
+        assert_eq!(precheck.check(token, UNIX_EPOCH), Ok(()));
     }
 
     #[test]

@@ -185,7 +185,9 @@ impl ServiceAccountIdentity {
         self.0.groups.iter()
     }
 
-    /// Returns those audiences of the token that this service accepts.
+    /// Returns those audiences of the token that this service accepts. With
+    /// [`Audiences::api_server`](crate::Audiences::api_server), those that the API server named: it
+    /// may name none.
     #[must_use]
     pub fn audiences(&self) -> impl ExactSizeIterator<Item = &str> {
         self.0.audiences.iter().map(|audience| &**audience)

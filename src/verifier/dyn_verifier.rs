@@ -35,6 +35,7 @@ type Verification<'a> = Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>
 trait Erased: Send + Sync {
     fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a>;
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict>;
+    fn supports_api_server_audience(&self) -> bool;
 }
 
 impl<V: Verifier> Erased for V {
@@ -44,6 +45,10 @@ impl<V: Verifier> Erased for V {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         Verifier::verify_now(self, token, audiences)
+    }
+
+    fn supports_api_server_audience(&self) -> bool {
+        Verifier::supports_api_server_audience(self)
     }
 }
 
@@ -68,6 +73,10 @@ impl Verifier for DynVerifier {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         self.0.verify_now(token, audiences)
+    }
+
+    fn supports_api_server_audience(&self) -> bool {
+        self.0.supports_api_server_audience()
     }
 }
 

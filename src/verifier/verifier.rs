@@ -67,6 +67,15 @@ pub trait Verifier: Send + Sync + 'static {
         let _ = (token, audiences);
         None
     }
+
+    /// Returns whether [`verify`](Self::verify) can tell tokens for the API server from others,
+    /// that is, whether it handles [`Audiences::api_server`]. Defaults to `false`, which makes
+    /// [`api_server_audience`] a build error. A verifier that wraps another one forwards it.
+    ///
+    /// [`api_server_audience`]: crate::authenticator::AuthenticatorBuilder::api_server_audience
+    fn supports_api_server_audience(&self) -> bool {
+        false
+    }
 }
 
 impl<V: Verifier> Verifier for Arc<V> {
@@ -80,5 +89,9 @@ impl<V: Verifier> Verifier for Arc<V> {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         V::verify_now(self, token, audiences)
+    }
+
+    fn supports_api_server_audience(&self) -> bool {
+        V::supports_api_server_audience(self)
     }
 }

@@ -92,5 +92,13 @@ pub(crate) async fn verify(
     audience: &str,
 ) -> Result<Verdict, VerifyError> {
     let audiences = Audiences::new([audience]).expect("an audience");
-    verifier.verify(BearerToken::parse(token).expect("a well-formed token"), &audiences).await
+    verify_for(verifier, token, &audiences).await
+}
+
+pub(crate) async fn verify_for(
+    verifier: &impl Verifier,
+    token: &str,
+    audiences: &Audiences,
+) -> Result<Verdict, VerifyError> {
+    verifier.verify(BearerToken::parse(token).expect("a well-formed token"), audiences).await
 }

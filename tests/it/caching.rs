@@ -133,6 +133,21 @@ fn each_invalid_option_is_a_build_error_that_says_what_to_do() {
             AuthenticatorBuildError::AnyAndSomeAudiences,
             "contradict",
         ),
+        (
+            with().dangerous_accept_any_audience().api_server_audience().build(),
+            AuthenticatorBuildError::AnyAndSomeAudiences,
+            "contradict",
+        ),
+        (
+            with().api_server_audience().build(),
+            AuthenticatorBuildError::ApiServerAndOtherAudiences,
+            "an authenticator for each",
+        ),
+        (
+            without_audience().api_server_audience().build(),
+            AuthenticatorBuildError::ApiServerAudienceUnsupported,
+            "JwksBuilder::api_server_audience",
+        ),
         (with().issuer("").build(), AuthenticatorBuildError::EmptyIssuer, "environment variable"),
         (
             with().cache_capacity(0).build(),

@@ -5,8 +5,8 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use axum::http::StatusCode;
 use tokio::task::JoinSet;
 use tower_kube_auth::{
-    Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier,
-    Verifier, VerifierExt,
+    Authenticator, BearerToken, DynVerifier, JwksVerifier, ServiceAccountIdentity,
+    TokenReviewVerifier, Verifier, VerifierExt,
     audience::Audiences,
     error::VerifyErrorKind,
     testing::{Algorithm, Endpoint, Fault, SigningKey},
@@ -376,4 +376,22 @@ async fn verify_now_of_nested_verifiers_agrees_with_verify() {
     assert_eq!(now(&good), None);
     setup.cluster.clear_faults();
     assert!(!is_marked(verify(&good).await.ok()));
+}
+
+#[tokio::test]
+async fn a_combination_knows_the_api_servers_audience_if_both_verifiers_do() {
+    let fixture = Fixture::start().await;
+    let unnamed = fixture.jwks().build().unwrap();
+    let named = fixture.jwks().api_server_audience("https://api").build().unwrap();
+    let knows = |verifier: DynVerifier| {
+        Authenticator::builder(verifier).api_server_audience().build().is_ok()
+    };
+    assert!(knows(DynVerifier::new(fixture.review())));
+    assert!(knows(DynVerifier::new(Arc::new(fixture.review()))));
+    for (jwks, expected) in [(unnamed, false), (named, true)] {
+        assert_eq!(knows(DynVerifier::new(fixture.review().screened_by(jwks.clone()))), expected);
+        let fallback = fixture.review().or_when_unavailable(jwks.clone());
+        assert_eq!(knows(DynVerifier::new(fallback)), expected);
+        assert_eq!(knows(DynVerifier::new(jwks.screened_by(fixture.review()))), expected);
+    }
 }

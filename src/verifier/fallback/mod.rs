@@ -100,6 +100,10 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
             .verify_now(token, audiences)
             .filter(|verdict| matches!(verdict, Verdict::Reject(_)))
     }
+
+    fn supports_api_server_audience(&self) -> bool {
+        self.verifier.supports_api_server_audience() && self.fallback.supports_api_server_audience()
+    }
 }
 
 /// Returns the fallback's verdict if it counts. An acceptance is marked. A rejection counts if it

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use crate::audience::InvalidAudiences;
+
 /// Why [`JwksBuilder::build`](super::JwksBuilder::build) fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,6 +17,8 @@ pub enum JwksBuildError {
         /// The reason.
         why: &'static str,
     },
+    /// A name of the API server's audience is invalid.
+    ApiServerAudience(InvalidAudiences),
     /// The list of algorithms is empty.
     NoAlgorithm,
     /// The leeway exceeds its limit.
@@ -47,6 +51,7 @@ impl fmt::Display for JwksBuildError {
                  keys sign, which is the API server's --service-account-issuer",
             ),
             Self::Issuer { issuer, why } => write!(f, "the issuer {issuer:?} {why}"),
+            Self::ApiServerAudience(invalid) => write!(f, "api_server_audience: {invalid}"),
             Self::NoAlgorithm => f.write_str(
                 "no algorithm is allowed, so no token could be verified: give at least one, or \
                  drop algorithms() for the default",

@@ -10,7 +10,7 @@ use super::{
     rules::Rules,
     verifier::JwksVerifier,
 };
-use crate::clock::Clock;
+use crate::{audience::Audiences, clock::Clock};
 
 /// Upper bound for the leeway, for which an expired token stays valid.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
@@ -26,6 +26,7 @@ pub struct JwksBuilder {
     #[cfg(feature = "http-discovery")]
     roots: Vec<Vec<u8>>,
     legacy_tokens: bool,
+    api_server_audiences: Vec<String>,
     clock: Clock,
 }
 
@@ -44,6 +45,7 @@ impl JwksBuilder {
             #[cfg(feature = "http-discovery")]
             roots: Vec::new(),
             legacy_tokens: false,
+            api_server_audiences: Vec::new(),
             clock: Clock::system(),
         }
     }
@@ -105,6 +107,22 @@ impl JwksBuilder {
         self
     }
 
+    /// Adds a name of the API server's audience, for an authenticator with [`api_server_audience`].
+    /// It is compared exactly. Without one, such an authenticator is a build error.
+    ///
+    /// The names are those of kube-apiserver's `--api-audiences`, by default the issuer. Name all
+    /// of them: a token for another one is rejected.
+    ///
+    /// Tokens that Pods have without asking are valid for a year by their `exp`
+    /// (`--service-account-extend-token-expiration`), and offline verification does not see the
+    /// deletion of their Pod.
+    ///
+    /// [`api_server_audience`]: crate::authenticator::AuthenticatorBuilder::api_server_audience
+    pub fn api_server_audience(mut self, audience: impl Into<String>) -> Self {
+        self.api_server_audiences.push(audience.into());
+        self
+    }
+
     /// Also accepts the tokens of Secrets of type `kubernetes.io/service-account-token`. Off by
     /// default.
     ///
@@ -128,6 +146,10 @@ impl JwksBuilder {
     /// [`JwksBuildError`], which names the wrong option and the remedy.
     pub fn build(self) -> Result<JwksVerifier, JwksBuildError> {
         self.check()?;
+        let api_server_audiences = match self.api_server_audiences {
+            none if none.is_empty() => None,
+            names => Some(Audiences::new(names).map_err(JwksBuildError::ApiServerAudience)?),
+        };
         let algorithms: Arc<[Algorithm]> = self.algorithms.into();
         let loader = self.origin.into_loader(LoaderOptions {
             algorithms: &algorithms,
@@ -142,6 +164,7 @@ impl JwksBuilder {
             algorithms,
             leeway: self.leeway,
             legacy_tokens: self.legacy_tokens,
+            api_server_audiences,
         };
         Ok(JwksVerifier::new(loader, rules))
     }

@@ -25,6 +25,8 @@ pub(super) struct Rules {
     pub(super) algorithms: Arc<[Algorithm]>,
     pub(super) leeway: Duration,
     pub(super) legacy_tokens: bool,
+    /// The names of the API server's audience.
+    pub(super) api_server_audiences: Option<Audiences>,
 }
 
 /// The result of applying the rules with one set of keys.
@@ -59,6 +61,10 @@ impl Rules {
         let signature = decoded(jws.signature())?;
         let header = Header::parse(&header, &self.algorithms)?;
         let claims = Claims::parse(&claims)?;
+        let audiences = match &self.api_server_audiences {
+            Some(names) if audiences.is_api_server() => names,
+            _ => audiences,
+        };
         let expected = Expected {
             issuers: if self.issuers.is_empty() { loaded.issuer.as_slice() } else { &self.issuers },
             audiences,

@@ -153,6 +153,10 @@ impl Verifier for JwksVerifier {
             Evaluation::UnknownKey(_) => None,
         }
     }
+
+    fn supports_api_server_audience(&self) -> bool {
+        self.shared.rules.api_server_audiences.is_some()
+    }
 }
 
 impl fmt::Debug for JwksVerifier {

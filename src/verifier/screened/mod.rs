@@ -71,4 +71,8 @@ impl<V: Verifier, S: Verifier> Verifier for Screened<V, S> {
             .verify_now(token, audiences)
             .filter(|verdict| matches!(verdict, Verdict::Reject(_)))
     }
+
+    fn supports_api_server_audience(&self) -> bool {
+        self.verifier.supports_api_server_audience() && self.screen.supports_api_server_audience()
+    }
 }

@@ -36,7 +36,9 @@ const PURPOSE: Purpose = Purpose {
 /// ClusterRoleBinding.
 ///
 /// A token is accepted only if the API server authenticates it *and* names one of the requested
-/// audiences *and* the user is strictly a ServiceAccount.
+/// audiences *and* the user is strictly a ServiceAccount. With
+/// [`api_server_audience`](crate::authenticator::AuthenticatorBuilder::api_server_audience) it asks
+/// for none, so that being authenticated means being valid for the API server.
 ///
 /// A call makes up to five attempts within its [time limit](Self::timeout); see [`ApiServer`].
 ///
@@ -112,6 +114,10 @@ impl Verifier for TokenReviewVerifier {
         let Object(status) = review.status;
         decide(token, status, audiences)
     }
+
+    fn supports_api_server_audience(&self) -> bool {
+        true
+    }
 }
 
 /// Returns the decision that follows from the status of a review, and an error if the API server
@@ -144,7 +150,12 @@ fn decide(
     if let Some(expires_at) = claims.as_ref().and_then(UnverifiedToken::expires_at) {
         acceptance = acceptance.expires_at(expires_at);
     }
-    match acceptance.build(audiences) {
+    let acceptance = if audiences.is_api_server() {
+        acceptance.build_for_api_server()
+    } else {
+        acceptance.build(audiences)
+    };
+    match acceptance {
         Ok(acceptance) => Ok(Verdict::Accept(acceptance)),
         Err(reason) => Ok(Verdict::Reject(reason)),
     }

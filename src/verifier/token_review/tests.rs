@@ -77,6 +77,39 @@ async fn authenticated_for_the_requested_audience_is_accepted() {
     assert!(identity.expires_at().is_some());
 }
 
+/// Reviews for the API server's audience; returns the verdict and the spec that was sent.
+async fn review_for_api_server(status: Value) -> (Verdict, Value) {
+    let fake = reviewing(&status);
+    let token = BearerToken::parse(TOKEN).unwrap();
+    let verdict = verifier(&fake).verify(token, &Audiences::api_server()).await.unwrap();
+    (verdict, last(&fake)["spec"].clone())
+}
+
+#[tokio::test]
+async fn for_the_api_server_no_audience_is_asked_for_and_none_need_be_named() {
+    for named in [json!(["https://issuer", "other"]), json!([]), Value::Null] {
+        let status = json!({ "authenticated": true, "audiences": named, "user": user() });
+        let (verdict, spec) = review_for_api_server(status).await;
+        assert_eq!(spec, json!({ "token": TOKEN }));
+        let Verdict::Accept(acceptance) = verdict else { panic!("{verdict:?}") };
+        let audiences = acceptance.identity().audiences().map(Value::from).collect::<Vec<_>>();
+        assert_eq!(json!(audiences), if named.is_null() { json!([]) } else { named });
+    }
+}
+
+#[tokio::test]
+async fn for_the_api_server_everything_else_is_checked_as_ever() {
+    let node = json!({ "username": "system:node:n", "uid": "u", "groups": ["system:nodes"] });
+    for (status, reason) in [
+        (json!({ "authenticated": false, "user": user() }), RejectReason::Unauthenticated),
+        (json!({ "user": user(), "audiences": ["x"] }), RejectReason::Unauthenticated),
+        (json!({ "authenticated": true, "user": node }), RejectReason::NotAServiceAccount),
+        (json!({ "authenticated": true }), RejectReason::NotAServiceAccount),
+    ] {
+        assert_eq!(review_for_api_server(status).await.0, rejected(reason));
+    }
+}
+
 #[tokio::test]
 async fn authenticated_false_is_rejected_even_with_a_user() {
     let status = json!({ "authenticated": false, "audiences": ["api"], "user": user() });

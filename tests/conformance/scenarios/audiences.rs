@@ -1,12 +1,16 @@
 //! Tokens requested for audiences, and which audience they are accepted for.
 
-use tower_kube_auth::verdict::{RejectReason, Verdict};
+use tower_kube_auth::{
+    Audiences, JwksVerifier,
+    inspect::UnverifiedToken,
+    verdict::{RejectReason, Verdict},
+};
 
 use crate::{
     cluster::ISSUER,
     fixture::{Fixture, Outcome},
     identities::assert_equal,
-    verifiers::{accepted, verify},
+    verifiers::{ACCOUNT, accepted, verify, verify_for},
 };
 
 pub(super) async fn both_verifiers_accept_and_return_the_same_identity(
@@ -80,7 +84,7 @@ pub(super) async fn a_token_for_the_api_server_is_for_no_other_audience(
         .await?
         .rejected("the API server's token", RejectReason::Audience);
 
-    let claimed = tower_kube_auth::inspect::UnverifiedToken::decode(&token)?;
+    let claimed = UnverifiedToken::decode(&token)?;
     let own = claimed.audiences().first().copied().unwrap_or(ISSUER).to_owned();
     let verdicts = verifiers.verdicts(&token, &own).await?;
     let (review, jwks) = verdicts.accepted();
@@ -96,5 +100,30 @@ pub(super) async fn a_token_for_the_api_server_is_for_no_other_audience(
         .expect_err("the own token is not for the API server");
     assert_eq!(error.kind(), tower_kube_auth::error::VerifyErrorKind::Unauthenticated);
     accepted(&verify(&verifiers.review, &token, "orders").await?);
+    Ok(())
+}
+
+pub(super) async fn the_api_servers_audience_is_accepted_on_purpose_only(
+    fixture: Fixture,
+) -> Outcome {
+    let verifiers = fixture.verifiers().await?;
+    fixture.service_account("robot").await?;
+    let token = fixture.token("robot", &[]).await?;
+    let own = UnverifiedToken::decode(&token)?.audiences()[0].to_owned();
+    let client = fixture.cluster().client_for(&fixture.token(ACCOUNT, &[]).await?);
+    let jwks = JwksVerifier::in_cluster(client).api_server_audience(&own).build()?;
+
+    let api_server = Audiences::api_server();
+    let review = verify_for(&verifiers.review, &token, &api_server).await?;
+    let offline = verify_for(&jwks, &token, &api_server).await?;
+    assert_equal(accepted(&review), accepted(&offline));
+    assert_eq!(accepted(&review).audiences().collect::<Vec<_>>(), [own]);
+
+    // A token for a service is not for the API server.
+    let token = fixture.token("robot", &["orders"]).await?;
+    let review = verify_for(&verifiers.review, &token, &api_server).await?;
+    assert_eq!(review, Verdict::Reject(RejectReason::Unauthenticated));
+    let offline = verify_for(&jwks, &token, &api_server).await?;
+    assert_eq!(offline, Verdict::Reject(RejectReason::Audience));
     Ok(())
 }

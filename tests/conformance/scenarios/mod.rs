@@ -89,6 +89,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             another_audience_is_rejected,
             a_token_with_two_audiences_is_accepted_for_each,
             a_token_for_the_api_server_is_for_no_other_audience,
+            the_api_servers_audience_is_accepted_on_purpose_only,
         },
         Needs::Shared => bound_tokens::{
             a_bound_pod_is_in_the_identity_with_its_uid,

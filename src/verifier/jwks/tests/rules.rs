@@ -51,6 +51,36 @@ async fn one_audience_of_ours_is_needed() {
 }
 
 #[tokio::test]
+async fn the_api_servers_audience_is_the_configured_one_and_without_a_name_nothing() {
+    let named = set_up_with(testing::Algorithm::ES256, |builder| {
+        builder.api_server_audience("https://api").api_server_audience("konnectivity")
+    });
+    let unnamed = set_up();
+    let api_server = Audiences::api_server();
+    for (audience, accepted) in [
+        (json!("https://api"), true),
+        (json!(["other", "konnectivity"]), true),
+        (json!("api"), false),
+        (json!([]), false),
+        (Value::Null, false),
+    ] {
+        for (setup, accepted) in [(&named, accepted), (&unnamed, false)] {
+            let token = setup.sign(&setup.with("aud", audience.clone()));
+            let token = BearerToken::parse(&token).unwrap();
+            let verdict = setup.verifier.verify(token, &api_server).await.unwrap();
+            match verdict {
+                Verdict::Accept(_) => assert!(accepted, "{audience}"),
+                Verdict::Reject(reason) => {
+                    assert_eq!((reason, accepted), (RejectReason::Audience, false), "{audience}");
+                }
+            }
+        }
+    }
+    assert!(named.verifier.supports_api_server_audience());
+    assert!(!unnamed.verifier.supports_api_server_audience());
+}
+
+#[tokio::test]
 async fn exp_is_required_and_holds_within_the_leeway() {
     let setup = set_up();
     assert_eq!(setup.reason(&setup.without("exp")).await, RejectReason::Expired);
