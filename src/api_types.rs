@@ -4,12 +4,12 @@
 //! users, and the field types differ between versions. Unknown fields are ignored, so that
 //! responses of newer servers are valid.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    identity::{UserInfo, or_default},
+    identity::{ServiceAccountIdentity, UserInfo, or_default},
     json::Object,
 };
 
@@ -56,6 +56,69 @@ pub(crate) struct TokenReviewStatus {
     pub(crate) audiences: Vec<String>,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) error: String,
+}
+
+/// `authorization.k8s.io/v1` `SubjectAccessReview`, as sent. `R` and `P` are the attributes of an
+/// access to a resource and to a path.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SubjectAccessReviewRequest<'a, R, P> {
+    api_version: &'static str,
+    kind: &'static str,
+    spec: SubjectAccessReviewSpec<'a, R, P>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SubjectAccessReviewSpec<'a, R, P> {
+    user: &'a str,
+    uid: &'a str,
+    groups: Vec<&'a str>,
+    extra: BTreeMap<&'a str, Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_attributes: Option<&'a R>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    non_resource_attributes: Option<&'a P>,
+}
+
+impl<'a, R, P> SubjectAccessReviewRequest<'a, R, P> {
+    pub(crate) fn new(
+        caller: &'a ServiceAccountIdentity,
+        resource_attributes: Option<&'a R>,
+        non_resource_attributes: Option<&'a P>,
+    ) -> Self {
+        Self {
+            api_version: "authorization.k8s.io/v1",
+            kind: "SubjectAccessReview",
+            spec: SubjectAccessReviewSpec {
+                user: caller.username(),
+                uid: caller.uid(),
+                groups: caller.groups().collect(),
+                extra: caller.extra().map(|(key, values)| (key, values.collect())).collect(),
+                resource_attributes,
+                non_resource_attributes,
+            },
+        }
+    }
+}
+
+/// `authorization.k8s.io/v1` `SubjectAccessReview`, as received.
+#[derive(Deserialize)]
+pub(crate) struct SubjectAccessReviewResponse {
+    pub(crate) status: Object<SubjectAccessReviewStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SubjectAccessReviewStatus {
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) allowed: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) denied: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) reason: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) evaluation_error: String,
 }
 
 /// `authentication.k8s.io/v1` `TokenRequest`, as sent.

@@ -22,6 +22,11 @@ pub(crate) struct Purpose {
     pub(crate) when_forbidden: &'static str,
 }
 
+/// The remedy if this service may not create TokenReviews or SubjectAccessReviews.
+pub(crate) const BIND_AUTH_DELEGATOR: &str = "bind the ClusterRole `system:auth-delegator` to this service's own ServiceAccount: kubectl \
+     create clusterrolebinding NAME --clusterrole=system:auth-delegator \
+     --serviceaccount=NAMESPACE:NAME";
+
 /// The kind of an [`ApiServerError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ApiServerErrorKind {

@@ -13,7 +13,7 @@ mod tests;
 mod transport;
 
 pub(crate) use api_client::ApiClient;
-pub(crate) use error::{ApiServerError, ApiServerErrorKind, Purpose};
+pub(crate) use error::{ApiServerError, ApiServerErrorKind, BIND_AUTH_DELEGATOR, Purpose};
 #[cfg(feature = "kube")]
 pub use kube_client::ApiServerBuildError;
 pub use server::ApiServer;

@@ -20,6 +20,8 @@ pub enum DenyReason {
     NotListed,
     /// The cluster's RBAC (or another authorizer of the API server) does not allow it.
     AccessReview,
+    /// The authorizer knows no attributes to ask about for this request.
+    NoAttributes,
     /// The token was confirmed for an audience that has no rule.
     NoRuleForAudience,
     /// Another reason, in words.
@@ -33,6 +35,7 @@ impl DenyReason {
         match self {
             Self::NotListed => "not_listed",
             Self::AccessReview => "access_review",
+            Self::NoAttributes => "no_attributes",
             Self::NoRuleForAudience => "no_rule_for_audience",
             Self::Custom(_) => "custom",
         }
@@ -44,6 +47,7 @@ impl fmt::Display for DenyReason {
         f.write_str(match self {
             Self::NotListed => "the caller is not on the allow-list",
             Self::AccessReview => "the API server does not allow it",
+            Self::NoAttributes => "no rule covers the request",
             Self::NoRuleForAudience => "the token's audience has no rule",
             Self::Custom(reason) => reason,
         })

@@ -1,6 +1,6 @@
 //! The error of an authorization without a decision.
 
-use crate::error::{ErrorDetails, error_with_details};
+use crate::error::{ErrorDetails, VerifyError, VerifyErrorKind, error_with_details};
 
 /// An authorization without a decision: the API server is down, or this service lacks a right.
 ///
@@ -57,3 +57,27 @@ impl AuthorizeErrorKind {
 }
 
 error_with_details!(AuthorizeError, AuthorizeErrorKind);
+
+impl AuthorizeError {
+    /// Returns the error of a review whose failure is `error`.
+    pub(super) fn of_review(error: VerifyError) -> Self {
+        let kind = match error.kind() {
+            VerifyErrorKind::Unavailable | VerifyErrorKind::Inconclusive => {
+                AuthorizeErrorKind::Unavailable
+            }
+            VerifyErrorKind::Timeout => AuthorizeErrorKind::Timeout,
+            VerifyErrorKind::RateLimited => AuthorizeErrorKind::RateLimited,
+            VerifyErrorKind::Unauthenticated => AuthorizeErrorKind::Unauthenticated,
+            VerifyErrorKind::Forbidden => AuthorizeErrorKind::Forbidden,
+            VerifyErrorKind::InvalidResponse => AuthorizeErrorKind::InvalidResponse,
+            VerifyErrorKind::Saturated => AuthorizeErrorKind::Saturated,
+            VerifyErrorKind::Aborted => AuthorizeErrorKind::Aborted,
+        };
+        let pause = error.retry_after();
+        let error = Self::new(kind, error.to_string());
+        match pause {
+            Some(pause) => error.with_retry_after(pause),
+            None => error,
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Authorizers: whether an authenticated caller may do what its request asks for.
 //!
-//! [`AllowList`] decides by names and groups, [`authorize_fn`] by a closure, and any type that
-//! implements [`Authorizer`] by its own rules. [`PerAudience`], [`all_of`] and [`any_of`] combine
+//! [`AllowList`] decides by names and groups, [`SubjectAccessReviewAuthorizer`] by the cluster's RBAC,
+//! [`authorize_fn`] by a closure, and any type that implements [`Authorizer`] by its own rules. [`PerAudience`], [`all_of`] and [`any_of`] combine
 //! them. [`AuthorizeLayer`](crate::server::AuthorizeLayer) puts an
 //! authorizer in front of a service.
 //!
@@ -34,6 +34,7 @@ mod dyn_authorizer;
 mod error;
 mod per_audience;
 mod request_head;
+mod subject_access_review;
 
 pub use allow_list::{AllowList, AllowListBuildError};
 pub use authorize_fn::{AuthorizeFn, authorize_fn};
@@ -44,3 +45,7 @@ pub use dyn_authorizer::DynAuthorizer;
 pub use error::{AuthorizeError, AuthorizeErrorKind};
 pub use per_audience::{PerAudience, PerAudienceBuildError, PerAudienceBuilder};
 pub use request_head::RequestHead;
+pub use subject_access_review::{
+    AccessAttributes, NonResourceAttributes, ResourceAttributes, SubjectAccessReviewAuthorizer,
+    SubjectAccessReviewBuildError, SubjectAccessReviewBuilder, SubjectAccessReviewMetrics,
+};

@@ -1,5 +1,5 @@
-//! The cache key: a keyed digest of the token. The cache holds no token, and nothing to test a
-//! guess against.
+//! The cache key: a keyed digest of what is decided about. The cache holds no token, and nothing to
+//! test a guess against.
 
 use std::{
     fmt,
@@ -41,6 +41,30 @@ impl DigestKey {
         let mut hasher = HighwayHasher::new(self.0);
         hasher.append(token);
         Digest(hasher.finalize256())
+    }
+}
+
+/// Digests several parts. Each is written with its length, so that no two lists of parts are the
+/// same bytes.
+pub(crate) struct DigestWriter(HighwayHasher);
+
+impl DigestKey {
+    pub(crate) fn digest_of(&self, write: impl FnOnce(&mut DigestWriter)) -> Digest {
+        let mut writer = DigestWriter(HighwayHasher::new(self.0));
+        write(&mut writer);
+        Digest(writer.0.finalize256())
+    }
+}
+
+impl DigestWriter {
+    pub(crate) fn part(&mut self, part: &[u8]) {
+        self.length(part.len());
+        self.0.append(part);
+    }
+
+    /// Writes the length of a list of parts.
+    pub(crate) fn length(&mut self, length: usize) {
+        self.0.append(&(length as u64).to_le_bytes());
     }
 }
 
@@ -88,6 +112,18 @@ mod tests {
             assert_ne!(key.digest(&other).0, digest.0, "byte {position}");
         }
         assert_ne!(key.digest(&token[..1164]).0, digest.0);
+    }
+
+    #[test]
+    fn the_digest_of_parts_depends_on_their_borders() {
+        let key = DigestKey::random().unwrap();
+        let digest = |parts: &[&str]| {
+            key.digest_of(|writer| parts.iter().for_each(|part| writer.part(part.as_bytes())))
+        };
+        assert!(digest(&["a", "bc"]) == digest(&["a", "bc"]));
+        for other in [&["ab", "c"][..], &["abc"], &["a", "bc", ""], &["", "a", "bc"]] {
+            assert!(digest(&["a", "bc"]) != digest(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod recent_failure;
 mod tasks;
 mod verdict_cache;
 
-pub(crate) use digest::Digest;
+pub(crate) use digest::{Digest, DigestWriter};
 pub(crate) use invalidations::Invalidation;
 pub(crate) use lifetimes::Lifetimes;
 pub(crate) use limit::Limit;

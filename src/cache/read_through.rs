@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use super::{
-    digest::{Digest, DigestHasher},
+    digest::{Digest, DigestHasher, DigestWriter},
     invalidations::{Invalidation, VerificationStart},
     limit::Limit,
     metrics::{CacheMetrics, Counters},
@@ -28,7 +28,7 @@ use crate::{
     identity::ServiceAccountIdentity,
     single_flight::{self, Joined},
     sync_point::sync_point,
-    verdict::{Acceptance, Outcome, Verdict},
+    verdict::{Acceptance, Outcome, RejectReason, Verdict},
 };
 
 /// How much longer than a decision's own time limit its followers wait.
@@ -130,6 +130,10 @@ impl<L: Load> ReadThroughCache<L> {
         self.verdicts.digest(key)
     }
 
+    pub(crate) fn digest_of(&self, write: impl FnOnce(&mut DigestWriter)) -> Digest {
+        self.verdicts.digest_of(write)
+    }
+
     /// Returns the identity of a fresh acceptance. If most of its lifetime has passed, decides anew
     /// in the background, so that regular callers never wait. `input` is `None` if that turns out
     /// to be impossible.
@@ -146,6 +150,13 @@ impl<L: Load> ReadThroughCache<L> {
         Some(hit.identity)
     }
 
+    /// Returns the reason of a cached rejection.
+    pub(crate) fn rejected(&self, digest: &Digest) -> Option<RejectReason> {
+        let reason = self.verdicts.rejected(digest)?;
+        self.limited.counters.rejected_from_cache.increment();
+        Some(reason)
+    }
+
     /// Returns what is known although no acceptance is fresh: a cached rejection, or, while the
     /// loader fails, an acceptance within its grace period.
     pub(crate) fn rejected_or_stale(
@@ -153,13 +164,11 @@ impl<L: Load> ReadThroughCache<L> {
         digest: &Digest,
         input: impl FnOnce() -> Option<L::Input>,
     ) -> Option<Verdict> {
-        let counters = &self.limited.counters;
-        if let Some(reason) = self.verdicts.rejected(digest) {
-            counters.rejected_from_cache.increment();
+        if let Some(reason) = self.rejected(digest) {
             return Some(Verdict::Reject(reason));
         }
         let identity = self.verdicts.stale(digest)?;
-        counters.served_stale.increment();
+        self.limited.counters.served_stale.increment();
         self.refresh_ahead(*digest, input);
         Some(Verdict::Accept(Acceptance::new(identity)))
     }
@@ -388,10 +397,7 @@ fn aborted<L: Load>(Panicked: &Panicked) -> VerifyError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        cache::{Capacities, Lifetimes},
-        verdict::RejectReason,
-    };
+    use crate::cache::{Capacities, Lifetimes};
 
     struct NeverCalled;
 

@@ -6,7 +6,7 @@ use moka::sync::Cache;
 
 use super::{
     accepted::AcceptedCache,
-    digest::{Digest, DigestHasher, DigestKey},
+    digest::{Digest, DigestHasher, DigestKey, DigestWriter},
     entry::Hit,
     invalidations::{Invalidation, InvalidationSubject, Invalidations, VerificationStart},
     lifetimes::Lifetimes,
@@ -69,6 +69,10 @@ impl VerdictCache {
     #[inline]
     pub(crate) fn digest(&self, token: &[u8]) -> Digest {
         self.key.digest(token)
+    }
+
+    pub(crate) fn digest_of(&self, write: impl FnOnce(&mut DigestWriter)) -> Digest {
+        self.key.digest_of(write)
     }
 
     /// Returns the identity of a fresh acceptance.

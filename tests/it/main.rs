@@ -31,6 +31,7 @@ mod properties;
 mod refresh_ahead;
 mod single_flight;
 mod stale;
+mod subject_access_review;
 #[path = "../support/mod.rs"]
 mod support;
 mod tower_contract;

@@ -8,7 +8,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    api_server::{ApiClient, ApiServer, Purpose},
+    api_server::{ApiClient, ApiServer, BIND_AUTH_DELEGATOR, Purpose},
     api_types::{TokenReviewRequest, TokenReviewResponse, TokenReviewStatus},
     audience::Audiences,
     clock::Clock,
@@ -22,12 +22,7 @@ use crate::{
 
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-const PURPOSE: Purpose = Purpose {
-    call: "TokenReview",
-    when_forbidden: "bind the ClusterRole `system:auth-delegator` to this service's own ServiceAccount: \
-                     kubectl create clusterrolebinding NAME --clusterrole=system:auth-delegator \
-                     --serviceaccount=NAMESPACE:NAME",
-};
+const PURPOSE: Purpose = Purpose { call: "TokenReview", when_forbidden: BIND_AUTH_DELEGATOR };
 
 /// Verifies each token by a call to the API server ([TokenReview]), which knows of deleted
 /// ServiceAccounts, Pods and Secrets at once.

@@ -1,0 +1,12 @@
+//! Authorization by the cluster: the SubjectAccessReview API.
+
+mod attributes;
+mod authorizer;
+mod builder;
+mod metrics;
+mod review;
+
+pub use attributes::{AccessAttributes, NonResourceAttributes, ResourceAttributes};
+pub use authorizer::SubjectAccessReviewAuthorizer;
+pub use builder::{SubjectAccessReviewBuildError, SubjectAccessReviewBuilder};
+pub use metrics::SubjectAccessReviewMetrics;
