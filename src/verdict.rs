@@ -163,6 +163,8 @@ pub enum RejectReason {
     Expired,
     /// Its `nbf` or `iat` lies in the future.
     NotYetValid,
+    /// It lives longer than this service allows.
+    LifetimeTooLong,
     /// It is authentic, but its bearer is not a ServiceAccount.
     NotAServiceAccount,
     /// The API server does not authenticate it: its signature is wrong, its ServiceAccount or Pod
@@ -185,6 +187,7 @@ impl RejectReason {
             Self::Audience => "audience",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
+            Self::LifetimeTooLong => "lifetime_too_long",
             Self::NotAServiceAccount => "not_a_service_account",
             Self::Unauthenticated => "unauthenticated",
             Self::Denied => "denied",
@@ -203,6 +206,7 @@ impl fmt::Display for RejectReason {
             Self::Audience => "the token is for another audience",
             Self::Expired => "the token has expired",
             Self::NotYetValid => "the token is not valid yet",
+            Self::LifetimeTooLong => "the token lives longer than this service allows",
             Self::NotAServiceAccount => "the token's bearer is not a ServiceAccount",
             Self::Unauthenticated => "the API server does not authenticate the token",
             Self::Denied => "the verifier denied the token",

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{metrics::AuthenticatorMetrics, token_loader::TokenLoader, warn_limit::WarnLimit};
+use super::{metrics::AuthenticatorMetrics, token_loader::TokenLoader};
 use crate::{
     audience::Audiences,
     cache::{Digest, Lookup, ReadThroughCache},
@@ -10,6 +10,7 @@ use crate::{
     identity::ServiceAccountIdentity,
     token::{BearerToken, PresentedToken},
     verdict::{Acceptance, Outcome, Verdict},
+    warn_limit::WarnLimit,
 };
 
 /// Authenticates bearer tokens with a [`Verifier`](crate::Verifier), behind a cache, a pre-check

@@ -7,7 +7,6 @@ use super::{
     build_error::AuthenticatorBuildError,
     precheck::Precheck,
     token_loader::TokenLoader,
-    warn_limit::WarnLimit,
 };
 use crate::{
     audience::Audiences,
@@ -17,6 +16,7 @@ use crate::{
     identity::AuthenticatorId,
     token::BearerToken,
     verifier::{DynVerifier, Verifier},
+    warn_limit::WarnLimit,
 };
 
 /// Upper bound for the TTLs: the default lifetime of a projected token.
@@ -268,8 +268,12 @@ impl AuthenticatorBuilder {
         let verdicts = VerdictCache::new(self.capacities, self.lifetimes, self.clock.clone())
             .map_err(|_| AuthenticatorBuildError::NoRandomness)?;
         let loader = TokenLoader {
+            precheck: Precheck::new(
+                audiences.clone(),
+                self.issuers,
+                self.verifier.accepts_opaque_tokens(),
+            ),
             verifier: self.verifier,
-            precheck: Precheck::new(audiences.clone(), self.issuers),
             audiences,
             rejected_by_precheck: Counter::default(),
             id: AuthenticatorId::next(),

@@ -9,11 +9,8 @@ mod invalidate;
 mod metrics;
 mod precheck;
 mod token_loader;
-mod warn_limit;
 
 pub use authenticator::Authenticator;
 pub use build_error::AuthenticatorBuildError;
 pub use builder::AuthenticatorBuilder;
 pub use metrics::AuthenticatorMetrics;
-
-pub(crate) use warn_limit::WarnLimit;

@@ -24,6 +24,8 @@ const LEEWAY: Duration = Duration::from_secs(300);
 pub(super) struct Precheck {
     audiences: Audiences,
     issuers: Vec<String>,
+    /// Whether the verifier decides about tokens that are no JWTs.
+    accepts_opaque_tokens: bool,
 }
 
 #[derive(Deserialize)]
@@ -36,24 +38,31 @@ struct Claims<'a> {
 }
 
 impl Precheck {
-    pub(super) fn new(audiences: Audiences, issuers: Vec<String>) -> Self {
-        Self { audiences, issuers }
+    pub(super) fn new(
+        audiences: Audiences,
+        issuers: Vec<String>,
+        accepts_opaque_tokens: bool,
+    ) -> Self {
+        Self { audiences, issuers, accepts_opaque_tokens }
     }
 
     pub(super) fn has_issuers(&self) -> bool {
         !self.issuers.is_empty()
     }
 
-    /// Rejects what no verifier could accept: a token that is no JWT, of another issuer, for other
-    /// audiences, or expired. A missing claim is left to the verifier.
+    /// Rejects what the verifier could not accept: a token that is no JWT, unless the verifier takes
+    /// opaque ones, of another issuer, for other audiences, or expired. A missing claim is left to
+    /// the verifier.
     pub(super) fn check(
         &self,
         token: BearerToken<'_>,
         now: SystemTime,
     ) -> Result<(), RejectReason> {
-        let json = claims_json(token.expose_secret()).ok_or(RejectReason::Malformed)?;
-        let Object(claims): Object<Claims<'_>> =
-            serde_json::from_slice(&json).map_err(|_| RejectReason::Malformed)?;
+        let json = claims_json(token.expose_secret());
+        let claims = json.as_deref().map(serde_json::from_slice::<Object<Claims<'_>>>);
+        let Some(Ok(Object(claims))) = claims else {
+            return if self.accepts_opaque_tokens { Ok(()) } else { Err(RejectReason::Malformed) };
+        };
         if !self.issuers.is_empty()
             && !claims.iss.is_some_and(|issuer| self.issuers.iter().any(|known| *known == issuer))
         {
@@ -103,8 +112,11 @@ mod tests {
     }
 
     fn check_token(token: &str) -> Result<(), RejectReason> {
-        let precheck =
-            Precheck::new(Audiences::new(["a", "b"]).unwrap(), vec!["https://issuer".into()]);
+        let precheck = Precheck::new(
+            Audiences::new(["a", "b"]).unwrap(),
+            vec!["https://issuer".into()],
+            false,
+        );
         precheck.check(BearerToken::parse(token).unwrap(), UNIX_EPOCH + Duration::from_secs(NOW))
     }
 
@@ -167,7 +179,7 @@ mod tests {
     fn no_audience_is_excluded_as_the_api_servers() {
         let claims = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"aud":"anything"}"#));
         let token = BearerToken::parse(&claims).unwrap();
-        let precheck = Precheck::new(Audiences::api_server(), Vec::new());
+        let precheck = Precheck::new(Audiences::api_server(), Vec::new(), false);
         assert_eq!(precheck.check(token, UNIX_EPOCH), Ok(()));
     }
 

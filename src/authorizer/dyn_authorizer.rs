@@ -1,6 +1,7 @@
 //! The erased form of [`Authorizer`].
 
 use std::{
+    any::Any,
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
@@ -15,7 +16,9 @@ use super::{
 };
 use crate::{
     catch_panic::{Panicked, call_caught, poll_caught},
+    clock::Clock,
     identity::ServiceAccountIdentity,
+    warn_limit::WarnLimit,
 };
 
 /// An authorizer of any type, for a service that chooses it at run time. Cheap to clone.
@@ -34,7 +37,11 @@ use crate::{
 /// # example(Some("shop/checkout,ops/*")).unwrap();
 /// ```
 #[derive(Clone)]
-pub struct DynAuthorizer(Arc<dyn Erased>);
+pub struct DynAuthorizer {
+    authorizer: Arc<dyn Erased>,
+    /// Limits the log lines of panics, which requests may cause.
+    warn_limit: Arc<WarnLimit>,
+}
 
 type Authorization<'a> =
     Pin<Box<dyn Future<Output = Result<Decision, AuthorizeError>> + Send + 'a>>;
@@ -71,9 +78,22 @@ impl<A: Authorizer> Erased for A {
 }
 
 impl DynAuthorizer {
-    /// Erases the type of `authorizer`.
+    /// Erases the type of `authorizer`. Returns a `DynAuthorizer` as it is, without a second layer.
     pub fn new(authorizer: impl Authorizer) -> Self {
-        Self(Arc::new(authorizer))
+        match (&authorizer as &dyn Any).downcast_ref::<Self>() {
+            Some(erased) => erased.clone(),
+            None => Self { authorizer: Arc::new(authorizer), warn_limit: Arc::default() },
+        }
+    }
+
+    fn aborted(&self, Panicked: &Panicked) -> AuthorizeError {
+        if let Some(suppressed) = self.warn_limit.admit("panic", Clock::system().monotonic()) {
+            tracing::error!(
+                suppressed,
+                "the authorizer panicked; the panic hook has printed where"
+            );
+        }
+        AuthorizeError::new(AuthorizeErrorKind::Aborted, "the authorizer panicked")
     }
 
     /// Decides without waiting, or returns `None`. A panic is an error.
@@ -82,9 +102,9 @@ impl DynAuthorizer {
         caller: &ServiceAccountIdentity,
         head: RequestHead<'_>,
     ) -> Option<Result<Decision, AuthorizeError>> {
-        match call_caught(|| self.0.authorize_now(caller, head)) {
+        match call_caught(|| self.authorizer.authorize_now(caller, head)) {
             Ok(decision) => decision.map(Ok),
-            Err(panicked) => Some(Err(aborted(&panicked))),
+            Err(panicked) => Some(Err(self.aborted(&panicked))),
         }
     }
 }
@@ -95,13 +115,13 @@ impl Authorizer for DynAuthorizer {
         caller: &ServiceAccountIdentity,
         head: RequestHead<'_>,
     ) -> Result<Decision, AuthorizeError> {
-        let mut authorization = match call_caught(|| self.0.authorize(caller, head)) {
+        let mut authorization = match call_caught(|| self.authorizer.authorize(caller, head)) {
             Ok(authorization) => authorization,
-            Err(panicked) => return Err(aborted(&panicked)),
+            Err(panicked) => return Err(self.aborted(&panicked)),
         };
         poll_fn(|cx| poll_caught(authorization.as_mut(), cx))
             .await
-            .unwrap_or_else(|panicked| Err(aborted(&panicked)))
+            .unwrap_or_else(|panicked| Err(self.aborted(&panicked)))
     }
 
     fn authorize_now(
@@ -118,9 +138,4 @@ impl fmt::Debug for DynAuthorizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DynAuthorizer")
     }
-}
-
-fn aborted(Panicked: &Panicked) -> AuthorizeError {
-    tracing::error!("the authorizer panicked; the panic hook has printed where");
-    AuthorizeError::new(AuthorizeErrorKind::Aborted, "the authorizer panicked")
 }

@@ -29,6 +29,7 @@ use crate::{
     single_flight::{self, Joined},
     sync_point::sync_point,
     verdict::{Acceptance, Outcome, RejectReason, Verdict},
+    warn_limit::WarnLimit,
 };
 
 /// How much longer than a decision's own time limit its followers wait.
@@ -63,6 +64,8 @@ struct Limited<L> {
     timeout: Duration,
     counters: Counters,
     clock: Clock,
+    /// Limits the log lines of panics, which requests may cause.
+    warn_limit: WarnLimit,
 }
 
 pub(crate) enum Lookup {
@@ -101,7 +104,14 @@ impl<L: Load> ReadThroughCache<L> {
             flights: Flights::new(),
             tasks: Tasks::default(),
             recent_failure: RecentFailure::default(),
-            limited: Arc::new(Limited { loader, limit, timeout, counters, clock }),
+            limited: Arc::new(Limited {
+                loader,
+                limit,
+                timeout,
+                counters,
+                clock,
+                warn_limit: WarnLimit::default(),
+            }),
         }
     }
 
@@ -182,7 +192,7 @@ impl<L: Load> ReadThroughCache<L> {
         let began = self.verdicts.now();
         let outcome = match call_caught(|| decide(&self.limited.loader)) {
             Ok(outcome) => outcome?,
-            Err(panicked) => Err(aborted::<L>(&panicked)),
+            Err(panicked) => Err(self.limited.aborted(&panicked)),
         };
         Some(
             self.cache_outcome(digest, outcome, |verdict| {
@@ -229,7 +239,7 @@ impl<L: Load> ReadThroughCache<L> {
         let flight = Flight { leader, digest, began };
         // Losing this wake-up is safe: the task polls again before it suspends.
         if let Poll::Ready(outcome) =
-            poll_loading::<L>(&mut loading, &mut Context::from_waker(Waker::noop()))
+            self.limited.poll(&mut loading, &mut Context::from_waker(Waker::noop()))
         {
             return Lookup::Decided(self.complete(flight, outcome));
         }
@@ -348,11 +358,24 @@ impl<L: Load> Limited<L> {
 
     /// Drives `loading` to its outcome, within the time limit.
     async fn within_timeout(&self, mut loading: Loading) -> Outcome {
-        let loaded = poll_fn(|cx| poll_loading::<L>(&mut loading, cx));
+        let loaded = poll_fn(|cx| self.poll(&mut loading, cx));
         self.clock.timeout(self.timeout, loaded).await.unwrap_or_else(|| {
             let message = format!("{} did not decide within {:?}", L::NAME, self.timeout);
             Err(VerifyError::new(VerifyErrorKind::Timeout, message))
         })
+    }
+
+    /// Polls once. A panic becomes an error, after which the future must not be polled again.
+    fn poll(&self, loading: &mut Loading, cx: &mut Context<'_>) -> Poll<Outcome> {
+        poll_caught(loading.as_mut(), cx)
+            .map(|outcome| outcome.unwrap_or_else(|panicked| Err(self.aborted(&panicked))))
+    }
+
+    fn aborted(&self, Panicked: &Panicked) -> VerifyError {
+        if let Some(suppressed) = self.warn_limit.admit("panic", self.clock.monotonic()) {
+            tracing::error!(suppressed, "{} panicked; the panic hook has printed where", L::NAME);
+        }
+        VerifyError::new(VerifyErrorKind::Aborted, format!("{} panicked", L::NAME))
     }
 }
 
@@ -381,17 +404,6 @@ async fn wait_for_flight(mut follower: Follower, clock: Clock, limit: Duration) 
             Err(VerifyError::new(VerifyErrorKind::Timeout, message))
         }
     }
-}
-
-/// Polls once. A panic becomes an error, after which the future must not be polled again.
-fn poll_loading<L: Load>(loading: &mut Loading, cx: &mut Context<'_>) -> Poll<Outcome> {
-    poll_caught(loading.as_mut(), cx)
-        .map(|outcome| outcome.unwrap_or_else(|panicked| Err(aborted::<L>(&panicked))))
-}
-
-fn aborted<L: Load>(Panicked: &Panicked) -> VerifyError {
-    tracing::error!("{} panicked; the panic hook has printed where", L::NAME);
-    VerifyError::new(VerifyErrorKind::Aborted, format!("{} panicked", L::NAME))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use axum_core::{
 use http::{StatusCode, request::Parts};
 
 use super::{rejection::Rejection, response::http_response, service::Anonymous};
-use crate::identity::ServiceAccountIdentity;
+use crate::{clock::Clock, identity::ServiceAccountIdentity, warn_limit::WarnLimit};
 
 /// Extracts the verified caller.
 ///
@@ -72,10 +72,15 @@ impl IntoResponse for IdentityRejection {
                 http_response(&rejection, Some(&*realm)).map(|()| rejection.body_text().into())
             }
             Self::MissingLayer => {
-                tracing::error!(
-                    "a handler extracts a ServiceAccountIdentity, but its route has no \
+                static LIMIT: WarnLimit = WarnLimit::new();
+                if let Some(suppressed) = LIMIT.admit("missing_layer", Clock::system().monotonic())
+                {
+                    tracing::error!(
+                        suppressed,
+                        "a handler extracts a ServiceAccountIdentity, but its route has no \
                      AuthenticateLayer: add .layer(authenticator.layer()) after the route"
-                );
+                    );
+                }
                 (StatusCode::INTERNAL_SERVER_ERROR, "authentication is not set up").into_response()
             }
         }

@@ -7,13 +7,14 @@ use tracing::Level;
 
 use super::rejection::Rejection;
 use crate::{
-    authenticator::{Authenticator, WarnLimit},
+    authenticator::Authenticator,
     authorizer::{AuthorizeErrorKind, RequestHead},
     clock::Clock,
     error::VerifyErrorKind,
     identity::ServiceAccountIdentity,
     inspect::UnverifiedToken,
     verdict::RejectReason,
+    warn_limit::WarnLimit,
 };
 
 /// Upper bounds for what a caller can write into one log line.

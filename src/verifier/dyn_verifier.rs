@@ -35,6 +35,7 @@ type Verification<'a> = Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>
 trait Erased: Send + Sync {
     fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a>;
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict>;
+    fn accepts_opaque_tokens(&self) -> bool;
     fn supports_api_server_audience(&self) -> bool;
 }
 
@@ -45,6 +46,10 @@ impl<V: Verifier> Erased for V {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         Verifier::verify_now(self, token, audiences)
+    }
+
+    fn accepts_opaque_tokens(&self) -> bool {
+        Verifier::accepts_opaque_tokens(self)
     }
 
     fn supports_api_server_audience(&self) -> bool {
@@ -73,6 +78,10 @@ impl Verifier for DynVerifier {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         self.0.verify_now(token, audiences)
+    }
+
+    fn accepts_opaque_tokens(&self) -> bool {
+        self.0.accepts_opaque_tokens()
     }
 
     fn supports_api_server_audience(&self) -> bool {

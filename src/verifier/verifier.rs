@@ -41,8 +41,16 @@ use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict
 /// and is never cached. A verifier must not be lenient about audiences: the token must name at
 /// least one of `audiences`.
 ///
+/// An [`Authenticator`](crate::Authenticator) passes on what its pre-check lets through: token68
+/// ([RFC 7235 §2.1]) of at most [`max_token_length`] bytes that is a JWT whose unverified `iss`,
+/// `aud` and `exp` could be right. A verifier of other tokens says so by
+/// [`accepts_opaque_tokens`](Self::accepts_opaque_tokens).
+///
 /// The future may be polled first by the request's own task and then by another, and it may be
 /// dropped at any `await`.
+///
+/// [RFC 7235 §2.1]: https://www.rfc-editor.org/rfc/rfc7235#section-2.1
+/// [`max_token_length`]: crate::authenticator::AuthenticatorBuilder::max_token_length
 ///
 /// [`VerifierExt`](crate::VerifierExt) combines verifiers, and [`DynVerifier`](crate::DynVerifier)
 /// holds one whose type is chosen at run time.
@@ -68,6 +76,14 @@ pub trait Verifier: Send + Sync + 'static {
         None
     }
 
+    /// Returns whether this verifier decides about tokens that are no JWTs. Defaults to `false`,
+    /// which rejects them before a verifier is asked: nobody can make a flood of calls out of noise.
+    /// With `true`, each distinct text costs a verification. A verifier that wraps another one
+    /// forwards it.
+    fn accepts_opaque_tokens(&self) -> bool {
+        false
+    }
+
     /// Returns whether [`verify`](Self::verify) can tell tokens for the API server from others,
     /// that is, whether it handles [`Audiences::api_server`]. Defaults to `false`, which makes
     /// [`api_server_audience`] a build error. A verifier that wraps another one forwards it.
@@ -89,6 +105,10 @@ impl<V: Verifier> Verifier for Arc<V> {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         V::verify_now(self, token, audiences)
+    }
+
+    fn accepts_opaque_tokens(&self) -> bool {
+        V::accepts_opaque_tokens(self)
     }
 
     fn supports_api_server_audience(&self) -> bool {

@@ -73,7 +73,7 @@ impl AuthorizeLayer {
             authorizer: DynAuthorizer::new(authorizer),
             rejection_response: DefaultRejectionResponse,
             no_grpc: false,
-            logged: Arc::default(),
+            warn_limit: Arc::default(),
         };
         Self { gate }
     }
@@ -98,8 +98,8 @@ impl<R> AuthorizeLayer<R> {
         F: Fn(Response<()>, &Rejection) -> Response<ResBody> + Clone,
         F: RejectionResponse<ResBody>,
     {
-        let Gate { authorizer, no_grpc, logged, .. } = self.gate;
-        AuthorizeLayer { gate: Gate { authorizer, rejection_response, no_grpc, logged } }
+        let Gate { authorizer, no_grpc, warn_limit, .. } = self.gate;
+        AuthorizeLayer { gate: Gate { authorizer, rejection_response, no_grpc, warn_limit } }
     }
 }
 

@@ -3,10 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,8 +11,8 @@ use http::{Request, Response, request::Parts};
 use tower_service::Service;
 
 use crate::{
-    authenticator::WarnLimit,
     authorizer::{AuthorizeError, Authorizer, Decision, DynAuthorizer, RequestHead},
+    clock::Clock,
     identity::ServiceAccountIdentity,
     server::{
         grpc_request::is_grpc,
@@ -25,6 +22,7 @@ use crate::{
         response_future::{PendingDecision, ResponseFuture, release_readiness},
         service::Anonymous,
     },
+    warn_limit::WarnLimit,
 };
 
 /// Authorizes requests before the inner service sees them; see
@@ -41,15 +39,8 @@ pub(super) struct Gate<R> {
     pub(super) authorizer: DynAuthorizer,
     pub(super) rejection_response: R,
     pub(super) no_grpc: bool,
-    pub(super) logged: Arc<Logged>,
-}
-
-/// What a layer has logged already: shared by its services, so that no line comes at the rate of
-/// requests.
-#[derive(Debug, Default)]
-pub(super) struct Logged {
-    missing_layer: AtomicBool,
-    warn_limit: WarnLimit,
+    /// Shared by the services of a layer.
+    pub(super) warn_limit: Arc<WarnLimit>,
 }
 
 enum AccessOutcome {
@@ -88,7 +79,7 @@ impl<R> Gate<R> {
         let head = RequestHead::from(request);
         match self.authorizer.authorize_caught(caller, head) {
             Some(Ok(Decision::Allow)) => AccessOutcome::Allowed,
-            Some(decided) => match rejection(decided, caller, head, &self.logged.warn_limit) {
+            Some(decided) => match rejection(decided, caller, head, &self.warn_limit) {
                 Some(rejection) => AccessOutcome::Rejected(rejection),
                 None => AccessOutcome::Allowed,
             },
@@ -106,8 +97,9 @@ impl<R> Gate<R> {
             return Rejection::MissingToken;
         }
         let rejection = Rejection::MissingAuthenticateLayer;
-        if !self.logged.missing_layer.swap(true, Ordering::Relaxed) {
-            tracing::error!("{rejection}: add Authenticator::layer() outside of it");
+        let now = Clock::system().monotonic();
+        if let Some(suppressed) = self.warn_limit.admit("missing_layer", now) {
+            tracing::error!(suppressed, "{rejection}: add Authenticator::layer() outside of it");
         }
         rejection
     }
@@ -140,7 +132,7 @@ where
                     parts,
                     body,
                     self.gate.rejection_response.clone(),
-                    self.gate.logged.clone(),
+                    self.gate.warn_limit.clone(),
                     is_grpc,
                 );
                 ResponseFuture::deciding(decision, self.inner.clone())
@@ -177,12 +169,12 @@ impl<R, ReqBody> PendingAuthorization<R, ReqBody> {
         parts: Parts,
         body: ReqBody,
         rejection_response: R,
-        logged: Arc<Logged>,
+        warn_limit: Arc<WarnLimit>,
         is_grpc: bool,
     ) -> Self {
         let deciding = Box::pin(async move {
             let decision = authorizer.authorize(&caller, RequestHead::from(&parts)).await;
-            match rejection(decision, &caller, RequestHead::from(&parts), &logged.warn_limit) {
+            match rejection(decision, &caller, RequestHead::from(&parts), &warn_limit) {
                 None => Ok(parts),
                 Some(rejection) => Err(rejection),
             }

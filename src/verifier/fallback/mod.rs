@@ -42,10 +42,19 @@ impl<V, F> Fallback<V, F> {
 }
 
 impl<V: Verifier, F: Verifier> Fallback<V, F> {
+    /// Returns the fallback's verdict if it counts. That a token is no JWT is no fact about it if
+    /// only the verifier takes opaque tokens.
+    fn counting(&self, verdict: Verdict) -> Option<Verdict> {
+        let is_opaque = verdict == Verdict::Reject(RejectReason::Malformed)
+            && self.verifier.accepts_opaque_tokens()
+            && !self.fallback.accepts_opaque_tokens();
+        counts(verdict).filter(|_| !is_opaque)
+    }
+
     /// Returns the fallback's verdict, if it counts.
     async fn fall_back(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         match self.fallback.verify(token, audiences).await {
-            Ok(verdict) => counts(verdict),
+            Ok(verdict) => self.counting(verdict),
             Err(error) => {
                 tracing::debug!(%error, "the fallback cannot decide");
                 None
@@ -94,11 +103,16 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
     /// breaker.
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         if self.breaker.is_open(self.clock.monotonic()) {
-            return self.fallback.verify_now(token, audiences).and_then(counts);
+            let verdict = self.fallback.verify_now(token, audiences)?;
+            return self.counting(verdict);
         }
         self.verifier
             .verify_now(token, audiences)
             .filter(|verdict| matches!(verdict, Verdict::Reject(_)))
+    }
+
+    fn accepts_opaque_tokens(&self) -> bool {
+        self.verifier.accepts_opaque_tokens()
     }
 
     fn supports_api_server_audience(&self) -> bool {
@@ -107,13 +121,16 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
 }
 
 /// Returns the fallback's verdict if it counts. An acceptance is marked. A rejection counts if it
-/// states a fact about the token; whether a key, an issuer or an algorithm is known depends on the
-/// fallback's configuration.
+/// states a fact about the token; whether a key, an issuer or an algorithm is known, and how long a
+/// token may live, depends on the fallback's configuration.
 fn counts(verdict: Verdict) -> Option<Verdict> {
     match verdict {
         Verdict::Accept(acceptance) => Some(Verdict::Accept(acceptance.by_fallback())),
         Verdict::Reject(
-            RejectReason::UnknownKey | RejectReason::Issuer | RejectReason::Algorithm,
+            RejectReason::UnknownKey
+            | RejectReason::Issuer
+            | RejectReason::Algorithm
+            | RejectReason::LifetimeTooLong,
         ) => None,
         Verdict::Reject(
             RejectReason::Malformed

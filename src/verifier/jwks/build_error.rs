@@ -28,6 +28,15 @@ pub enum JwksBuildError {
         /// Its upper bound.
         limit: Duration,
     },
+    /// `max_key_age` is set for keys that are given and have no age.
+    KeyAgeOfGivenKeys,
+    /// Keys would exceed `max_key_age` between two refreshes.
+    KeyAgeTooShort {
+        /// The option.
+        limit: Duration,
+        /// What it must exceed.
+        least: Duration,
+    },
     /// The named option is zero.
     Zero(&'static str),
     /// The file with the keys cannot be read.
@@ -60,6 +69,14 @@ impl fmt::Display for JwksBuildError {
                 f,
                 "leeway is {leeway:?}: an expired token would be accepted for that long; the limit \
                  is {limit:?}"
+            ),
+            Self::KeyAgeOfGivenKeys => {
+                f.write_str("given keys are never fetched, so they have no age: drop max_key_age()")
+            }
+            Self::KeyAgeTooShort { limit, least } => write!(
+                f,
+                "max_key_age is {limit:?}, so keys would exceed it between two refreshes: set more \
+                 than {least:?}, or shorten refresh_interval"
             ),
             Self::Zero(option) => write!(f, "{option} is 0: set a positive duration"),
             Self::File { path, why } => {

@@ -22,6 +22,7 @@ pub struct JwksBuilder {
     issuers: Vec<String>,
     algorithms: Vec<Algorithm>,
     leeway: Duration,
+    max_token_lifetime: Option<Duration>,
     freshness: Freshness,
     #[cfg(feature = "http-discovery")]
     roots: Vec<Vec<u8>>,
@@ -37,10 +38,12 @@ impl JwksBuilder {
             issuers: Vec::new(),
             algorithms: vec![Algorithm::RS256, Algorithm::ES256],
             leeway: Duration::from_secs(60),
+            max_token_lifetime: None,
             freshness: Freshness {
                 period: Duration::from_secs(300),
                 cooldown: Duration::from_secs(10),
                 fetch_timeout: Duration::from_secs(5),
+                max_key_age: None,
             },
             #[cfg(feature = "http-discovery")]
             roots: Vec::new(),
@@ -74,6 +77,19 @@ impl JwksBuilder {
         self
     }
 
+    /// Rejects tokens whose lifetime, `exp` − `iat`, is longer than `limit`, and tokens without
+    /// `iat`. Off by default.
+    ///
+    /// Offline verification accepts the token of a deleted Pod until its `exp`, so the lifetime is
+    /// the bound for revocation. A projected token lives for `expirationSeconds`, an hour by
+    /// default. The tokens for the API server's audience that Pods have without asking are requested
+    /// for 3 607 s, but have an `exp` a year away
+    /// (kube-apiserver's `--service-account-extend-token-expiration`, on by default).
+    pub fn max_token_lifetime(mut self, limit: Duration) -> Self {
+        self.max_token_lifetime = Some(limit);
+        self
+    }
+
     /// Sets the period of the background refresh, ± 10 %. Defaults to 5 min. A key that the issuer
     /// has removed verifies tokens until then. A key that it has *added* is fetched when the first
     /// token signed by it arrives.
@@ -90,6 +106,18 @@ impl JwksBuilder {
     /// key ids that the fetch was for, and did not bring, are rejected.
     pub fn unknown_key_cooldown(mut self, pause: Duration) -> Self {
         self.freshness.cooldown = pause;
+        self
+    }
+
+    /// Stops using keys whose fetch began longer than `limit` ago: until they are fetched again,
+    /// verification is undecided (503). Off by default: while every refresh fails, the last keys
+    /// stay in use, also those that the issuer has removed meanwhile.
+    ///
+    /// Must be longer than [`refresh_interval`](Self::refresh_interval) + 10 % and
+    /// [`fetch_timeout`](Self::fetch_timeout), and set for keys that are fetched only. It trades the
+    /// availability of offline verification for the bound on a removed key.
+    pub fn max_key_age(mut self, limit: Duration) -> Self {
+        self.freshness.max_key_age = Some(limit);
         self
     }
 
@@ -163,6 +191,7 @@ impl JwksBuilder {
             issuers: self.issuers.into_iter().map(Arc::from).collect(),
             algorithms,
             leeway: self.leeway,
+            max_token_lifetime: self.max_token_lifetime,
             legacy_tokens: self.legacy_tokens,
             api_server_audiences,
         };
@@ -186,12 +215,24 @@ impl JwksBuilder {
         if self.leeway > MAX_LEEWAY {
             return Err(JwksBuildError::LeewayTooLong { leeway: self.leeway, limit: MAX_LEEWAY });
         }
+        let Freshness { period, fetch_timeout, max_key_age, .. } = self.freshness;
         for (option, value) in [
-            ("refresh_interval", self.freshness.period),
-            ("fetch_timeout", self.freshness.fetch_timeout),
+            ("refresh_interval", period),
+            ("fetch_timeout", fetch_timeout),
+            ("max_token_lifetime", self.max_token_lifetime.unwrap_or(Duration::MAX)),
         ] {
             if value.is_zero() {
                 return Err(JwksBuildError::Zero(option));
+            }
+        }
+        if let Some(limit) = max_key_age {
+            if self.origin.is_given() {
+                return Err(JwksBuildError::KeyAgeOfGivenKeys);
+            }
+            // A refresh comes up to a tenth later than its period.
+            let least = period.saturating_add(period / 10).saturating_add(fetch_timeout);
+            if limit <= least {
+                return Err(JwksBuildError::KeyAgeTooShort { limit, least });
             }
         }
         Ok(())

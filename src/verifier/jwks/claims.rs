@@ -71,6 +71,7 @@ pub(super) struct Expected<'a> {
     pub(super) issuers: &'a [Arc<str>],
     pub(super) audiences: &'a Audiences,
     pub(super) leeway: Duration,
+    pub(super) max_token_lifetime: Option<Duration>,
     pub(super) now: SystemTime,
     pub(super) legacy_tokens: bool,
 }
@@ -143,7 +144,15 @@ impl<'a> Claims<'a> {
                 return Err(RejectReason::NotYetValid);
             }
         }
-        Ok(())
+        match expected.max_token_lifetime {
+            Some(limit) if !self.lives_at_most(limit) => Err(RejectReason::LifetimeTooLong),
+            _ => Ok(()),
+        }
+    }
+
+    fn lives_at_most(&self, limit: Duration) -> bool {
+        let lifetime = self.exp.zip(self.iat).map(|(expiry, issued)| expiry - issued);
+        lifetime.is_some_and(|seconds| seconds <= limit.as_secs_f64())
     }
 
     fn expires_at(&self) -> Result<Option<SystemTime>, RejectReason> {

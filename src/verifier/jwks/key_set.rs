@@ -39,20 +39,36 @@ pub(super) enum SignatureCheck {
 }
 
 impl KeySet {
-    /// Reads a JWK Set ([RFC 7517 §5]). Skips keys that cannot be used, with a warning.
+    /// Reads a JWK Set ([RFC 7517 §5]). Skips keys that cannot be used, with one warning for all of
+    /// them. A set that has keys of which none can be used is invalid: an issuer whose keys this
+    /// service cannot use must not turn into one without keys, whose tokens are all rejected.
     ///
     /// [RFC 7517 §5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
     pub(super) fn from_json(json: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeys> {
         let Object(document) = serde_json::from_slice::<Object<Document>>(json)
             .map_err(|error| InvalidKeys::Json(error.into()))?;
-        let mut keys = Vec::new();
-        for (position, value) in document.keys.into_iter().enumerate() {
+        let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+        for (position, value) in (1..).zip(document.keys) {
             let jwk = serde_json::from_value::<Jwk>(value).map_err(|_| "it is not a JWK");
             match jwk.and_then(|jwk| Key::from_jwk(&jwk, allowed)) {
                 Ok(key) => keys.push(key),
-                Err(reason) => tracing::warn!(position, reason, "skipped a key of the JWK Set"),
+                Err(reason) => skipped.push((position, reason)),
             }
         }
+        let Some((position, reason)) = skipped.first().copied() else { return Ok(Self::new(keys)) };
+        if keys.is_empty() {
+            return Err(InvalidKeys::NoneUsable { count: skipped.len(), position, reason });
+        }
+        for (position, reason) in &skipped {
+            tracing::debug!(position, reason, "skipped a key of the JWK Set");
+        }
+        tracing::warn!(
+            skipped = skipped.len(),
+            usable = keys.len(),
+            position,
+            reason,
+            "some keys of the JWK Set cannot be used; this is why the first of them cannot"
+        );
         Ok(Self::new(keys))
     }
 
@@ -134,6 +150,12 @@ pub(super) enum InvalidKeys {
     NoPublicKey,
     /// The position of a key, from 1, and the reason.
     Unusable(usize, UnusableReason),
+    /// Of so many keys none can be used: the position of the first, and the reason.
+    NoneUsable {
+        count: usize,
+        position: usize,
+        reason: UnusableReason,
+    },
 }
 
 impl fmt::Display for InvalidKeys {
@@ -143,6 +165,10 @@ impl fmt::Display for InvalidKeys {
             Self::Pem(error) => write!(f, "not PEM: {error}"),
             Self::NoPublicKey => f.write_str("there is no PUBLIC KEY block"),
             Self::Unusable(position, reason) => write!(f, "key {position}: {reason}"),
+            Self::NoneUsable { count, position, reason } => write!(
+                f,
+                "none of its {count} keys can be used; key {position}: {reason}; see algorithms()"
+            ),
         }
     }
 }

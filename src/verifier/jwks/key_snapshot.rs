@@ -1,6 +1,6 @@
 //! Loaded keys, and the fetch that brought them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::key_set::KeySet;
 
@@ -15,6 +15,8 @@ pub(super) struct LoadedKeys {
 pub(super) struct KeySnapshot {
     pub(super) loaded: LoadedKeys,
     pub(super) fetch: u64,
+    /// When the fetch began.
+    pub(super) began: Instant,
 }
 
 /// The number of fetches that had begun at some moment.

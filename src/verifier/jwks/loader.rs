@@ -67,7 +67,8 @@ impl Loader {
     ) -> Self {
         let loader = Self::new(Source::Fixed, algorithms, freshness, clock);
         let loaded = LoadedKeys { keys, issuer: None };
-        loader.state.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: 0 })));
+        let began = loader.state.clock.monotonic();
+        loader.state.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: 0, began })));
         loader
     }
 
@@ -89,13 +90,15 @@ impl Loader {
         self.state.counters.read(keys)
     }
 
-    /// Returns the current keys, without I/O and without a lock.
+    /// Returns the current keys, without I/O and without a lock; `None` if they are too old.
     pub(super) fn snapshot(&self) -> Option<Arc<KeySnapshot>> {
-        let snapshot = self.state.current.load_full();
-        if snapshot.is_some() {
-            self.ensure_background_refresh();
-        }
-        snapshot
+        let snapshot = self.state.current.load_full()?;
+        self.ensure_background_refresh();
+        let State { freshness, clock, .. } = &*self.state;
+        let is_young = freshness.max_key_age.is_none_or(|limit| {
+            clock.monotonic().saturating_duration_since(snapshot.began) <= limit
+        });
+        is_young.then_some(snapshot)
     }
 
     /// Returns the arrival of a token that arrives now. Must be called before its key is looked up.
@@ -103,7 +106,8 @@ impl Loader {
         self.state.arrival()
     }
 
-    /// Loads the first keys, or returns the error of an attempt that has just failed.
+    /// Loads the first keys, or new ones if the current ones are too old, or returns the error of
+    /// an attempt that has just failed.
     pub(super) async fn load(&self) -> Result<Arc<KeySnapshot>, VerifyError> {
         if let Some((pause, error)) = self.state.recent_failure() {
             return Err(error.with_retry_after(pause));

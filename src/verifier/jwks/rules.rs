@@ -24,6 +24,7 @@ pub(super) struct Rules {
     pub(super) issuers: Box<[Arc<str>]>,
     pub(super) algorithms: Arc<[Algorithm]>,
     pub(super) leeway: Duration,
+    pub(super) max_token_lifetime: Option<Duration>,
     pub(super) legacy_tokens: bool,
     /// The names of the API server's audience.
     pub(super) api_server_audiences: Option<Audiences>,
@@ -69,6 +70,7 @@ impl Rules {
             issuers: if self.issuers.is_empty() { loaded.issuer.as_slice() } else { &self.issuers },
             audiences,
             leeway: self.leeway,
+            max_token_lifetime: self.max_token_lifetime,
             now,
             legacy_tokens: self.legacy_tokens,
         };

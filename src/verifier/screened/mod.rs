@@ -72,6 +72,11 @@ impl<V: Verifier, S: Verifier> Verifier for Screened<V, S> {
             .filter(|verdict| matches!(verdict, Verdict::Reject(_)))
     }
 
+    /// What the screen cannot read, it rejects.
+    fn accepts_opaque_tokens(&self) -> bool {
+        self.verifier.accepts_opaque_tokens() && self.screen.accepts_opaque_tokens()
+    }
+
     fn supports_api_server_audience(&self) -> bool {
         self.verifier.supports_api_server_audience() && self.screen.supports_api_server_audience()
     }

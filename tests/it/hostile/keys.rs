@@ -159,7 +159,7 @@ async fn a_flawed_key_is_skipped_with_a_warning_that_names_the_flaw() {
         verifier.refresh().await.unwrap();
         drop(logging);
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        let warning = log.lines().find(|line| line.contains("WARN") && line.contains("position=0"));
+        let warning = log.lines().find(|line| line.contains("WARN") && line.contains("position=1"));
         assert!(warning.is_some_and(|warning| warning.contains(flaw)), "{what}: {log}");
 
         let service =

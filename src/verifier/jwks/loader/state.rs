@@ -39,6 +39,8 @@ pub(in crate::verifier::jwks) struct Freshness {
     pub(in crate::verifier::jwks) period: Duration,
     pub(in crate::verifier::jwks) cooldown: Duration,
     pub(in crate::verifier::jwks) fetch_timeout: Duration,
+    /// Keys that are older are not used.
+    pub(in crate::verifier::jwks) max_key_age: Option<Duration>,
 }
 
 pub(super) struct State {
@@ -168,7 +170,7 @@ impl State {
     }
 
     async fn fetch(&self, number: u64) -> Outcome {
-        let limit = self.freshness.fetch_timeout;
+        let (limit, began) = (self.freshness.fetch_timeout, self.clock.monotonic());
         let fetched = self.clock.timeout(limit, self.source.fetch(&self.algorithms)).await;
         let fetched = fetched.unwrap_or_else(|| {
             let message = format!("{}: no answer within {limit:?}", self.source);
@@ -178,10 +180,10 @@ impl State {
             Ok(loaded) => {
                 let keys = loaded.keys.len();
                 if keys == 0 {
-                    tracing::warn!(source = %self.source, "the issuer's key set has no usable key");
+                    tracing::warn!(source = %self.source, "the issuer's key set is empty");
                 }
                 tracing::debug!(source = %self.source, keys, "loaded the issuer's keys");
-                self.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: number })));
+                self.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: number, began })));
                 Ok(())
             }
             Err(error) => {

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{
-    Algorithm, JwksBuilder, JwksMetrics, JwksVerifier, key_origin::KeyOrigin, key_set::KeySet,
-    key_snapshot::LoadedKeys,
+    Algorithm, JwksBuildError, JwksBuilder, JwksMetrics, JwksVerifier, key_origin::KeyOrigin,
+    key_set::KeySet, key_snapshot::LoadedKeys,
 };
 use crate::{
     audience::Audiences,

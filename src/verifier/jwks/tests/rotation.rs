@@ -292,3 +292,77 @@ async fn made_up_key_ids_that_wait_for_a_slow_issuer_delay_no_known_key() {
     let outcome = waiting.await.unwrap();
     assert!(matches!(outcome, Ok(Verdict::Accept(_))), "{outcome:?}");
 }
+
+#[tokio::test]
+async fn a_key_set_of_unusable_keys_only_is_invalid_and_keeps_the_old_keys() {
+    let setup = set_up();
+    let known = setup.sign(&setup.claims());
+    assert!(setup.accepts(&known).await);
+    let new_key = key(testing::Algorithm::ES384);
+    setup.source.publish(&[&new_key, &new_key]);
+    let error = setup.verifier.refresh().await.unwrap_err();
+    assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse);
+    let message = error.to_string();
+    assert!(message.starts_with("none of its 2 keys can be used; key 1: "), "{message}");
+    assert!(setup.accepts(&known).await, "the old keys stay");
+
+    // A token of the new key asks for it, and is undecided.
+    setup.clock.advance(COOLDOWN);
+    let header = json!({ "alg": "ES256", "kid": new_key.kid() });
+    let of_new_key = setup.key.sign(&header, &setup.claims());
+    let error = setup.verify(&of_new_key).await.unwrap_err();
+    assert_eq!(error.kind(), VerifyErrorKind::InvalidResponse);
+
+    setup.source.publish(&[]);
+    setup.verifier.refresh().await.unwrap();
+    assert!(!setup.accepts(&known).await, "an empty set is the issuer's word");
+}
+
+#[tokio::test]
+async fn keys_beyond_their_greatest_age_decide_nothing_until_they_are_fetched() {
+    const LIMIT: Duration = Duration::from_secs(600);
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| builder.max_key_age(LIMIT));
+    let token = setup.sign(&setup.claims());
+    assert!(setup.accepts(&token).await);
+    settle().await;
+    setup.source.fail();
+    setup.clock.advance(LIMIT);
+    settle().await;
+    assert!(setup.accepts(&token).await && setup.verify_now(&token).is_some());
+
+    setup.clock.advance(Duration::from_secs(1));
+    settle().await;
+    assert_eq!(setup.verify_now(&token), None);
+    let error = setup.verify(&token).await.unwrap_err();
+    assert_eq!(error.kind(), VerifyErrorKind::Unavailable);
+    let fetches = setup.source.fetches();
+    assert!(setup.verify(&token).await.is_err());
+    assert_eq!(setup.source.fetches(), fetches, "an issuer that is down is asked once a second");
+
+    setup.source.publish(&[&setup.key]);
+    setup.clock.advance(Duration::from_secs(1));
+    assert!(setup.accepts(&token).await && setup.verify_now(&token).is_some());
+}
+
+#[tokio::test]
+async fn keys_of_any_age_are_used_by_default() {
+    let setup = set_up();
+    let token = setup.sign(&setup.with("exp", json!(setup.now() + 1e8)));
+    assert!(setup.accepts(&token).await);
+    setup.source.fail();
+    setup.clock.advance(Duration::from_secs(10_000_000));
+    assert!(setup.accepts(&token).await);
+}
+
+#[test]
+fn a_key_age_that_cannot_hold_is_a_build_error() {
+    let seconds = Duration::from_secs;
+    let build = |builder: JwksBuilder, limit| builder.max_key_age(limit).build().err();
+    let fetched = || JwksBuilder::new(KeyOrigin::Scripted(ScriptedSource::default()));
+    // 300 s, a tenth, and the 5 s of a fetch.
+    let too_short = JwksBuildError::KeyAgeTooShort { limit: seconds(335), least: seconds(335) };
+    assert_eq!(build(fetched(), seconds(335)), Some(too_short));
+    assert_eq!(build(fetched(), seconds(336)), None);
+    let given = JwksVerifier::from_pem("any").issuer(ISSUER);
+    assert_eq!(build(given, seconds(1_000)), Some(JwksBuildError::KeyAgeOfGivenKeys));
+}

@@ -315,3 +315,26 @@ async fn the_legacy_issuer_among_the_configured_ones_relaxes_nothing() {
     let bound = setup.with("iss", json!("kubernetes/serviceaccount"));
     assert!(matches!(setup.verify_claims(&bound).await, Verdict::Accept(_)));
 }
+
+#[tokio::test]
+async fn a_token_that_lives_longer_than_the_limit_is_rejected() {
+    let setup = set_up_with(testing::Algorithm::ES256, |builder| {
+        builder.max_token_lifetime(Duration::from_secs(3600))
+    });
+    let now = setup.now().floor();
+    let accepts =
+        async |claims: &Value| matches!(setup.verify_claims(claims).await, Verdict::Accept(_));
+    assert!(accepts(&setup.claims()).await, "exactly the limit");
+    assert!(!accepts(&setup.with("iat", json!(now - 1.0))).await, "a second longer");
+    let year = setup.with("exp", json!(now + 31_536_000.0));
+    for claims in [
+        setup.with("exp", json!(now + 3601.0)),
+        year.clone(),
+        setup.without("iat"),
+        setup.with("iat", Value::Null),
+        setup.with("iat", json!(0)),
+    ] {
+        assert_eq!(setup.reason(&claims).await, RejectReason::LifetimeTooLong, "{claims}");
+    }
+    assert!(matches!(set_up().verify_claims(&year).await, Verdict::Accept(_)), "off by default");
+}

@@ -1,4 +1,4 @@
-//! A limit on warnings that requests cause, so that strangers cannot flood the log.
+//! A limit on log lines that requests cause, so that strangers cannot flood the log.
 
 use std::{
     sync::Mutex,
@@ -10,7 +10,7 @@ use crate::lock::lock;
 /// One warning of each kind in this time.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Admits the first warning of each kind, then one in each interval.
+/// Admits the first line of each kind, then one in each interval.
 #[derive(Debug, Default)]
 pub(crate) struct WarnLimit(Mutex<Vec<Warned>>);
 
@@ -23,6 +23,10 @@ struct Warned {
 }
 
 impl WarnLimit {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
     /// Returns how many warnings of this kind were suppressed since the last one, or `None` if this
     /// one is to be suppressed too.
     pub(crate) fn admit(&self, kind: &'static str, now: Instant) -> Option<u64> {
