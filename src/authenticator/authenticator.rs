@@ -6,6 +6,7 @@ use super::{metrics::AuthenticatorMetrics, token_loader::TokenLoader};
 use crate::{
     audience::Audiences,
     cache::{Digest, Lookup, ReadThroughCache},
+    counters::Counter,
     error::VerifyError,
     identity::ServiceAccountIdentity,
     token::{BearerToken, PresentedToken},
@@ -48,6 +49,9 @@ pub(super) struct Shared {
     pub(super) max_token_length: usize,
     pub(super) realm: Arc<str>,
     pub(super) warn_limit: WarnLimit,
+    /// Requests that report-only layers let through.
+    pub(super) let_through: Counter,
+    pub(super) report_limit: WarnLimit,
 }
 
 impl Authenticator {
@@ -81,7 +85,11 @@ impl Authenticator {
     #[must_use]
     pub fn metrics(&self) -> AuthenticatorMetrics {
         let rejected_by_precheck = self.cache.loader().rejected_by_precheck.get();
-        AuthenticatorMetrics::new(&self.cache.metrics(), rejected_by_precheck)
+        AuthenticatorMetrics {
+            rejected_by_precheck,
+            let_through: self.shared.let_through.get(),
+            ..AuthenticatorMetrics::from(&self.cache.metrics())
+        }
     }
 
     #[inline]
@@ -143,6 +151,13 @@ impl Authenticator {
     /// Returns how many warnings of this kind were suppressed, or `None` if this one is to be too.
     pub(crate) fn admit_warning(&self, kind: &'static str) -> Option<u64> {
         self.shared.warn_limit.admit(kind, self.cache.clock().monotonic())
+    }
+
+    /// Counts a request that a report-only layer lets through. Returns as
+    /// [`admit_warning`](Self::admit_warning) does, apart from the kinds of warnings.
+    pub(crate) fn admit_report(&self, reason: &'static str) -> Option<u64> {
+        self.shared.let_through.increment();
+        self.shared.report_limit.admit(reason, self.cache.clock().monotonic())
     }
 
     pub(crate) fn realm(&self) -> &Arc<str> {

@@ -284,6 +284,8 @@ impl AuthenticatorBuilder {
             max_token_length: self.max_token_length,
             realm: self.realm.into(),
             warn_limit: WarnLimit::default(),
+            let_through: Counter::default(),
+            report_limit: WarnLimit::default(),
         };
         Ok(Authenticator {
             cache: Arc::new(ReadThroughCache::new(verdicts, loader, limit, timeout, self.clock)),

@@ -50,6 +50,10 @@ pub struct AuthenticatorMetrics {
     /// Accepted tokens served past their TTL because the verifier failed; see
     /// [`serve_stale`](super::AuthenticatorBuilder::serve_stale).
     pub served_stale: u64,
+    /// Requests that a layer would have rejected without [`dangerous_report_only`].
+    ///
+    /// [`dangerous_report_only`]: crate::server::AuthenticateLayer::dangerous_report_only
+    pub let_through: u64,
     /// Verifications in flight.
     pub in_flight: u64,
     /// Verifications waiting for a permit.
@@ -60,10 +64,10 @@ pub struct AuthenticatorMetrics {
     pub rejected_entries: u64,
 }
 
-impl AuthenticatorMetrics {
-    pub(super) fn new(cache: &CacheMetrics, rejected_by_precheck: u64) -> Self {
+/// What the authenticator counts itself is left at zero.
+impl From<&CacheMetrics> for AuthenticatorMetrics {
+    fn from(cache: &CacheMetrics) -> Self {
         Self {
-            rejected_by_precheck,
             accepted: cache.accepted,
             rejected: cache.rejected,
             undecided: cache.undecided,
@@ -76,6 +80,7 @@ impl AuthenticatorMetrics {
             waiting: cache.waiting,
             accepted_entries: cache.accepted_entries,
             rejected_entries: cache.rejected_entries,
+            ..Self::default()
         }
     }
 }

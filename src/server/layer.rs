@@ -63,6 +63,42 @@ impl<R> AuthenticateLayer<R> {
         self
     }
 
+    /// Rejects nothing, for the rollout to a service whose callers send no token yet: a request that
+    /// would be rejected goes on without an identity. Off by default.
+    ///
+    /// **Everybody gets through**, with an invalid token, without one, and during a failure of the
+    /// verifier. Each such request counts in [`let_through`], and is logged with the reason: at
+    /// `warn` once in 10 s for each reason, otherwise at `debug`. Turn it off when no caller is left
+    /// in the log.
+    ///
+    /// - Handlers take `Option<ServiceAccountIdentity>`. One that takes the identity itself still
+    ///   answers 401, and so does an [`AuthorizeLayer`] behind this layer, unless it is
+    ///   [report-only](super::AuthorizeLayer::dangerous_report_only) too.
+    /// - An identity is always a verified one. `Authorization` and `X-Remote-*` are removed as ever.
+    /// - Requests wait for their verification as ever.
+    ///
+    /// ```
+    /// # fn example(auth: tower_kube_auth::Authenticator) -> axum::Router {
+    /// use axum::{Router, routing::get};
+    /// use tower_kube_auth::ServiceAccountIdentity;
+    ///
+    /// async fn orders(caller: Option<ServiceAccountIdentity>) -> String {
+    ///     format!("hello, {}", caller.as_ref().map_or("nobody", |caller| caller.username()))
+    /// }
+    ///
+    /// let layer = auth.layer().dangerous_report_only();
+    /// Router::new().route("/orders", get(orders)).layer(layer)
+    /// # }
+    /// ```
+    ///
+    /// [`let_through`]: crate::authenticator::AuthenticatorMetrics::let_through
+    /// [`AuthorizeLayer`]: super::AuthorizeLayer
+    #[must_use]
+    pub fn dangerous_report_only(mut self) -> Self {
+        self.options.report_only = true;
+        self
+    }
+
     /// Sets whether gRPC requests get gRPC responses: HTTP status 200 and a `grpc-status`. On by
     /// default.
     ///

@@ -85,6 +85,21 @@ impl Rejection {
         }
     }
 
+    /// Returns a short name in snake case, for logs and metrics: the variant's, or that of the
+    /// reason or error in it.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::MissingToken => "missing_token",
+            Self::MalformedToken(_) => "malformed_token",
+            Self::InvalidToken(reason) => reason.as_str(),
+            Self::Unavailable(error) => error.kind().as_str(),
+            Self::Forbidden(reason) => reason.as_str(),
+            Self::AuthorizationUnavailable(error) => error.kind().as_str(),
+            Self::MissingAuthenticateLayer => "missing_authenticate_layer",
+        }
+    }
+
     /// Returns the gRPC status code: 16 (`UNAUTHENTICATED`), 7 (`PERMISSION_DENIED`), or for a
     /// failure on this side 14 (`UNAVAILABLE`) or 13 (`INTERNAL`).
     #[must_use]

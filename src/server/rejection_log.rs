@@ -21,6 +21,7 @@ use crate::{
 const MAX_AUDIENCES: usize = 8;
 const MAX_CHARS: usize = 64;
 
+const REPORTED: &str = "report-only: a request is let through that would be rejected";
 const UNDECIDED: &str = "a bearer token could not be verified";
 const UNDECIDED_ACCESS: &str = "there was no decision about what a caller may do";
 
@@ -70,6 +71,46 @@ pub(super) fn log(
         Rejection::Forbidden(_)
         | Rejection::AuthorizationUnavailable(_)
         | Rejection::MissingAuthenticateLayer => {}
+    }
+}
+
+/// Counts and logs the rejection of a request that a report-only layer lets through: at `warn` once
+/// in an interval for each reason, because strangers must not flood the log.
+#[cold]
+pub(super) fn report(
+    rejection: &Rejection,
+    authenticator: &Authenticator,
+    credential: Option<&HeaderValue>,
+) {
+    let (reason, status) = (rejection.reason(), rejection.status().as_u16());
+    let Some(suppressed) = authenticator.admit_report(reason) else {
+        return tracing::debug!(reason, status, "{REPORTED}: {rejection}");
+    };
+    match rejection {
+        Rejection::InvalidToken(RejectReason::Audience) => tracing::warn!(
+            reason, status, suppressed, expected = %authenticator.audiences(),
+            seen = ?SeenAudiences::of(credential), "{REPORTED}: {rejection}"
+        ),
+        _ => tracing::warn!(reason, status, suppressed, "{REPORTED}: {rejection}"),
+    }
+}
+
+/// Does for a report-only authorize layer what [`report`] does.
+#[cold]
+pub(super) fn report_authorization(
+    rejection: &Rejection,
+    caller: Option<&ServiceAccountIdentity>,
+    head: RequestHead<'_>,
+    report_limit: &WarnLimit,
+) {
+    let (reason, status) = (rejection.reason(), rejection.status().as_u16());
+    let (method, path) = (head.method(), Shortened(head.uri().path()));
+    let caller = caller.map(tracing::field::display);
+    match report_limit.admit(reason, Clock::system().monotonic()) {
+        Some(suppressed) => tracing::warn!(
+            caller, %method, ?path, reason, status, suppressed, "{REPORTED}: {rejection}"
+        ),
+        None => tracing::debug!(caller, %method, ?path, reason, status, "{REPORTED}: {rejection}"),
     }
 }
 

@@ -38,9 +38,10 @@ pub(super) struct Options {
     pub(super) optional: bool,
     pub(super) keep_authorization: bool,
     pub(super) no_grpc: bool,
+    pub(super) report_only: bool,
 }
 
-/// Marks a request that an optional layer let through without a token. Without the mark, an
+/// Marks a request that an optional or a report-only layer let through without an identity. Without the mark, an
 /// extractor could not tell it from a request that passed no layer.
 #[derive(Clone, Debug)]
 pub(super) struct Anonymous {
@@ -164,15 +165,16 @@ where
             }
             AuthOutcome::Anonymous => {
                 self.strip(request.headers_mut());
-                request.extensions_mut().remove::<ServiceAccountIdentity>();
-                request
-                    .extensions_mut()
-                    .insert(Anonymous { realm: self.authenticator.realm().clone() });
+                make_anonymous(request.extensions_mut(), &self.authenticator);
                 ResponseFuture::calling(self.inner.call(request))
             }
             AuthOutcome::Undecided(waiting) => {
                 let is_grpc = self.answers_grpc(&request);
-                let logged_credential = rejection_log::credential(request.headers());
+                let logged_credential = if self.options.report_only {
+                    request.headers().get(header::AUTHORIZATION).cloned()
+                } else {
+                    rejection_log::credential(request.headers())
+                };
                 self.strip(request.headers_mut());
                 release_readiness(&mut self.inner);
                 ResponseFuture::deciding(
@@ -182,10 +184,18 @@ where
                         rejection_response: self.rejection_response.clone(),
                         authenticator: self.authenticator.clone(),
                         is_grpc,
+                        report_only: self.options.report_only,
                         logged_credential,
                     },
                     self.inner.clone(),
                 )
+            }
+            AuthOutcome::Rejected(rejection) if self.options.report_only => {
+                let credential = request.headers().get(header::AUTHORIZATION);
+                rejection_log::report(&rejection, &self.authenticator, credential);
+                self.strip(request.headers_mut());
+                make_anonymous(request.extensions_mut(), &self.authenticator);
+                ResponseFuture::calling(self.inner.call(request))
             }
             AuthOutcome::Rejected(rejection) => {
                 release_readiness(&mut self.inner);
@@ -210,6 +220,7 @@ pub struct PendingAuthentication<R, ReqBody> {
     rejection_response: R,
     authenticator: Authenticator,
     is_grpc: bool,
+    report_only: bool,
     /// The `Authorization` header, if a rejection is logged in detail.
     logged_credential: Option<HeaderValue>,
 }
@@ -229,6 +240,12 @@ where
                 request.extensions_mut().insert(identity);
                 Ok(request)
             }
+            Err(rejection) if self.report_only => {
+                let credential = self.logged_credential.as_ref();
+                rejection_log::report(&rejection, &self.authenticator, credential);
+                make_anonymous(request.extensions_mut(), &self.authenticator);
+                Ok(request)
+            }
             Err(rejection) => Err(reject(
                 &self.rejection_response,
                 &self.authenticator,
@@ -238,6 +255,12 @@ where
             )),
         })
     }
+}
+
+/// Removes the identity that an outer layer may have inserted, and marks the request as anonymous.
+fn make_anonymous(extensions: &mut Extensions, authenticator: &Authenticator) {
+    extensions.remove::<ServiceAccountIdentity>();
+    extensions.insert(Anonymous { realm: authenticator.realm().clone() });
 }
 
 /// Removes `X-Remote-User`, `-Uid`, `-Group` and `-Extra-*`. An authenticating proxy names the

@@ -31,6 +31,7 @@ mod offline;
 mod opaque_tokens;
 mod properties;
 mod refresh_ahead;
+mod report_only;
 mod single_flight;
 mod stale;
 mod subject_access_review;

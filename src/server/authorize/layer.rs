@@ -1,11 +1,12 @@
 //! The layer and its options.
 
-use std::sync::Arc;
-
 use http::Response;
 use tower_layer::Layer;
 
-use super::service::{Authorize, Gate};
+use super::{
+    decisions::Decisions,
+    service::{Authorize, Gate},
+};
 use crate::{
     authorizer::{Authorizer, DynAuthorizer},
     server::{DefaultRejectionResponse, Rejection, RejectionResponse},
@@ -73,13 +74,42 @@ impl AuthorizeLayer {
             authorizer: DynAuthorizer::new(authorizer),
             rejection_response: DefaultRejectionResponse,
             no_grpc: false,
-            warn_limit: Arc::default(),
+            decisions: Decisions::default(),
         };
         Self { gate }
     }
 }
 
 impl<R> AuthorizeLayer<R> {
+    /// Denies nothing, for a rollout: a request that would be denied goes on. Off by default.
+    ///
+    /// **Everybody gets through**: callers that are denied, without a decision, or anonymous, and
+    /// even requests that passed no authenticate layer. Each such request counts in
+    /// [`let_through`](Self::let_through), and is logged with the caller, the path and the reason: at
+    /// `warn` once in 10 s for each reason, otherwise at `debug`. Requests wait for their decision
+    /// as ever.
+    ///
+    /// ```
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{authorizer::AllowList, server::AuthorizeLayer};
+    ///
+    /// let layer = AuthorizeLayer::new(AllowList::new(["shop/checkout"])?).dangerous_report_only();
+    /// assert_eq!(layer.let_through(), 0);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn dangerous_report_only(mut self) -> Self {
+        self.gate.decisions.report_only = true;
+        self
+    }
+
+    /// Returns how many requests this layer, its clones and its services let through that would
+    /// have been rejected without [`dangerous_report_only`](Self::dangerous_report_only).
+    #[must_use]
+    pub fn let_through(&self) -> u64 {
+        self.gate.decisions.let_through()
+    }
+
     /// Sets whether gRPC requests get gRPC responses. On by default; see
     /// [`AuthenticateLayer::grpc`](super::super::AuthenticateLayer::grpc).
     #[must_use]
@@ -98,8 +128,8 @@ impl<R> AuthorizeLayer<R> {
         F: Fn(Response<()>, &Rejection) -> Response<ResBody> + Clone,
         F: RejectionResponse<ResBody>,
     {
-        let Gate { authorizer, no_grpc, warn_limit, .. } = self.gate;
-        AuthorizeLayer { gate: Gate { authorizer, rejection_response, no_grpc, warn_limit } }
+        let Gate { authorizer, no_grpc, decisions, .. } = self.gate;
+        AuthorizeLayer { gate: Gate { authorizer, rejection_response, no_grpc, decisions } }
     }
 }
 

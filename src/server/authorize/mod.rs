@@ -1,5 +1,6 @@
 //! The authorize middleware, which lets a request through if an authorizer allows it.
 
+mod decisions;
 mod layer;
 mod service;
 

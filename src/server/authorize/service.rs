@@ -3,26 +3,23 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use http::{Request, Response, request::Parts};
 use tower_service::Service;
 
+use super::decisions::Decisions;
 use crate::{
-    authorizer::{AuthorizeError, Authorizer, Decision, DynAuthorizer, RequestHead},
-    clock::Clock,
+    authorizer::{Authorizer, Decision, DynAuthorizer, RequestHead},
     identity::ServiceAccountIdentity,
     server::{
         grpc_request::is_grpc,
         rejection::Rejection,
-        rejection_log,
         response::{DefaultRejectionResponse, RejectionResponse, respond},
         response_future::{PendingDecision, ResponseFuture, release_readiness},
         service::Anonymous,
     },
-    warn_limit::WarnLimit,
 };
 
 /// Authorizes requests before the inner service sees them; see
@@ -39,8 +36,7 @@ pub(super) struct Gate<R> {
     pub(super) authorizer: DynAuthorizer,
     pub(super) rejection_response: R,
     pub(super) no_grpc: bool,
-    /// Shared by the services of a layer.
-    pub(super) warn_limit: Arc<WarnLimit>,
+    pub(super) decisions: Decisions,
 }
 
 enum AccessOutcome {
@@ -74,12 +70,15 @@ impl<R> Gate<R> {
     #[inline]
     fn authorize<B>(&self, request: &Request<B>) -> AccessOutcome {
         let Some(caller) = request.extensions().get::<ServiceAccountIdentity>() else {
-            return AccessOutcome::Rejected(self.without_identity(request));
+            return match self.decisions.without_identity(request) {
+                Some(rejection) => AccessOutcome::Rejected(rejection),
+                None => AccessOutcome::Allowed,
+            };
         };
         let head = RequestHead::from(request);
         match self.authorizer.authorize_caught(caller, head) {
             Some(Ok(Decision::Allow)) => AccessOutcome::Allowed,
-            Some(decided) => match rejection(decided, caller, head, &self.warn_limit) {
+            Some(decided) => match self.decisions.rejection(decided, caller, head) {
                 Some(rejection) => AccessOutcome::Rejected(rejection),
                 None => AccessOutcome::Allowed,
             },
@@ -89,19 +88,6 @@ impl<R> Gate<R> {
 
     fn answers_grpc<B>(&self, request: &Request<B>) -> bool {
         !self.no_grpc && is_grpc(request)
-    }
-
-    #[cold]
-    fn without_identity<B>(&self, request: &Request<B>) -> Rejection {
-        if request.extensions().get::<Anonymous>().is_some() {
-            return Rejection::MissingToken;
-        }
-        let rejection = Rejection::MissingAuthenticateLayer;
-        let now = Clock::system().monotonic();
-        if let Some(suppressed) = self.warn_limit.admit("missing_layer", now) {
-            tracing::error!(suppressed, "{rejection}: add Authenticator::layer() outside of it");
-        }
-        rejection
     }
 }
 
@@ -132,7 +118,7 @@ where
                     parts,
                     body,
                     self.gate.rejection_response.clone(),
-                    self.gate.warn_limit.clone(),
+                    self.gate.decisions.clone(),
                     is_grpc,
                 );
                 ResponseFuture::deciding(decision, self.inner.clone())
@@ -169,12 +155,12 @@ impl<R, ReqBody> PendingAuthorization<R, ReqBody> {
         parts: Parts,
         body: ReqBody,
         rejection_response: R,
-        warn_limit: Arc<WarnLimit>,
+        decisions: Decisions,
         is_grpc: bool,
     ) -> Self {
         let deciding = Box::pin(async move {
             let decision = authorizer.authorize(&caller, RequestHead::from(&parts)).await;
-            match rejection(decision, &caller, RequestHead::from(&parts), &warn_limit) {
+            match decisions.rejection(decision, &caller, RequestHead::from(&parts)) {
                 None => Ok(parts),
                 Some(rejection) => Err(rejection),
             }
@@ -199,20 +185,4 @@ where
             }),
         )
     }
-}
-
-/// Returns the rejection that a decision leads to, and logs it; none if it is to allow.
-fn rejection(
-    decision: Result<Decision, AuthorizeError>,
-    caller: &ServiceAccountIdentity,
-    head: RequestHead<'_>,
-    warn_limit: &WarnLimit,
-) -> Option<Rejection> {
-    let rejection = match decision {
-        Ok(Decision::Allow) => return None,
-        Ok(Decision::Deny(reason)) => Rejection::Forbidden(reason),
-        Err(error) => Rejection::AuthorizationUnavailable(error),
-    };
-    rejection_log::log_authorization(&rejection, caller, head, warn_limit);
-    Some(rejection)
 }

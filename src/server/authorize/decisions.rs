@@ -1,0 +1,87 @@
+//! What becomes of a decision: the request goes on, or it is rejected. Logs and counts.
+
+use std::sync::Arc;
+
+use http::Request;
+
+use crate::{
+    authorizer::{AuthorizeError, Decision, RequestHead},
+    clock::Clock,
+    counters::Counter,
+    identity::ServiceAccountIdentity,
+    server::{rejection::Rejection, rejection_log, service::Anonymous},
+    warn_limit::WarnLimit,
+};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Decisions {
+    pub(super) report_only: bool,
+    logged: Arc<Logged>,
+}
+
+/// Shared by the services of a layer, so that no line comes at the rate of requests.
+#[derive(Debug, Default)]
+struct Logged {
+    warn_limit: WarnLimit,
+    let_through: Counter,
+    report_limit: WarnLimit,
+}
+
+impl Decisions {
+    pub(super) fn let_through(&self) -> u64 {
+        self.logged.let_through.get()
+    }
+
+    /// Returns the rejection that `decision` leads to; none if the request goes on.
+    pub(super) fn rejection(
+        &self,
+        decision: Result<Decision, AuthorizeError>,
+        caller: &ServiceAccountIdentity,
+        head: RequestHead<'_>,
+    ) -> Option<Rejection> {
+        let rejection = match decision {
+            Ok(Decision::Allow) => return None,
+            Ok(Decision::Deny(reason)) => Rejection::Forbidden(reason),
+            Err(error) => Rejection::AuthorizationUnavailable(error),
+        };
+        if self.report_only {
+            self.report(&rejection, Some(caller), head);
+            return None;
+        }
+        rejection_log::log_authorization(&rejection, caller, head, &self.logged.warn_limit);
+        Some(rejection)
+    }
+
+    /// Returns the rejection of a request without an identity; none if it goes on.
+    #[cold]
+    pub(super) fn without_identity<B>(&self, request: &Request<B>) -> Option<Rejection> {
+        let rejection = if request.extensions().get::<Anonymous>().is_some() {
+            Rejection::MissingToken
+        } else {
+            let rejection = Rejection::MissingAuthenticateLayer;
+            let now = Clock::system().monotonic();
+            if let Some(suppressed) = self.logged.warn_limit.admit("missing_layer", now) {
+                tracing::error!(
+                    suppressed,
+                    "{rejection}: add Authenticator::layer() outside of it"
+                );
+            }
+            rejection
+        };
+        if self.report_only {
+            self.report(&rejection, None, RequestHead::from(request));
+            return None;
+        }
+        Some(rejection)
+    }
+
+    fn report(
+        &self,
+        rejection: &Rejection,
+        caller: Option<&ServiceAccountIdentity>,
+        head: RequestHead<'_>,
+    ) {
+        self.logged.let_through.increment();
+        rejection_log::report_authorization(rejection, caller, head, &self.logged.report_limit);
+    }
+}
