@@ -19,6 +19,7 @@
 //!
 //! - [`Authenticator`]: the whole way from a token to a decision; its
 //!   [builder](authenticator::AuthenticatorBuilder) has the options.
+//! - [`metrics_auth`]: both layers for an operator's `/metrics`.
 //! - [`server`]: the layer, the extractors, and what is answered to whom.
 //! - `TokenReviewVerifier` and `JwksVerifier`, or a [`Verifier`] of your own, make the decision.
 //! - [`client`]: the caller's side, tokens for outgoing requests.
@@ -71,6 +72,8 @@ mod json;
 mod jws;
 mod lock;
 #[cfg(feature = "server")]
+mod metrics_auth;
+#[cfg(feature = "server")]
 pub mod server;
 #[cfg(any(feature = "server", feature = "jwks"))]
 mod single_flight;
@@ -94,6 +97,8 @@ pub use identity::ServiceAccountIdentity;
 /// The version of kube whose clients an [`ApiServer`] is made from.
 #[cfg(feature = "kube")]
 pub use kube;
+#[cfg(feature = "server")]
+pub use metrics_auth::{MetricsAuthLayer, metrics_auth};
 pub use token::{BearerToken, MalformedToken};
 pub use verdict::Verdict;
 #[cfg(feature = "jwks")]

@@ -106,7 +106,7 @@ impl AuthenticatorBuilder {
     ///
     /// These are the tokens that every Pod has without asking, at
     /// `/var/run/secrets/kubernetes.io/serviceaccount/token`. Prometheus sends its own by default,
-    /// so `/metrics` of an operator needs them.
+    /// so `/metrics` of an operator needs them; [`metrics_auth`](crate::metrics_auth()) sets this.
     ///
     /// The risk: a caller's token is also valid for the Kubernetes API, so whoever controls this
     /// service can act there as each of its callers, with their RBAC rights. Every workload of the

@@ -33,7 +33,7 @@ const LAYERS: [&[&str]; 8] = [
     &["verifier", "authorizer", "client"],
     &["authenticator"],
     &["server"],
-    &["testing", "guide"],
+    &["testing", "guide", "metrics_auth"],
 ];
 
 /// An outside crate, and the files or folders of `src` where it may be named.
@@ -46,7 +46,7 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("papaya", &["cache"]),
     ("highway", &["cache"]),
     ("axum_core", &["server/extract.rs", "server/response.rs"]),
-    ("tower_layer", &["server", "client"]),
+    ("tower_layer", &["metrics_auth.rs", "server", "client"]),
     ("tower_service", &["api_server", "server", "client"]),
     ("rustls_pki_types", &["verifier/jwks", "testing"]),
     ("rustls", &["verifier/jwks", "testing"]),

@@ -26,6 +26,7 @@ mod hostile;
 mod invalidation;
 mod log_volume;
 mod manifests;
+mod metrics_auth;
 mod nested_layers;
 mod offline;
 mod opaque_tokens;

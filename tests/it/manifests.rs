@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Namespace, Pod, Service, ServiceAccount},
-    rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -25,6 +25,7 @@ fn every_manifest_is_parsed_without_loss() {
                 "Pod" => round_trip::<Pod>(&object),
                 "Service" => round_trip::<Service>(&object),
                 "Deployment" => round_trip::<Deployment>(&object),
+                "ClusterRole" => round_trip::<ClusterRole>(&object),
                 "ClusterRoleBinding" => round_trip::<ClusterRoleBinding>(&object),
                 "Role" => round_trip::<Role>(&object),
                 "RoleBinding" => round_trip::<RoleBinding>(&object),
