@@ -6,6 +6,10 @@ pub mod on_your_cluster {}
 #[doc = include_str!("../docs/choose-a-verifier.md")]
 pub mod choose_a_verifier {}
 
+#[cfg(feature = "config")]
+#[doc = include_str!("../docs/configuration.md")]
+pub mod configuration {}
+
 #[doc = include_str!("../docs/call-another-service.md")]
 pub mod call_another_service {}
 

@@ -37,6 +37,7 @@
 //! | `axum` | yes | the extractors |
 //! | `rustls-tls` | yes | TLS for the `kube` client by rustls on aws-lc-rs |
 //! | `http-discovery` | no | `JwksVerifier::discover`, for issuers outside of the cluster: `reqwest` |
+//! | `config` | no | [`config`], a service's configuration from a file |
 //! | `testing` | no | `testing`, the embedded cluster |
 //! | `latest` | no | forwards to `k8s-openapi/latest` |
 //! | `full` | no | all but `latest` |
@@ -62,6 +63,8 @@ mod cache;
 mod catch_panic;
 pub mod client;
 pub mod clock;
+#[cfg(feature = "config")]
+pub mod config;
 mod counters;
 pub mod error;
 #[cfg(any(doc, doctest))]

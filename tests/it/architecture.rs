@@ -33,12 +33,13 @@ const LAYERS: [&[&str]; 8] = [
     &["verifier", "authorizer", "client"],
     &["authenticator"],
     &["server"],
-    &["testing", "guide", "metrics_auth"],
+    &["testing", "guide", "metrics_auth", "config"],
 ];
 
 /// An outside crate, and the files or folders of `src` where it may be named.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("kube", &["api_server", "lib.rs", "testing"]),
+    ("serde_path_to_error", &["config"]),
     ("jsonwebtoken", &["verifier/jwks"]),
     ("arc_swap", &["verifier/jwks", "client"]),
     ("reqwest", &["verifier/jwks"]),

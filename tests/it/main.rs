@@ -17,6 +17,7 @@ mod caching;
 mod client_side;
 mod combinations;
 mod computing;
+mod config;
 mod credentials;
 mod default_client;
 mod embedded_cluster;

@@ -36,7 +36,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::RS256,
         Self::RS384,
         Self::RS512,
@@ -65,7 +65,7 @@ impl Algorithm {
     }
 
     /// Finds an algorithm by its name, which is case-sensitive (RFC 7515 §4.1.1).
-    pub(super) fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 
