@@ -1,4 +1,4 @@
-//! An allow-list from the environment variable `ALLOWED_CALLERS`, with JSON error bodies.
+//! Lists from the environment, `ALLOWED_CALLERS` and `AUDIENCES`, with JSON error bodies.
 //!
 //! `cargo run --example allow_list` needs no cluster: an embedded one stands in for Kubernetes.
 
@@ -26,13 +26,16 @@ fn json_body(response: Response<()>, rejection: &Rejection) -> Response<Body> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // A service should fail its start if the variable is missing; the example has a default.
+    // A service should fail its start if one is missing; the example has defaults.
+    let audiences = env::var("AUDIENCES").unwrap_or_else(|_| "orders, invoices".into());
     let allowed = env::var("ALLOWED_CALLERS").unwrap_or_else(|_| "shop/checkout, ops/*".into());
     let allowed: AllowList = allowed.parse()?;
 
     let cluster = Cluster::start().await?;
     let verifier = TokenReviewVerifier::new(cluster.kube_client()?);
-    let auth = Authenticator::builder(verifier).audience("orders").build()?;
+    let builder = Authenticator::builder(verifier);
+    let auth =
+        audiences.split(',').fold(builder, |auth, name| auth.audience(name.trim())).build()?;
     let app = Router::new()
         .route("/", get(async |caller: ServiceAccountIdentity| format!("hello, {caller}")))
         // The layer that is added last is the outermost: authentication comes first.

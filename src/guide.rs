@@ -18,3 +18,9 @@ pub mod test_your_service {}
 
 #[doc = include_str!("../docs/troubleshooting.md")]
 pub mod troubleshooting {}
+
+#[doc = include_str!("../docs/protect-metrics.md")]
+pub mod protect_metrics {}
+
+#[doc = include_str!("../docs/behind-nginx.md")]
+pub mod behind_nginx {}
