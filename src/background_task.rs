@@ -16,6 +16,7 @@ use tokio::{
 use crate::lock::lock;
 
 /// Aborts a task when it is dropped.
+#[derive(Debug)]
 pub(crate) struct AbortOnDrop(AbortHandle);
 
 impl<T> From<JoinHandle<T>> for AbortOnDrop {
@@ -78,6 +79,24 @@ impl BackgroundTask {
             let guard = RunningGuard(Arc::clone(&self.is_running));
             *current = Some(runtime.spawn(task(guard)).into());
         }
+    }
+}
+
+/// Tasks that are aborted when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks(Mutex<Vec<AbortOnDrop>>);
+
+impl Tasks {
+    pub(crate) fn spawn(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        // Not under the lock: a runtime that is shutting down drops the task in place, with all
+        // that it holds.
+        let task = AbortOnDrop::from(runtime.spawn(task));
+        let mut tasks = lock(&self.0);
+        // Amortised: finished tasks are removed only when the list would grow.
+        if tasks.len() == tasks.capacity() {
+            tasks.retain(|task| !task.is_finished());
+        }
+        tasks.push(task);
     }
 }
 

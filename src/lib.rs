@@ -85,7 +85,6 @@ mod sync_point;
 mod token;
 pub mod verdict;
 pub mod verifier;
-#[cfg(feature = "server")]
 mod warn_limit;
 
 #[cfg(feature = "testing")]

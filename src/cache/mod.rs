@@ -10,7 +10,6 @@ mod limit;
 mod metrics;
 mod read_through;
 mod recent_failure;
-mod tasks;
 mod verdict_cache;
 
 pub(crate) use digest::{Digest, DigestWriter};

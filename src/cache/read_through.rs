@@ -18,10 +18,10 @@ use super::{
     limit::Limit,
     metrics::{CacheMetrics, Counters},
     recent_failure::RecentFailure,
-    tasks::Tasks,
     verdict_cache::VerdictCache,
 };
 use crate::{
+    background_task::Tasks,
     catch_panic::{Panicked, call_caught, poll_caught},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
@@ -348,12 +348,14 @@ impl<L: Load> ReadThroughCache<L> {
 impl<L: Load> Limited<L> {
     /// Waits for a permit and loads.
     async fn load_when_permitted(&self, input: &L::Input, is_known: bool) -> Outcome {
-        let _permit = self
-            .limit
-            .acquire(is_known)
-            .await
-            .inspect_err(|_| self.counters.saturated.increment())?;
-        self.loader.load(input).await
+        match self.limit.acquire(is_known).await {
+            Ok(_permit) => self.loader.load(input).await,
+            // A fallback may decide by now.
+            Err(saturated) => self.loader.load_now(input).unwrap_or_else(|| {
+                self.counters.saturated.increment();
+                Err(saturated)
+            }),
+        }
     }
 
     /// Drives `loading` to its outcome, within the time limit.

@@ -35,6 +35,7 @@ type Verification<'a> = Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>
 trait Erased: Send + Sync {
     fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a>;
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict>;
+    fn warm_up(&self);
     fn accepts_opaque_tokens(&self) -> bool;
     fn supports_api_server_audience(&self) -> bool;
 }
@@ -46,6 +47,10 @@ impl<V: Verifier> Erased for V {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         Verifier::verify_now(self, token, audiences)
+    }
+
+    fn warm_up(&self) {
+        Verifier::warm_up(self);
     }
 
     fn accepts_opaque_tokens(&self) -> bool {
@@ -78,6 +83,10 @@ impl Verifier for DynVerifier {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         self.0.verify_now(token, audiences)
+    }
+
+    fn warm_up(&self) {
+        self.0.warm_up();
     }
 
     fn accepts_opaque_tokens(&self) -> bool {

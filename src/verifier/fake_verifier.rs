@@ -23,6 +23,7 @@ struct Behavior {
     outcome: Mutex<Result<Verdict, VerifyError>>,
     now: Mutex<Option<Verdict>>,
     calls: AtomicUsize,
+    warm_ups: AtomicUsize,
     gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
@@ -32,6 +33,7 @@ impl FakeVerifier {
             outcome: Mutex::new(outcome),
             now: Mutex::default(),
             calls: AtomicUsize::new(0),
+            warm_ups: AtomicUsize::new(0),
             gate: Mutex::default(),
         };
         Self(Arc::new(behavior))
@@ -64,6 +66,10 @@ impl FakeVerifier {
         self.0.gate.lock().unwrap().insert(Arc::new(Semaphore::new(0))).clone()
     }
 
+    pub(super) fn warm_ups(&self) -> usize {
+        self.0.warm_ups.load(Ordering::SeqCst)
+    }
+
     pub(super) fn calls(&self) -> usize {
         self.0.calls.load(Ordering::SeqCst)
     }
@@ -77,6 +83,10 @@ impl Verifier for FakeVerifier {
             gate.acquire().await.unwrap().forget();
         }
         self.0.outcome.lock().unwrap().clone()
+    }
+
+    fn warm_up(&self) {
+        self.0.warm_ups.fetch_add(1, Ordering::SeqCst);
     }
 
     fn verify_now(&self, _: BearerToken<'_>, _: &Audiences) -> Option<Verdict> {

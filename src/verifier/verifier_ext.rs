@@ -67,9 +67,9 @@ pub trait VerifierExt: Verifier + Sized {
     /// and is no outage for the others.
     ///
     /// Meant for [`TokenReviewVerifier`](crate::TokenReviewVerifier) with
-    /// [`JwksVerifier`](crate::JwksVerifier). Load its keys when the service starts
-    /// ([`refresh`](crate::JwksVerifier::refresh)): they cannot be fetched during an outage of the
-    /// API server.
+    /// [`JwksVerifier`](crate::JwksVerifier). Its keys are loaded in the background from the first
+    /// verification on; load them when the service starts ([`refresh`](crate::JwksVerifier::refresh)),
+    /// if it may start during an outage of the API server.
     ///
     /// - An acceptance by the fallback is marked:
     ///   [`is_from_fallback`](crate::ServiceAccountIdentity::is_from_fallback). A deletion may be
@@ -79,12 +79,13 @@ pub trait VerifierExt: Verifier + Sized {
     ///   signature. Whether a key, an issuer or an algorithm is known depends on the fallback's
     ///   configuration, so in these cases this verifier's error is returned: an outage rejects
     ///   nobody. For the same reason the fallback needs at least this verifier's leeway.
-    /// - This verifier needs a time limit of its own, below the authenticator's
-    ///   [`verification_timeout`](crate::authenticator::AuthenticatorBuilder::verification_timeout),
-    ///   which ends the fallback too. `TokenReviewVerifier` has one.
+    /// - An outage is *suspected* when this verifier is asked and has decided about nobody for 1 s
+    ///   ([`suspect_outage_after`](Fallback::suspect_outage_after)): the fallback decides, and the
+    ///   calls under way go on in the background. A decision about anybody ends the suspicion, so a
+    ///   flood that this verifier still decides about never makes the fallback decide.
     /// - After a failure this verifier is not called for as long as its error asks, between 1 s and
-    ///   30 s, so that not every caller waits for its time limit. Then one caller probes it, while
-    ///   the others continue with the fallback. A success ends the outage for all.
+    ///   30 s. Then one call probes it in the background, while the fallback decides. A success
+    ///   ends the outage for all. What nobody waits for ends after 30 s and is a failure.
     /// - Tokens that the fallback cannot decide during an outage go to this verifier, at most four
     ///   at a time, because their key may be new. Above that limit the error of the outage is
     ///   returned, so that junk with made-up key ids does not occupy all verifications.

@@ -116,6 +116,16 @@ impl Loader {
         self.loaded()
     }
 
+    /// Begins to load the first keys, unless they are loaded, or an attempt has just failed.
+    pub(super) fn warm_up(&self) {
+        if self.snapshot().is_none()
+            && self.state.recent_failure().is_none()
+            && self.state.join_fetch(FetchTrigger::Internal).is_ok()
+        {
+            self.ensure_background_refresh();
+        }
+    }
+
     /// Returns keys that are newer than the current ones, for an unknown key id; `None` if the key
     /// [is known to be missing](Self::is_known_missing). A fetch under way is joined, so the keys
     /// are not always newer than the token.

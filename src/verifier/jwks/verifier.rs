@@ -154,6 +154,10 @@ impl Verifier for JwksVerifier {
         }
     }
 
+    fn warm_up(&self) {
+        self.shared.loader.warm_up();
+    }
+
     fn supports_api_server_audience(&self) -> bool {
         self.shared.rules.api_server_audiences.is_some()
     }

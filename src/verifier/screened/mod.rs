@@ -72,6 +72,11 @@ impl<V: Verifier, S: Verifier> Verifier for Screened<V, S> {
             .filter(|verdict| matches!(verdict, Verdict::Reject(_)))
     }
 
+    fn warm_up(&self) {
+        self.verifier.warm_up();
+        self.screen.warm_up();
+    }
+
     /// What the screen cannot read, it rejects.
     fn accepts_opaque_tokens(&self) -> bool {
         self.verifier.accepts_opaque_tokens() && self.screen.accepts_opaque_tokens()

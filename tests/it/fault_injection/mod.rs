@@ -2,5 +2,6 @@
 
 mod clocks;
 mod failure;
+mod first_second;
 mod matrix;
 mod rotation;

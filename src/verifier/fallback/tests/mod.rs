@@ -1,6 +1,7 @@
 //! A verifier and a fallback that do what the test says.
 
 mod permits;
+mod suspicion;
 
 use std::time::Duration;
 
@@ -35,8 +36,12 @@ const FACTS: [RejectReason; 8] = [
     RejectReason::Unauthenticated,
     RejectReason::Denied,
 ];
-const OPINIONS: [RejectReason; 3] =
-    [RejectReason::UnknownKey, RejectReason::Issuer, RejectReason::Algorithm];
+const OPINIONS: [RejectReason; 4] = [
+    RejectReason::UnknownKey,
+    RejectReason::Issuer,
+    RejectReason::Algorithm,
+    RejectReason::LifetimeTooLong,
+];
 
 struct Setup {
     clock: ManualClock,
@@ -195,19 +200,17 @@ async fn the_pause_follows_retry_after_between_1_and_30_seconds() {
 }
 
 #[tokio::test]
-async fn one_caller_probes_while_the_others_go_on_with_the_fallback() {
+async fn one_call_probes_in_the_background_while_the_fallback_decides() {
     let setup = in_an_outage().await;
     let gate = setup.verifier.hold();
     setup.clock.advance(SECOND);
-    let prober = setup.spawn();
-    settle().await;
     for _ in 0..10 {
-        assert_eq!(setup.verify().await, Ok(marked()));
+        assert_eq!(setup.verify().await, Ok(marked()), "nobody waits for the probe");
     }
     assert_eq!(setup.verifier.calls(), 2);
     setup.verifier.set(Ok(accept("sa")));
     gate.add_permits(2);
-    assert_eq!(prober.await.unwrap(), Ok(accept("sa")));
+    settle().await;
     assert_eq!(setup.verify().await, Ok(accept("sa")), "the outage is over for all");
 }
 
@@ -215,6 +218,7 @@ async fn one_caller_probes_while_the_others_go_on_with_the_fallback() {
 async fn a_prober_that_goes_away_leaves_the_probe_to_the_next() {
     let setup = in_an_outage().await;
     let gate = setup.verifier.hold();
+    setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     setup.clock.advance(SECOND);
     let prober = setup.spawn();
     settle().await;
@@ -295,7 +299,8 @@ async fn a_call_from_before_a_state_change_changes_no_state() {
     assert_eq!(failing.await.unwrap(), Ok(marked()));
     setup.verifier.set(Ok(accept("sa")));
     gate.add_permits(2);
-    assert_eq!(prober.await.unwrap(), Ok(accept("sa")));
+    assert_eq!(prober.await.unwrap(), Ok(marked()), "its probe goes on in the background");
+    settle().await;
     assert_eq!(setup.verify().await, Ok(accept("sa")));
 }
 
@@ -358,13 +363,17 @@ async fn verify_now_is_the_fallbacks_while_open_and_else_the_verifiers_rejection
         assert_eq!(setup.verify_now(), expected, "before the outage");
         setup.verify().await.unwrap();
         assert_eq!(setup.verify_now(), Some(marked()), "in the pause");
+        let gate = setup.verifier.hold();
         setup.clock.advance(SECOND);
-        assert_eq!(setup.verify_now(), expected, "after the pause");
-        let _gate = setup.verifier.hold();
-        let prober = setup.spawn();
+        for _ in 0..3 {
+            assert_eq!(setup.verify_now(), Some(marked()), "after the pause");
+            settle().await;
+            assert_eq!(setup.verifier.calls(), 2, "it probes once, in the background");
+        }
+        setup.verifier.set(Ok(accept("sa")));
+        gate.add_permits(1);
         settle().await;
-        assert_eq!(setup.verify_now(), Some(marked()), "while somebody probes");
-        prober.abort();
+        assert_eq!(setup.verify_now(), expected, "after the outage");
     }
 }
 
