@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use super::{
     authentication::Authentication,
     fault,
+    list_options::ListOptions,
     lock::lock,
     objects::{Kind, text},
     release::Release,
     reply::Reply,
+    representation::Representation,
     request_info::RequestInfo,
     state::State,
     status::Status,
@@ -29,17 +31,20 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let info = RequestInfo::of(request.method(), request.uri().path());
+    let query = request.uri().query().unwrap_or_default();
+    let info = RequestInfo::of(request.method(), request.uri().path(), query);
     let endpoint = info.endpoint();
-    let _in_flight = state.calls.record(endpoint);
+    let in_flight = state.calls.record(endpoint);
     let response = respond(&state, &info, request);
-    match state.faults.take(endpoint) {
+    let mut response = match state.faults.take(endpoint) {
         None => response.await,
         Some(fault) => fault::inject(fault, &state.clock, response).await,
-    }
+    };
+    response.body_mut().hold(in_flight);
+    response
 }
 
-async fn respond<B>(state: &State, info: &RequestInfo, request: Request<B>) -> Response<Reply>
+async fn respond<B>(state: &Arc<State>, info: &RequestInfo, request: Request<B>) -> Response<Reply>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -53,16 +58,16 @@ where
         Authentication::User(user, _) => match state.authorize(&user, info) {
             Err(forbidden) => Err(forbidden),
             Ok(()) => {
-                let method = request.method().clone();
-                match Limited::new(request.into_body(), MAX_REQUEST_BODY).collect().await {
-                    Ok(body) => dispatch(state, info, &method, &body.to_bytes()),
+                let (head, body) = request.into_parts();
+                match Limited::new(body, MAX_REQUEST_BODY).collect().await {
+                    Ok(body) => dispatch(state, info, &head, &body.to_bytes()),
                     Err(_) => Err(Status::too_large()),
                 }
             }
         },
     };
     let answer = outcome.unwrap_or_else(|status| Answer::json(status.code, &status.to_json()));
-    let mut response = Response::new(Reply::whole(answer.body));
+    let mut response = Response::new(answer.body);
     *response.status_mut() = answer.code;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
@@ -74,12 +79,15 @@ struct Answer {
     code: StatusCode,
     content_type: &'static str,
     cache_control: &'static str,
-    body: Bytes,
+    body: Reply,
 }
 
 impl Answer {
     fn json(code: StatusCode, body: &Value) -> Self {
-        let body = Bytes::from(format!("{body}\n"));
+        Self::of_json(code, Reply::whole(format!("{body}\n").into()))
+    }
+
+    fn of_json(code: StatusCode, body: Reply) -> Self {
         Self { code, content_type: "application/json", cache_control: "no-cache, private", body }
     }
 
@@ -89,12 +97,12 @@ impl Answer {
             code: StatusCode::OK,
             content_type,
             cache_control: "public, max-age=3600",
-            body: body.into(),
+            body: Reply::whole(body.into()),
         }
     }
 
     fn plain(code: StatusCode, text: &'static str) -> Self {
-        let body = Bytes::from_static(text.as_bytes());
+        let body = Reply::whole(Bytes::from_static(text.as_bytes()));
         Self {
             code,
             content_type: "text/plain; charset=utf-8",
@@ -105,9 +113,9 @@ impl Answer {
 }
 
 fn dispatch(
-    state: &State,
+    state: &Arc<State>,
     info: &RequestInfo,
-    method: &Method,
+    head: &request::Parts,
     body: &[u8],
 ) -> Result<Answer, Status> {
     if !info.is_resource {
@@ -128,7 +136,7 @@ fn dispatch(
         _ => return Ok(Answer::plain(StatusCode::NOT_FOUND, "404 page not found\n")),
     };
     if !review.is_empty() {
-        if method != Method::POST {
+        if head.method != Method::POST {
             return Err(Status::method_not_allowed());
         }
         let sent = decode(body, review)?;
@@ -142,12 +150,23 @@ fn dispatch(
     let kind = Kind::find(group, version, &info.resource).filter(|_| info.subresource.is_empty());
     let kind = kind.ok_or_else(Status::unknown_resource)?;
     let namespace = if kind.namespaced { info.namespace.as_str() } else { "" };
+    let accept = head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let form = Representation::of(accept.unwrap_or_default());
     match info.verb.as_str() {
         "create" if info.name.is_empty() => {
             state.create(kind, namespace, decode(body, kind.name)?).map(created)
         }
-        "get" => state.read(kind, namespace, &info.name).map(found),
-        "list" => Ok(found(state.list(kind, namespace))),
+        "get" => state.read(kind, namespace, &info.name).and_then(|it| form.object(it)).map(found),
+        "list" | "watch" => {
+            let query = head.uri.query().unwrap_or_default();
+            let options = ListOptions::parse(query, &info.verb, state.release)?;
+            if info.verb == "list" {
+                let list = state.list(kind, namespace, &options)?;
+                return form.list(list).map(found);
+            }
+            let chunks = state.watch(kind, namespace, &options, form)?;
+            Ok(Answer::of_json(StatusCode::OK, Reply::stream(chunks)))
+        }
         "delete" => {
             let options = if body.is_empty() { json!({}) } else { decode(body, "DeleteOptions")? };
             state.delete(kind, namespace, &info.name, &options).map(found)

@@ -14,6 +14,10 @@ pub enum Endpoint {
     Discovery,
     /// `POST /apis/authorization.k8s.io/v1/subjectaccessreviews`
     SubjectAccessReview,
+    /// `GET` of a list of objects, such as `/api/v1/pods`
+    List,
+    /// The same with `watch=true`. In progress until the watch ends.
+    Watch,
     /// Every request, including those for objects.
     All,
 }

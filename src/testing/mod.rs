@@ -2,8 +2,8 @@
 //!
 //! [`Cluster::start`](crate::testing::Cluster::start) serves the parts of the Kubernetes API that
 //! token authentication uses: TokenRequest, TokenReview, SubjectAccessReview, issuer discovery with
-//! its keys, RBAC, and ServiceAccounts, Pods, Secrets and the RBAC objects. It listens on loopback
-//! over HTTPS with its own certificate authority. Tokens are signed with real keys and verified by
+//! its keys, RBAC, and ServiceAccounts, Pods, Secrets, Nodes and the RBAC objects with list and
+//! watch. It listens on loopback over HTTPS with its own certificate authority. Tokens are signed with real keys and verified by
 //! Kubernetes' rules. The cluster shares no code with the verifiers of this crate, so a mistake in
 //! one is not repeated in the other.
 //!
@@ -29,7 +29,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Limitations: nothing runs the Pods, and watch, update and patch are not implemented.
+//! Limitations: nothing runs the Pods; update, patch and selectors are not implemented.
 
 mod algorithm;
 mod api;
@@ -42,11 +42,14 @@ mod control;
 mod endpoint;
 mod error;
 mod fault;
+mod history;
 mod identity;
 mod jws;
 mod key_ring;
 mod keys;
 mod legacy_token;
+mod list;
+mod list_options;
 mod lock;
 mod lookup;
 mod object_api;
@@ -54,6 +57,7 @@ mod objects;
 mod rbac;
 mod release;
 mod reply;
+mod representation;
 mod request_info;
 mod server;
 mod signatures;
@@ -64,6 +68,7 @@ mod token_request;
 mod token_review;
 mod token_rules;
 mod user;
+mod watch;
 
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]

@@ -1,4 +1,4 @@
-//! Create, get, list and delete of objects.
+//! Create, get and delete of objects.
 
 use std::time::Duration;
 
@@ -76,22 +76,6 @@ impl State {
             .ok_or_else(|| not_found(kind, name))
     }
 
-    pub(super) fn list(&self, kind: &Kind, namespace: &str) -> Value {
-        let objects = lock(&self.objects);
-        let mut items: Vec<Value> = objects.list(kind.plural, namespace).cloned().collect();
-        // Items of a list have no kind of their own.
-        for item in items.iter_mut().filter_map(Value::as_object_mut) {
-            item.remove("kind");
-            item.remove("apiVersion");
-        }
-        json!({
-            "kind": format!("{}List", kind.name),
-            "apiVersion": kind.api_version(),
-            "metadata": {"resourceVersion": objects.revision.to_string()},
-            "items": items,
-        })
-    }
-
     /// Deletes an object. A Pod on a node with a grace period and an object with finalizers are
     /// only marked for deletion; without kubelet and controllers they stay marked.
     pub(super) fn delete(
@@ -131,14 +115,11 @@ impl State {
             set(metadata, "deletionGracePeriodSeconds", json!(grace));
         }
         if is_delayed {
-            objects
-                .items
-                .insert((kind.plural, namespace.to_owned(), name.to_owned()), answer.clone());
-            return Ok(answer);
+            return Ok(objects.update(kind.plural, &answer));
         }
         objects.remove(kind.plural, namespace, name);
         if kind.name == "Namespace" {
-            objects.items.retain(|(_, namespace, _), _| namespace != name);
+            objects.remove_namespaced(name);
         }
         // The response is the object for Pods and ServiceAccounts, a `Status` for others.
         if matches!(kind.name, "Pod" | "ServiceAccount") {

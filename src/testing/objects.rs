@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::history::{Change, History, Key};
+
 /// A kind of object and its API path.
 #[derive(Debug, PartialEq)]
 pub(super) struct Kind {
@@ -44,9 +46,10 @@ impl Kind {
 
 #[derive(Clone, Default)]
 pub(super) struct Objects {
-    /// By plural, namespace (empty for cluster-scoped kinds) and name.
-    pub(super) items: BTreeMap<(&'static str, String, String), Value>,
+    items: BTreeMap<Key, Value>,
+    /// The resource version of the latest change.
     pub(super) revision: u64,
+    pub(super) history: History,
 }
 
 impl Objects {
@@ -67,8 +70,80 @@ impl Objects {
         namespace: &str,
         name: &str,
     ) -> Option<Value> {
+        let key = (plural, namespace.to_owned(), name.to_owned());
+        if self.items.contains_key(&key) { self.write(key, None) } else { None }
+    }
+
+    /// Removes every object in `namespace`.
+    pub(super) fn remove_namespaced(&mut self, namespace: &str) {
+        let keys: Vec<_> = self.items.keys().filter(|key| key.1 == namespace).cloned().collect();
+        for key in keys {
+            self.write(key, None);
+        }
+    }
+
+    /// Returns the objects of a kind as of `revision`, or `None` if it is compacted or in the
+    /// future.
+    pub(super) fn list_as_of(
+        &self,
+        plural: &str,
+        namespace: &str,
+        revision: u64,
+    ) -> Option<Vec<&Value>> {
+        if !self.history.is_known_since(revision) || revision > self.revision {
+            return None;
+        }
+        let is_chosen = |key: &Key| key.0 == plural && (namespace.is_empty() || key.1 == namespace);
+        let mut items: BTreeMap<&Key, &Value> =
+            self.items.iter().filter(|(key, _)| is_chosen(key)).collect();
+        for change in self.history.since(revision).rev().filter(|change| is_chosen(&change.key)) {
+            match &change.before {
+                Some(before) => items.insert(&change.key, before),
+                None => items.remove(&change.key),
+            };
+        }
+        Some(items.into_values().collect())
+    }
+
+    /// Returns to `revision`. Returns false, and changes nothing, if it is compacted or in the
+    /// future.
+    pub(super) fn restore(&mut self, revision: u64) -> bool {
+        if !self.history.is_known_since(revision) || revision > self.revision {
+            return false;
+        }
+        while let Some(change) = self.history.take_newest(revision) {
+            match &change.before {
+                Some(before) => self.items.insert(change.key.clone(), before.clone()),
+                None => self.items.remove(&change.key),
+            };
+        }
+        self.revision = revision;
+        true
+    }
+
+    /// Stores or removes an object under the next revision. Returns the object before.
+    fn write(&mut self, key: Key, mut after: Option<Value>) -> Option<Value> {
         self.revision += 1;
-        self.items.remove(&(plural, namespace.to_owned(), name.to_owned()))
+        if let Some(metadata) = after.as_mut().and_then(|object| object.get_mut("metadata")) {
+            set(metadata, "resourceVersion", json!(self.revision.to_string()));
+        }
+        let before = match after.clone() {
+            Some(object) => self.items.insert(key.clone(), object),
+            None => self.items.remove(&key),
+        };
+        self.history.record(Change { revision: self.revision, key, before: before.clone(), after });
+        before
+    }
+
+    /// Replaces a stored object, unless it is the same. Returns it as it is stored.
+    pub(super) fn update(&mut self, plural: &'static str, object: &Value) -> Value {
+        let (namespace, name) =
+            (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
+        let key = (plural, namespace.to_owned(), name.to_owned());
+        if self.items.get(&key) != Some(object) {
+            self.write(key.clone(), Some(object.clone()));
+        }
+        self.items.get(&key).cloned().unwrap_or_default()
     }
 
     /// Stores `object` under the name in its metadata, with the metadata that the server sets.
@@ -79,20 +154,20 @@ impl Objects {
         mut object: Value,
         created: String,
     ) -> Value {
-        self.revision += 1;
         let name = text(&object, "/metadata/name").to_owned();
         set(&mut object, "kind", json!(kind.name));
         set(&mut object, "apiVersion", json!(kind.api_version()));
         if let Some(metadata) = object.get_mut("metadata") {
             set(metadata, "uid", json!(random_uuid()));
-            set(metadata, "resourceVersion", json!(self.revision.to_string()));
             set(metadata, "creationTimestamp", json!(created));
             if kind.namespaced {
                 set(metadata, "namespace", json!(namespace));
             }
         }
         if let Some(plural) = KINDS.iter().find(|known| *known == kind).map(|known| known.plural) {
-            self.items.insert((plural, namespace.to_owned(), name), object.clone());
+            let key = (plural, namespace.to_owned(), name);
+            self.write(key.clone(), Some(object.clone()));
+            return self.items.get(&key).cloned().unwrap_or(object);
         }
         object
     }

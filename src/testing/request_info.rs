@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::endpoint::Endpoint;
+use super::{endpoint::Endpoint, list_options::is_watch};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct RequestInfo {
@@ -19,7 +19,7 @@ pub(super) struct RequestInfo {
 }
 
 impl RequestInfo {
-    pub(super) fn of(method: &Method, path: &str) -> Self {
+    pub(super) fn of(method: &Method, path: &str, query: &str) -> Self {
         let mut info =
             Self { path: path.to_owned(), verb: method.as_str().to_lowercase(), ..Self::default() };
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -47,6 +47,7 @@ impl RequestInfo {
         (info.resource, info.name, info.subresource) = (part(0), part(1), part(2));
         info.verb = match (method.as_str(), info.name.is_empty()) {
             ("POST", _) => "create",
+            ("GET" | "HEAD", true) if is_watch(query) => "watch",
             ("GET" | "HEAD", true) => "list",
             ("GET" | "HEAD", false) => "get",
             ("PUT", _) => "update",
@@ -78,7 +79,12 @@ impl RequestInfo {
             _ => match self.path.trim_end_matches('/') {
                 "/.well-known/openid-configuration" => Some(Endpoint::Discovery),
                 "/openid/v1/jwks" => Some(Endpoint::Jwks),
-                _ => None,
+                _ if !self.is_resource => None,
+                _ => match self.verb.as_str() {
+                    "list" => Some(Endpoint::List),
+                    "watch" => Some(Endpoint::Watch),
+                    _ => None,
+                },
             },
         }
     }
@@ -91,7 +97,8 @@ mod tests {
     #[test]
     fn paths_are_parsed_as_in_kubernetes() {
         let read = |method: Method, path: &str| {
-            let info = RequestInfo::of(&method, path);
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            let info = RequestInfo::of(&method, path, query);
             [
                 info.verb.clone(),
                 info.group.clone(),
@@ -102,6 +109,10 @@ mod tests {
         };
         assert_eq!(read(Method::GET, "/api/v1/namespaces/a/pods/p"), ["get", "", "a", "pods", "p"]);
         assert_eq!(read(Method::GET, "/api/v1/pods"), ["list", "", "", "pods", ""]);
+        assert_eq!(
+            read(Method::GET, "/api/v1/namespaces/a/pods?watch=true"),
+            ["watch", "", "a", "pods", ""]
+        );
         assert_eq!(
             read(Method::DELETE, "/api/v1/namespaces/a"),
             ["delete", "", "a", "namespaces", "a"]
@@ -115,6 +126,6 @@ mod tests {
             ["create", "authentication.k8s.io", "", "tokenreviews", ""]
         );
         assert_eq!(read(Method::GET, "/openid/v1/jwks"), ["get", "", "", "", ""]);
-        assert!(!RequestInfo::of(&Method::GET, "/api/v1").is_resource);
+        assert!(!RequestInfo::of(&Method::GET, "/api/v1", "").is_resource);
     }
 }

@@ -30,6 +30,35 @@ impl Status {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
     }
 
+    pub(super) fn not_acceptable(message: &str) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
+    }
+
+    /// Returns a 410: the version is compacted.
+    pub(super) fn expired(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "Expired", message)
+    }
+
+    /// Returns a 504: the version is newer than the store.
+    pub(super) fn too_large_resource_version(asked: u64, current: u64) -> Self {
+        let message = format!("Too large resource version: {asked}, current: {current}");
+        let cause = json!({
+            "reason": "ResourceVersionTooLarge", "message": "Too large resource version",
+        });
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
+            .about(json!({"causes": [cause], "retryAfterSeconds": 1}))
+    }
+
+    /// Returns a 422 for query parameters. `problem` names the field.
+    pub(super) fn invalid_list_options(problem: &str) -> Self {
+        let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {problem}");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(details(
+            "meta.k8s.io",
+            "ListOptions",
+            "",
+        ))
+    }
+
     pub(super) fn unknown_resource() -> Self {
         let message = "the server could not find the requested resource";
         Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(json!({}))

@@ -10,7 +10,8 @@ impl Cluster {
     /// there TokenReview returns `authenticated: false` with the failed lookup as its error. A Pod
     /// or Secret that it does not find counts as deleted.
     ///
-    /// Objects can still be created and deleted, as if through another API server.
+    /// Objects can still be created and deleted, as if through another API server. Lists and
+    /// watches are not affected.
     ///
     /// ```
     /// use tower_kube_auth::{

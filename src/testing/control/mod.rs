@@ -12,3 +12,4 @@ mod objects;
 mod projected_volume;
 pub(super) mod tokens;
 mod users;
+mod watches;

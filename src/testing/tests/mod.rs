@@ -1,11 +1,13 @@
 //! Tests of the cluster, mostly through a `kube` client over TLS.
 
 mod faults;
+mod lists;
 mod objects;
 mod rbac;
 mod server;
 mod token_request;
 mod token_review;
+mod watches;
 
 use serde_json::{Value, json};
 
