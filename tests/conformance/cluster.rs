@@ -216,6 +216,20 @@ impl TestCluster {
         Ok(())
     }
 
+    /// Forgets old versions. The watch cache of kube-apiserver begins at its start.
+    pub(crate) async fn forget_versions(&self) -> Result<(), Failure> {
+        match &self.backing {
+            Backing::Embedded(cluster) => {
+                cluster.compact(cluster.resource_version());
+                Ok(())
+            }
+            Backing::KubeApiserver(_) | Backing::Existing => {
+                self.go_down().await?;
+                self.come_up().await
+            }
+        }
+    }
+
     /// Restarts with a new signing key. The old keys still verify.
     pub(crate) async fn restart_with_new_key(&self) -> Result<(), Failure> {
         self.go_down().await?;

@@ -18,6 +18,7 @@ mod rotations;
 mod signing;
 mod token_bindings;
 mod token_sources;
+mod watches;
 mod whitespace;
 
 use std::pin::Pin;
@@ -70,6 +71,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         own => token_sources::{a_token_source_survives_an_outage},
         own => combinations::{in_an_outage_the_fallback_decides_and_marks_the_identity},
         own => lost_store::{an_account_that_cannot_be_looked_up_is_undecided},
+        own => watches::{an_expired_version_is_an_error_event},
         own => rotations::{old_and_new_tokens_are_accepted_without_a_restart_of_the_service},
         own => rights::{without_discovery_rights_the_error_names_the_role},
         es256 => signing::{es256_tokens_are_verified},
@@ -122,6 +124,13 @@ pub(crate) fn all() -> Vec<Scenario> {
             a_token_request_returns_the_expiry_of_the_token,
             invalid_token_requests_fail_with_the_documented_status,
             an_invalid_token_is_distinguished_from_an_invalid_caller,
+        },
+        Needs::Shared => watches::{
+            the_pages_of_a_list_have_one_version,
+            a_watch_delivers_additions_marks_and_deletions,
+            a_watch_without_a_version_starts_with_the_objects,
+            a_watch_ends_at_its_timeout_after_a_bookmark,
+            listing_and_watching_need_rights,
         },
         Needs::Shared => issuer_documents::{
             the_discovery_document_is_as_expected,
