@@ -23,6 +23,7 @@ struct Warned {
 }
 
 impl WarnLimit {
+    #[cfg(feature = "axum")]
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
