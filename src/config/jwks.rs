@@ -58,7 +58,7 @@ impl JwksConfig {
         self.builder(api_server)?.build().map_err(|error| self.locate(&error))
     }
 
-    fn builder(&self, api_server: &ApiServer) -> Result<JwksBuilder, AuthConfigError> {
+    pub(super) fn builder(&self, api_server: &ApiServer) -> Result<JwksBuilder, AuthConfigError> {
         type Builder = JwksBuilder;
         let mut builder = self.origin(api_server)?;
         for issuer in self.issuer.iter().flat_map(ListValue::iter) {

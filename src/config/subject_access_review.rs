@@ -74,6 +74,14 @@ impl SubjectAccessReviewConfig {
         path: &str,
         api_server: &ApiServer,
     ) -> Result<SubjectAccessReviewAuthorizer, AuthConfigError> {
+        self.builder(path, api_server)?.build().map_err(|error| self.locate(path, &error))
+    }
+
+    pub(super) fn builder(
+        &self,
+        path: &str,
+        api_server: &ApiServer,
+    ) -> Result<SubjectAccessReviewBuilder, AuthConfigError> {
         type Builder = SubjectAccessReviewBuilder;
         let mut builder = SubjectAccessReviewAuthorizer::builder(api_server.clone());
         builder = match (&self.resource, &self.non_resource) {
@@ -91,8 +99,7 @@ impl SubjectAccessReviewConfig {
         builder = apply(self.denied_ttl, builder, Builder::denied_ttl);
         builder = apply(self.cache_capacity, builder, Builder::cache_capacity);
         builder = apply(self.max_in_flight, builder, Builder::max_in_flight);
-        builder = apply(self.timeout, builder, Builder::timeout);
-        builder.build().map_err(|error| self.locate(path, &error))
+        Ok(apply(self.timeout, builder, Builder::timeout))
     }
 
     fn locate(&self, path: &str, error: &SubjectAccessReviewBuildError) -> AuthConfigError {

@@ -1,6 +1,6 @@
 //! The schema, and what reaches the builders.
 
-use std::{borrow::Cow, convert::Infallible, fs, path::Path, time::Duration};
+use std::{borrow::Cow, convert::Infallible, fmt, fs, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,12 +11,19 @@ use tower::service_fn;
 
 use super::{
     auth_config::{AuthConfig, Fields},
+    jwks::JwksConfig,
+    subject_access_review::SubjectAccessReviewConfig,
     value::{DurationValue, KeyText, ListValue},
 };
 use crate::{
     api_server::ApiServer,
     authenticator::{Authenticator, AuthenticatorBuilder},
-    verifier::{DynVerifier, token_review::TokenReviewVerifier},
+    authorizer::{SubjectAccessReviewAuthorizer, SubjectAccessReviewBuilder},
+    verifier::{
+        DynVerifier,
+        jwks::{Algorithm, JwksBuilder, JwksVerifier},
+        token_review::TokenReviewVerifier,
+    },
 };
 
 impl JsonSchema for DurationValue {
@@ -80,12 +87,20 @@ fn the_guide_names_every_field() {
     }
 }
 
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// An API server that is not called.
+fn api_server() -> ApiServer {
+    ApiServer::from_service(service_fn(async |_: Request<Bytes>| {
+        Ok::<_, Infallible>(Response::<Full<Bytes>>::default())
+    }))
+}
+
 /// A verifier that is not called.
 fn verifier() -> DynVerifier {
-    let api_server = ApiServer::from_service(service_fn(async |_: Request<Bytes>| {
-        Ok::<_, Infallible>(Response::<Full<Bytes>>::default())
-    }));
-    DynVerifier::new(TokenReviewVerifier::new(api_server))
+    DynVerifier::new(TokenReviewVerifier::new(api_server()))
 }
 
 fn built(options: Value) -> AuthenticatorBuilder {
@@ -100,7 +115,7 @@ fn default_builder() -> AuthenticatorBuilder {
 }
 
 /// `Debug` shows all fields of the builder.
-fn assert_same(config: &AuthenticatorBuilder, code: &AuthenticatorBuilder) {
+fn assert_same<B: fmt::Debug>(config: &B, code: &B) {
     assert_eq!(format!("{config:?}"), format!("{code:?}"));
 }
 
@@ -111,9 +126,6 @@ fn without_options_the_builders_defaults_stay() {
 
 #[test]
 fn each_option_of_the_authenticator_reaches_its_builder() {
-    const fn seconds(count: u64) -> Duration {
-        Duration::from_secs(count)
-    }
     type Set = fn(AuthenticatorBuilder) -> AuthenticatorBuilder;
     let cases: [(&str, Value, Set); 11] = [
         ("issuer", json!("https://a, b"), |builder| builder.issuer("https://a").issuer("b")),
@@ -128,6 +140,58 @@ fn each_option_of_the_authenticator_reaches_its_builder() {
         ("max_token_length", json!(4096), |builder| builder.max_token_length(4096)),
         ("realm", json!("orders"), |builder| builder.realm("orders")),
     ];
+    for (name, value, set) in cases {
+        let config = built(json!({ name: value }));
+        assert_same(&config, &set(default_builder()));
+        assert_ne!(format!("{config:?}"), format!("{:?}", default_builder()), "{name}");
+    }
+}
+
+#[test]
+fn each_option_of_the_jwks_verifier_reaches_its_builder() {
+    type Set = fn(JwksBuilder) -> JwksBuilder;
+    let cases: [(&str, Value, Set); 9] = [
+        ("issuer", json!("https://a, b"), |builder| builder.issuer("https://a").issuer("b")),
+        ("algorithms", json!(["ES384"]), |builder| builder.algorithms([Algorithm::ES384])),
+        ("leeway", json!("7s"), |builder| builder.leeway(seconds(7))),
+        ("max_token_lifetime", json!("7s"), |builder| builder.max_token_lifetime(seconds(7))),
+        ("refresh_interval", json!("7s"), |builder| builder.refresh_interval(seconds(7))),
+        ("unknown_key_cooldown", json!("7s"), |builder| builder.unknown_key_cooldown(seconds(7))),
+        ("max_key_age", json!("7s"), |builder| builder.max_key_age(seconds(7))),
+        ("fetch_timeout", json!("7s"), |builder| builder.fetch_timeout(seconds(7))),
+        ("api_server_audience", json!("a"), |builder| builder.api_server_audience("a")),
+    ];
+    let default_builder = || JwksVerifier::in_cluster(api_server());
+    let built = |options| {
+        let config: JwksConfig = serde_json::from_value(options).unwrap();
+        config.builder(&api_server()).unwrap()
+    };
+    assert_same(&built(json!({})), &default_builder());
+    for (name, value, set) in cases {
+        let config = built(json!({ name: value }));
+        assert_same(&config, &set(default_builder()));
+        assert_ne!(format!("{config:?}"), format!("{:?}", default_builder()), "{name}");
+    }
+    let legacy = built(json!({ "dangerous_accept_legacy_tokens": true }));
+    assert_same(&legacy, &default_builder().dangerous_accept_legacy_tokens());
+}
+
+#[test]
+fn each_option_of_a_review_rule_reaches_its_builder() {
+    type Set = fn(SubjectAccessReviewBuilder) -> SubjectAccessReviewBuilder;
+    let cases: [(&str, Value, Set); 5] = [
+        ("allowed_ttl", json!("7s"), |builder| builder.allowed_ttl(seconds(7))),
+        ("denied_ttl", json!("7s"), |builder| builder.denied_ttl(seconds(7))),
+        ("cache_capacity", json!(7), |builder| builder.cache_capacity(7)),
+        ("max_in_flight", json!(7), |builder| builder.max_in_flight(7)),
+        ("timeout", json!("7s"), |builder| builder.timeout(seconds(7))),
+    ];
+    let default_builder = || SubjectAccessReviewAuthorizer::builder(api_server());
+    let built = |options| {
+        let config: SubjectAccessReviewConfig = serde_json::from_value(options).unwrap();
+        config.builder("", &api_server()).unwrap()
+    };
+    assert_same(&built(json!({})), &default_builder());
     for (name, value, set) in cases {
         let config = built(json!({ name: value }));
         assert_same(&config, &set(default_builder()));

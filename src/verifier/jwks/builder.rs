@@ -244,6 +244,11 @@ impl fmt::Debug for JwksBuilder {
         f.debug_struct("JwksBuilder")
             .field("issuers", &self.issuers)
             .field("algorithms", &self.algorithms)
+            .field("leeway", &self.leeway)
+            .field("max_token_lifetime", &self.max_token_lifetime)
+            .field("freshness", &self.freshness)
+            .field("legacy_tokens", &self.legacy_tokens)
+            .field("api_server_audiences", &self.api_server_audiences)
             .finish_non_exhaustive()
     }
 }
