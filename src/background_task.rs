@@ -4,7 +4,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -47,38 +47,72 @@ impl Drop for AbortOnDrop {
 )]
 #[derive(Default)]
 pub(crate) struct BackgroundTask {
-    is_running: Arc<AtomicBool>,
-    task: Mutex<Option<AbortOnDrop>>,
+    /// The number of the task that runs; 0 if none does.
+    running: Arc<AtomicU64>,
+    task: Mutex<(u64, Option<AbortOnDrop>)>,
 }
 
-/// Marks the task as running until it is dropped. The task owns it, so the mark also goes if the
-/// task panics or its runtime shuts down.
-pub(crate) struct RunningGuard(Arc<AtomicBool>);
+/// Marks a task as running until it is dropped. The task owns it, so the mark also goes if the task
+/// panics or its runtime shuts down.
+pub(crate) struct RunningGuard {
+    running: Arc<AtomicU64>,
+    number: u64,
+}
+
+impl RunningGuard {
+    /// Whether no other task has replaced this one.
+    pub(crate) fn is_current(&self) -> bool {
+        self.running.load(Ordering::Acquire) == self.number
+    }
+}
 
 impl Drop for RunningGuard {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        let (released, ignored) = (Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.running.compare_exchange(self.number, 0, released, ignored);
     }
 }
 
 impl BackgroundTask {
     /// Whether the task runs: one atomic read, for the path of a request.
     pub(crate) fn is_running(&self) -> bool {
-        self.is_running.load(Ordering::Acquire)
+        self.running() != 0
     }
 
-    /// Spawns what `task` returns, unless it runs already. The future has to own the guard.
+    /// Returns the number of the task that runs; 0 if none does.
+    pub(crate) fn running(&self) -> u64 {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// Spawns what `task` returns, unless one runs already. The future has to own the guard.
     ///
     /// A runtime that is shutting down drops the future within this call, under this lock.
     pub(crate) fn start<F>(&self, runtime: &Handle, task: impl FnOnce(RunningGuard) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.replace(0, runtime, task);
+    }
+
+    /// Spawns what `task` returns in place of the task with this number, if that still runs: its
+    /// runtime may not be driven any more.
+    pub(crate) fn replace<F>(
+        &self,
+        number: u64,
+        runtime: &Handle,
+        task: impl FnOnce(RunningGuard) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let mut current = lock(&self.task);
-        if !self.is_running.swap(true, Ordering::AcqRel) {
-            let guard = RunningGuard(Arc::clone(&self.is_running));
-            *current = Some(runtime.spawn(task(guard)).into());
+        if self.running() != number {
+            return;
         }
+        let (last, task_of_last) = &mut *current;
+        *last += 1;
+        self.running.store(*last, Ordering::Release);
+        let guard = RunningGuard { running: Arc::clone(&self.running), number: *last };
+        *task_of_last = Some(runtime.spawn(task(guard)).into());
     }
 }
 
@@ -138,9 +172,28 @@ mod tests {
     fn the_task_ends_with_its_owner() {
         let (background, mut starts, runtime) = (BackgroundTask::default(), 0, runtime());
         start(&background, runtime.handle(), &mut starts);
-        let is_running = Arc::clone(&background.is_running);
+        let running = Arc::clone(&background.running);
         drop(background);
         runtime.block_on(tokio::task::yield_now());
-        assert!(!is_running.load(Ordering::Acquire));
+        assert_eq!(running.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn a_task_whose_runtime_is_not_driven_can_be_replaced_once() {
+        let (background, mut starts) = (BackgroundTask::default(), 0);
+        let (stuck, driven) = (runtime(), runtime());
+        start(&background, stuck.handle(), &mut starts);
+        let number = background.running();
+        for _ in 0..2 {
+            background.replace(number, driven.handle(), |running| async move {
+                let _running = running;
+                std::future::pending::<()>().await;
+            });
+        }
+        assert_eq!(background.running(), number + 1);
+        drop(stuck);
+        assert!(background.is_running(), "the end of the replaced task is not this one's");
+        drop(driven);
+        assert!(!background.is_running());
     }
 }

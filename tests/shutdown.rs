@@ -103,6 +103,21 @@ impl LastingCluster {
         self.on(&runtime(), work)
     }
 
+    /// Runs `work` on a new runtime, and advances the clock once `work` waits.
+    fn after<T: Send + 'static>(
+        &self,
+        step: Duration,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        runtime().block_on(async {
+            let work = tokio::spawn(work);
+            until("it waits", async || self.clock.next_wake().is_some_and(|wake| wake <= step))
+                .await;
+            self.clock.advance(step);
+            work.await.unwrap()
+        })
+    }
+
     /// Runs `work` while the clock advances through the pauses after an aborted call.
     fn on<T>(&self, runtime: &Runtime, work: impl Future<Output = T>) -> T {
         let ticking = async {
@@ -233,6 +248,40 @@ fn a_token_request_ends_with_its_runtime() {
     let asking = source.clone();
     let kept = setup.elsewhere(async move { asking.token().await }).unwrap();
     assert_eq!(kept, first, "the token is still valid");
+}
+
+/// A runtime that nobody drives any more, but that was not shut down either, keeps its tasks.
+#[test]
+fn a_runtime_that_is_not_driven_is_taken_over_after_a_bounded_wait() {
+    let setup = LastingCluster::start();
+    let stuck = Builder::new_current_thread().enable_all().build().unwrap();
+
+    // Of the keys: the fetch never ends, and its place is given up.
+    let verifier = setup.jwks();
+    let asking = verifier.clone();
+    stuck.block_on(async {
+        let mut refresh = pin!(asking.refresh());
+        poll_fn(|cx| Poll::Ready(refresh.as_mut().poll(cx).is_pending())).await
+    });
+    let asking = verifier.clone();
+    let waited = setup.after(Duration::from_secs(6), async move { asking.refresh().await });
+    assert_eq!(waited.unwrap_err().kind(), VerifyErrorKind::Timeout);
+    setup.elsewhere(async move { verifier.refresh().await }).unwrap();
+
+    // Of a token: another task takes the place of the one that does not answer.
+    let source = setup.requests();
+    let asking = source.clone();
+    stuck.block_on(async {
+        let mut token = pin!(asking.token());
+        poll_fn(|cx| Poll::Ready(token.as_mut().poll(cx).is_pending())).await
+    });
+    let asking = source.clone();
+    setup.after(Duration::from_secs(16), async move { asking.token().await }).unwrap();
+    let asking = source.clone();
+    let token = setup.elsewhere(async move { asking.token().await }).unwrap();
+    drop(stuck);
+    let kept = setup.elsewhere(async move { source.token().await }).unwrap();
+    assert_eq!(kept, token, "the end of the first task changes nothing");
 }
 
 /// The shutdowns hit handshakes, calls and the pauses between them.

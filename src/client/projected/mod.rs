@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{backoff::Backoff, clock::Clock, inspect::UnverifiedToken};
 
-pub(super) use read::{Read, from_disk, in_background};
+pub(super) use read::{READ_LIMIT, Read, from_disk, in_background};
 
 /// Where kubelet mounts a Pod's own token, `ca.crt` and `namespace`, unless
 /// `automountServiceAccountToken` is false.
@@ -131,6 +131,10 @@ impl Fetch for TokenFile {
 
     fn what(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn time_limit(&self) -> Duration {
+        READ_LIMIT
     }
 
     async fn fetch(&self) -> Result<Fetched, TokenError> {

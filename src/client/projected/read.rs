@@ -5,6 +5,7 @@ use std::{
     io::{self, ErrorKind, Read as _},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use zeroize::Zeroizing;
@@ -14,6 +15,9 @@ use crate::token::BearerToken;
 
 /// How a file is read; tests count.
 pub(in crate::client) type Read = dyn Fn(&Path) -> io::Result<Zeroizing<String>> + Send + Sync;
+
+/// How long a caller waits for a file; a kubelet's volume is in memory.
+pub(in crate::client) const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// Room for the longest token and a generous end of line.
 const LIMIT: usize = BearerToken::DEFAULT_MAX_LENGTH + 1024;

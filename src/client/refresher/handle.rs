@@ -1,6 +1,6 @@
 //! The handle of a refresher.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
@@ -10,6 +10,9 @@ use crate::{
     client::{Token, TokenError, TokenErrorKind},
     clock::Clock,
 };
+
+/// How much longer than an attempt's own time limit a caller waits for it.
+const WAIT_MARGIN: Duration = Duration::from_secs(1);
 
 /// Keeps a token fresh. The task starts with the first call of [`token`](Self::token) and ends when
 /// the last handle is dropped.
@@ -46,10 +49,30 @@ impl<F: Fetch> Refresher<F> {
         {
             return ready.ok_or(error);
         }
-        match ready {
-            Some(token) => Ok(token),
-            None => shared.wait().await,
+        if let Some(token) = ready {
+            return Ok(token);
         }
+        let running = task.running();
+        let limit = shared.fetch.time_limit().saturating_add(WAIT_MARGIN);
+        match shared.clock().timeout(limit, shared.wait()).await {
+            Some(outcome) => outcome,
+            None => self.take_over(running).await,
+        }
+    }
+
+    /// Replaces a task that does not end its attempt, because nothing drives the runtime that it
+    /// started on.
+    async fn take_over(&self, running: u64) -> Result<Token, TokenError> {
+        let Owner { shared, task } = &*self.0;
+        tracing::warn!(
+            source = shared.fetch.what(),
+            "the task that refreshes the token does not answer; starting another one"
+        );
+        let spawn = |running| Task::new(Arc::clone(shared), running).run();
+        task.replace(running, &Self::runtime(shared)?, spawn);
+        let limit = shared.fetch.time_limit().saturating_add(WAIT_MARGIN);
+        let wait = shared.clock().timeout(limit, shared.wait());
+        wait.await.unwrap_or_else(|| Err(shared.stuck()))
     }
 
     /// Replaces the token before it is handed out again, if it is `rejected`.
@@ -59,15 +82,18 @@ impl<F: Fetch> Refresher<F> {
 
     fn start(&self) -> Result<(), TokenError> {
         let Owner { shared, task } = &*self.0;
-        let runtime = Handle::try_current().map_err(|error| {
-            let message = format!("{}: getting a token needs a Tokio runtime", shared.fetch.what());
-            TokenError::new(TokenErrorKind::Aborted, message).with_source(error)
-        })?;
-        task.start(&runtime, |running| {
+        task.start(&Self::runtime(shared)?, |running| {
             shared.phase.send_replace(Phase::Requested);
             Task::new(Arc::clone(shared), running).run()
         });
         Ok(())
+    }
+
+    fn runtime(shared: &Shared<F>) -> Result<Handle, TokenError> {
+        Handle::try_current().map_err(|error| {
+            let message = format!("{}: getting a token needs a Tokio runtime", shared.fetch.what());
+            TokenError::new(TokenErrorKind::Aborted, message).with_source(error)
+        })
     }
 }
 

@@ -29,6 +29,9 @@ pub(in crate::client) trait Fetch: Send + Sync + 'static {
     /// Returns the name of the file or the API call, for messages.
     fn what(&self) -> String;
 
+    /// Returns the time limit of one fetch.
+    fn time_limit(&self) -> Duration;
+
     fn fetch(&self) -> impl Future<Output = Result<Fetched, TokenError>> + Send;
 }
 
@@ -76,6 +79,10 @@ impl<F: Fetch> Shared<F> {
             phase: watch::Sender::new(Phase::Requested),
             last_invalidation: Mutex::new(None),
         }
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Returns the token if it is valid and not invalidated. No lock, no I/O.
@@ -150,6 +157,11 @@ impl<F: Fetch> Shared<F> {
         Err(self.expired())
     }
 
+    pub(super) fn stuck(&self) -> TokenError {
+        let message = format!("{}: the attempt to get a token did not end", self.fetch.what());
+        TokenError::new(TokenErrorKind::Timeout, message)
+    }
+
     fn expired(&self) -> TokenError {
         let message = format!(
             "{}: the token has already expired; does its refresh still work, and is the clock \
@@ -168,12 +180,15 @@ impl<F: Fetch> Shared<F> {
 pub(super) struct Task<F: Fetch> {
     shared: Arc<Shared<F>>,
     /// Dropped after `Task::drop`, so a new task cannot start before the end of this one is known.
-    _running: RunningGuard,
+    running: RunningGuard,
 }
 
 impl<F: Fetch> Drop for Task<F> {
     /// Informs waiting callers, also if the runtime shut down.
     fn drop(&mut self) {
+        if !self.running.is_current() {
+            return;
+        }
         let what = self.shared.fetch.what();
         let message = format!("{what}: the runtime that refreshed the token was shut down");
         let error = TokenError::new(TokenErrorKind::Aborted, message);
@@ -183,7 +198,7 @@ impl<F: Fetch> Drop for Task<F> {
 
 impl<F: Fetch> Task<F> {
     pub(super) fn new(shared: Arc<Shared<F>>, running: RunningGuard) -> Self {
-        Self { shared, _running: running }
+        Self { shared, running }
     }
 
     pub(super) async fn run(self) {

@@ -18,6 +18,7 @@ use crate::{
     lock::lock,
 };
 
+const LIMIT: Duration = Duration::from_secs(10);
 const LIFE: Duration = Duration::from_secs(1000);
 const NEXT: Duration = Duration::from_secs(800);
 
@@ -47,6 +48,10 @@ impl Fetch for Fake {
 
     fn what(&self) -> String {
         "the fake".to_owned()
+    }
+
+    fn time_limit(&self) -> Duration {
+        LIMIT
     }
 
     async fn fetch(&self) -> Result<Fetched, TokenError> {

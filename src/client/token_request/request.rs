@@ -15,6 +15,7 @@ use crate::{
     backoff::Backoff,
     client::{
         Token, TokenError, TokenErrorKind,
+        projected::READ_LIMIT,
         refresher::{Fetch, Fetched, refresh_after},
     },
     clock::Clock,
@@ -109,6 +110,11 @@ impl Fetch for Request {
             Some(resolved) => format!("TokenRequest for {}", resolved.account.as_str()),
             None => "TokenRequest".to_owned(),
         }
+    }
+
+    /// The call's, and that of reading this Pod's own token before it.
+    fn time_limit(&self) -> Duration {
+        self.api_client.timeout.saturating_add(READ_LIMIT)
     }
 
     async fn fetch(&self) -> Result<Fetched, TokenError> {

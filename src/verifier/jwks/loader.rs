@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 pub(super) use self::state::Freshness;
 use self::{
     cooldown::MAX_WAITING,
-    state::{FetchTrigger, Outcome, State, outcome_of},
+    state::{FetchTrigger, Outcome, State},
 };
 use super::{
     algorithm::Algorithm,
@@ -145,7 +145,7 @@ impl Loader {
         };
         let fetch = self.state.join_fetch(FetchTrigger::Token { key_id, arrival })?;
         self.ensure_background_refresh();
-        outcome_of(fetch).await?;
+        self.state.outcome_of(fetch).await?;
         self.loaded().map(Some)
     }
 
@@ -168,7 +168,7 @@ impl Loader {
         }
         let fetch = self.state.join_fetch(FetchTrigger::Internal)?;
         self.ensure_background_refresh();
-        outcome_of(fetch).await
+        self.state.outcome_of(fetch).await
     }
 
     #[cfg(test)]
@@ -215,10 +215,10 @@ async fn refresh_periodically(state: Weak<State>, _running: RunningGuard) {
         // whole period passes.
         clock.sleep(period.saturating_sub(std::mem::take(&mut age))).await;
         let Some(state) = state.upgrade() else { return };
-        if let Ok(fetch) = state.join_fetch(FetchTrigger::Internal) {
+        if let Ok(mut fetch) = state.join_fetch(FetchTrigger::Internal) {
             drop(state);
             // A failure is logged by the fetch, and the current keys stay.
-            let _ = outcome_of(fetch).await;
+            let _ = fetch.outcome().await;
         }
     }
 }

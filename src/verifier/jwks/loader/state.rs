@@ -29,6 +29,9 @@ use crate::{
 /// issuer that is down.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How much longer than a fetch's own time limit its followers wait.
+const WAIT_MARGIN: Duration = Duration::from_secs(1);
+
 pub(super) type Outcome = Result<(), VerifyError>;
 type Leader = single_flight::Leader<(), Outcome>;
 pub(super) type Follower = single_flight::Follower<(), Outcome>;
@@ -140,6 +143,21 @@ impl State {
         Ok(follower)
     }
 
+    /// Waits for the outcome of a fetch. The wait is bounded, because the fetch runs on the runtime of
+    /// the caller that began it, which may not be driven any more; then another caller may begin one.
+    pub(super) async fn outcome_of(&self, mut fetch: Follower) -> Outcome {
+        let limit = self.freshness.fetch_timeout.saturating_add(WAIT_MARGIN);
+        match self.clock.timeout(limit, fetch.outcome()).await {
+            Some(outcome) => outcome.unwrap_or_else(|| Err(aborted())),
+            None => {
+                fetch.give_up();
+                let message = "fetching the issuer's keys did not end; is the runtime that it \
+                               started on still driven?";
+                Err(VerifyError::new(VerifyErrorKind::Timeout, message))
+            }
+        }
+    }
+
     /// Returns the error for a key id that is unknown now and may be known at the next fetch.
     pub(super) fn undecided(&self, retry_after: Duration) -> VerifyError {
         self.counters.within_cooldown.increment();
@@ -249,10 +267,6 @@ impl Drop for Fetch {
             history.cooldown.end(now, None::<fn(&str) -> bool>);
         }
     }
-}
-
-pub(super) async fn outcome_of(mut fetch: Follower) -> Outcome {
-    fetch.outcome().await.unwrap_or_else(|| Err(aborted()))
 }
 
 fn aborted() -> VerifyError {
