@@ -76,6 +76,7 @@ mod jws;
 mod lock;
 #[cfg(feature = "server")]
 mod metrics_auth;
+pub mod readiness;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(any(feature = "server", feature = "jwks"))]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request, Response, header};
 
 use super::{
     error::{ApiServerError, Failure, Purpose},
@@ -43,15 +43,29 @@ impl ApiClient {
         Self { server, clock: Clock::system(), timeout, purpose }
     }
 
+    /// Returns a client with the same server, clock and limits for another purpose.
+    pub(super) fn with_purpose(&self, purpose: Purpose) -> Self {
+        Self { purpose, ..self.clone() }
+    }
+
     /// Posts a JSON document and returns the body of a 2xx response.
     pub(crate) async fn post(&self, path: &str, document: Bytes) -> Result<Bytes, ApiServerError> {
+        Ok(self.post_for_response(path, document).await?.into_body())
+    }
+
+    /// Posts a JSON document and returns a 2xx response.
+    pub(super) async fn post_for_response(
+        &self,
+        path: &str,
+        document: Bytes,
+    ) -> Result<Response<Bytes>, ApiServerError> {
         self.call(Method::POST, path, document).await
     }
 
     /// Gets a document.
     #[cfg(feature = "jwks")]
     pub(crate) async fn get(&self, path: &str) -> Result<Bytes, ApiServerError> {
-        self.call(Method::GET, path, Bytes::new()).await
+        Ok(self.call(Method::GET, path, Bytes::new()).await?.into_body())
     }
 
     async fn call(
@@ -59,7 +73,7 @@ impl ApiClient {
         method: Method,
         path: &str,
         document: Bytes,
-    ) -> Result<Bytes, ApiServerError> {
+    ) -> Result<Response<Bytes>, ApiServerError> {
         let deadline = self.clock.monotonic().checked_add(self.timeout);
         // The cause that is reported if the time limit ends a later attempt.
         let mut last = Failure::Timeout;
@@ -67,7 +81,7 @@ impl ApiClient {
             let mut attempt = 1;
             loop {
                 let failure = match self.attempt(&method, path, document.clone()).await {
-                    Ok(body) => return Ok(body),
+                    Ok(response) => return Ok(response),
                     Err(failure) => failure,
                 };
                 let pause = BACKOFF.pause(attempt);
@@ -105,7 +119,7 @@ impl ApiClient {
         method: &Method,
         path: &str,
         document: Bytes,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Response<Bytes>, Failure> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -122,7 +136,7 @@ impl ApiClient {
             .ok_or(Failure::Timeout)?
             .map_err(Failure::Transport)?;
         if response.status().is_success() {
-            return Ok(response.into_body());
+            return Ok(response);
         }
         Err(Failure::Status {
             status: response.status(),

@@ -7,6 +7,7 @@ mod error;
 pub(crate) mod fake;
 #[cfg(feature = "kube")]
 mod kube_client;
+mod self_review;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -16,4 +17,5 @@ pub(crate) use api_client::ApiClient;
 pub(crate) use error::{ApiServerError, ApiServerErrorKind, BIND_AUTH_DELEGATOR, Purpose};
 #[cfg(feature = "kube")]
 pub use kube_client::ApiServerBuildError;
+pub(crate) use self_review::Right;
 pub use server::ApiServer;

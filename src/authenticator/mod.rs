@@ -5,6 +5,7 @@
 mod authenticator;
 mod build_error;
 mod builder;
+mod check;
 mod invalidate;
 mod metrics;
 mod precheck;
@@ -13,4 +14,5 @@ mod token_loader;
 pub use authenticator::Authenticator;
 pub use build_error::AuthenticatorBuildError;
 pub use builder::AuthenticatorBuilder;
+pub use check::SelfCheck;
 pub use metrics::AuthenticatorMetrics;

@@ -1,9 +1,9 @@
 //! The trait that every authorizer implements.
 
-use std::future::Future;
+use std::future::{Future, ready};
 
 use super::{decision::Decision, error::AuthorizeError, request_head::RequestHead};
-use crate::identity::ServiceAccountIdentity;
+use crate::{identity::ServiceAccountIdentity, readiness::Need};
 
 /// Decides whether a caller may do what its request asks for.
 ///
@@ -61,5 +61,11 @@ pub trait Authorizer: Send + Sync + 'static {
     ) -> Option<Decision> {
         let _ = (caller, head);
         None
+    }
+
+    /// Checks what this authorizer needs, a right for instance. Defaults to no needs. An authorizer
+    /// that wraps another one forwards it.
+    fn check_needs(&self) -> impl Future<Output = Vec<Need>> + Send {
+        ready(Vec::new())
     }
 }

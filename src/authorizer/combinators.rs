@@ -3,7 +3,7 @@
 use super::{
     authorizer::Authorizer, decision::Decision, error::AuthorizeError, request_head::RequestHead,
 };
-use crate::identity::ServiceAccountIdentity;
+use crate::{identity::ServiceAccountIdentity, readiness::Need};
 
 /// Returns an authorizer that allows what `first` *and* `second` allow.
 ///
@@ -66,6 +66,12 @@ impl<A: Authorizer, B: Authorizer> Authorizer for AllOf<A, B> {
             denial => Some(denial),
         }
     }
+
+    async fn check_needs(&self) -> Vec<Need> {
+        let mut needs = self.0.check_needs().await;
+        needs.extend(self.1.check_needs().await);
+        needs
+    }
 }
 
 impl<A: Authorizer, B: Authorizer> Authorizer for AnyOf<A, B> {
@@ -96,6 +102,12 @@ impl<A: Authorizer, B: Authorizer> Authorizer for AnyOf<A, B> {
                 Decision::Deny(_) => Some(denial),
             },
         }
+    }
+
+    async fn check_needs(&self) -> Vec<Need> {
+        let mut needs = self.0.check_needs().await;
+        needs.extend(self.1.check_needs().await);
+        needs
     }
 }
 

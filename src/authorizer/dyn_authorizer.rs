@@ -18,6 +18,7 @@ use crate::{
     catch_panic::{Panicked, call_caught, poll_caught},
     clock::Clock,
     identity::ServiceAccountIdentity,
+    readiness::Need,
     warn_limit::WarnLimit,
 };
 
@@ -46,6 +47,8 @@ pub struct DynAuthorizer {
 type Authorization<'a> =
     Pin<Box<dyn Future<Output = Result<Decision, AuthorizeError>> + Send + 'a>>;
 
+type Checking<'a> = Pin<Box<dyn Future<Output = Vec<Need>> + Send + 'a>>;
+
 trait Erased: Send + Sync {
     fn authorize<'a>(
         &'a self,
@@ -57,6 +60,7 @@ trait Erased: Send + Sync {
         caller: &ServiceAccountIdentity,
         head: RequestHead<'_>,
     ) -> Option<Decision>;
+    fn check_needs(&self) -> Checking<'_>;
 }
 
 impl<A: Authorizer> Erased for A {
@@ -74,6 +78,10 @@ impl<A: Authorizer> Erased for A {
         head: RequestHead<'_>,
     ) -> Option<Decision> {
         Authorizer::authorize_now(self, caller, head)
+    }
+
+    fn check_needs(&self) -> Checking<'_> {
+        Box::pin(Authorizer::check_needs(self))
     }
 }
 
@@ -131,6 +139,10 @@ impl Authorizer for DynAuthorizer {
     ) -> Option<Decision> {
         // `authorize` reports the panic, if it is one.
         self.authorize_caught(caller, head)?.ok()
+    }
+
+    fn check_needs(&self) -> impl Future<Output = Vec<Need>> + Send {
+        self.authorizer.check_needs()
     }
 }
 

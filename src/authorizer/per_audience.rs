@@ -9,7 +9,7 @@ use super::{
     error::AuthorizeError,
     request_head::RequestHead,
 };
-use crate::identity::ServiceAccountIdentity;
+use crate::{identity::ServiceAccountIdentity, readiness::Need};
 
 /// An authorizer with one rule for each audience of this service.
 ///
@@ -124,6 +124,14 @@ impl Authorizer for PerAudience {
             }
         }
         decision
+    }
+
+    async fn check_needs(&self) -> Vec<Need> {
+        let mut needs = Vec::new();
+        for (_, rule) in &self.rules {
+            needs.extend(rule.check_needs().await);
+        }
+        needs
     }
 }
 

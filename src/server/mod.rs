@@ -59,6 +59,7 @@ mod credential;
 mod extract;
 mod grpc_request;
 mod layer;
+mod readyz;
 mod rejection;
 mod rejection_log;
 mod response;
@@ -69,6 +70,7 @@ pub use authorize::{Authorize, AuthorizeLayer};
 #[cfg(feature = "axum")]
 pub use extract::IdentityRejection;
 pub use layer::AuthenticateLayer;
+pub use readyz::Readyz;
 pub use rejection::Rejection;
 pub use response::{DefaultRejectionResponse, RejectionResponse};
 pub use response_future::ResponseFuture;

@@ -20,6 +20,7 @@ use super::{
     request_info::RequestInfo,
     state::State,
     status::Status,
+    user::User,
 };
 
 /// Kubernetes' limit for a request body, in bytes (`MaxRequestBodyBytes`).
@@ -60,7 +61,7 @@ where
             Ok(()) => {
                 let (head, body) = request.into_parts();
                 match Limited::new(body, MAX_REQUEST_BODY).collect().await {
-                    Ok(body) => dispatch(state, info, &head, &body.to_bytes()),
+                    Ok(body) => dispatch(state, &user, info, &head, &body.to_bytes()),
                     Err(_) => Err(Status::too_large()),
                 }
             }
@@ -72,7 +73,17 @@ where
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(answer.cache_control));
+    if let Some(date) = date(state) {
+        headers.insert(header::DATE, date);
+    }
     response
+}
+
+/// Returns the time by the cluster's clock. Without it, hyper adds that of the system's.
+fn date(state: &State) -> Option<HeaderValue> {
+    let now = jiff::Timestamp::try_from(state.clock.wall()).ok()?;
+    let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()?;
+    HeaderValue::try_from(date).ok()
 }
 
 struct Answer {
@@ -114,6 +125,7 @@ impl Answer {
 
 fn dispatch(
     state: &Arc<State>,
+    user: &User,
     info: &RequestInfo,
     head: &request::Parts,
     body: &[u8],
@@ -127,6 +139,7 @@ fn dispatch(
     let review = match (group, version, info.resource.as_str(), info.subresource.as_str()) {
         ("authentication.k8s.io", "v1", "tokenreviews", "") => "TokenReview",
         ("authorization.k8s.io", "v1", "subjectaccessreviews", "") => "SubjectAccessReview",
+        ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "") => "SelfSubjectAccessReview",
         ("", "v1", "serviceaccounts", "token") => "TokenRequest",
         (
             "" | "authentication.k8s.io" | "authorization.k8s.io" | "rbac.authorization.k8s.io",
@@ -143,6 +156,7 @@ fn dispatch(
         return match review {
             "TokenReview" => state.review_token(sent),
             "SubjectAccessReview" => state.review_access(sent),
+            "SelfSubjectAccessReview" => state.review_own_access(user, sent),
             _ => state.request_token(&info.namespace, &info.name, sent),
         }
         .map(created);

@@ -14,6 +14,8 @@ pub enum Endpoint {
     Discovery,
     /// `POST /apis/authorization.k8s.io/v1/subjectaccessreviews`
     SubjectAccessReview,
+    /// `POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews`
+    SelfSubjectAccessReview,
     /// `GET` of a list of objects, such as `/api/v1/pods`
     List,
     /// The same with `watch=true`. In progress until the watch ends.

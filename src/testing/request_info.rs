@@ -75,6 +75,9 @@ impl RequestInfo {
             ("authorization.k8s.io", "subjectaccessreviews", "") => {
                 Some(Endpoint::SubjectAccessReview)
             }
+            ("authorization.k8s.io", "selfsubjectaccessreviews", "") => {
+                Some(Endpoint::SelfSubjectAccessReview)
+            }
             ("", "serviceaccounts", "token") => Some(Endpoint::TokenRequest),
             _ => match self.path.trim_end_matches('/') {
                 "/.well-known/openid-configuration" => Some(Endpoint::Discovery),

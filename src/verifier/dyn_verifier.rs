@@ -3,7 +3,9 @@
 use std::{any::Any, fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::verifier::Verifier;
-use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict::Verdict};
+use crate::{
+    audience::Audiences, error::VerifyError, readiness::Need, token::BearerToken, verdict::Verdict,
+};
 
 /// A verifier of any type, for a service that chooses it at run time. Cheap to clone.
 ///
@@ -32,12 +34,15 @@ pub struct DynVerifier(Arc<dyn Erased>);
 
 type Verification<'a> = Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>> + Send + 'a>>;
 
+type Checking<'a> = Pin<Box<dyn Future<Output = Vec<Need>> + Send + 'a>>;
+
 trait Erased: Send + Sync {
     fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a>;
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict>;
     fn warm_up(&self);
     fn accepts_opaque_tokens(&self) -> bool;
     fn supports_api_server_audience(&self) -> bool;
+    fn check_needs(&self) -> Checking<'_>;
 }
 
 impl<V: Verifier> Erased for V {
@@ -59,6 +64,10 @@ impl<V: Verifier> Erased for V {
 
     fn supports_api_server_audience(&self) -> bool {
         Verifier::supports_api_server_audience(self)
+    }
+
+    fn check_needs(&self) -> Checking<'_> {
+        Box::pin(Verifier::check_needs(self))
     }
 }
 
@@ -95,6 +104,10 @@ impl Verifier for DynVerifier {
 
     fn supports_api_server_audience(&self) -> bool {
         self.0.supports_api_server_audience()
+    }
+
+    fn check_needs(&self) -> impl Future<Output = Vec<Need>> + Send {
+        self.0.check_needs()
     }
 }
 

@@ -1,8 +1,13 @@
 //! The contract of verifiers.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+};
 
-use crate::{audience::Audiences, error::VerifyError, token::BearerToken, verdict::Verdict};
+use crate::{
+    audience::Audiences, error::VerifyError, readiness::Need, token::BearerToken, verdict::Verdict,
+};
 
 /// Decides whether a token is valid for one of the audiences, and whose it is.
 ///
@@ -97,6 +102,14 @@ pub trait Verifier: Send + Sync + 'static {
     fn supports_api_server_audience(&self) -> bool {
         false
     }
+
+    /// Checks what this verifier needs: a right, a reachable server, loaded keys. Defaults to no
+    /// needs. A verifier that wraps another one forwards it.
+    ///
+    /// It may do I/O, within a time limit. The text of a need must not contain a token.
+    fn check_needs(&self) -> impl Future<Output = Vec<Need>> + Send {
+        ready(Vec::new())
+    }
 }
 
 impl<V: Verifier> Verifier for Arc<V> {
@@ -122,5 +135,9 @@ impl<V: Verifier> Verifier for Arc<V> {
 
     fn supports_api_server_audience(&self) -> bool {
         V::supports_api_server_audience(self)
+    }
+
+    fn check_needs(&self) -> impl Future<Output = Vec<Need>> + Send {
+        V::check_needs(self)
     }
 }

@@ -27,7 +27,7 @@ const LAYERS: [&[&str]; 8] = [
         "catch_panic",
         "sync_point",
     ],
-    &["verdict", "api_types", "inspect", "warn_limit"],
+    &["verdict", "api_types", "inspect", "readiness", "warn_limit"],
     &["api_server", "single_flight", "background_task"],
     &["cache"],
     &["verifier", "authorizer", "client"],

@@ -32,6 +32,7 @@ mod nested_layers;
 mod offline;
 mod opaque_tokens;
 mod properties;
+mod readiness;
 mod refresh_ahead;
 mod report_only;
 mod single_flight;

@@ -8,12 +8,21 @@ use super::{
     review::{Review, Reviewer, write_key},
 };
 use crate::{
+    api_server::{BIND_AUTH_DELEGATOR, Right},
     authorizer::{
         AuthorizeError, AuthorizeErrorKind, Authorizer, Decision, DenyReason, RequestHead,
     },
     cache::{Invalidation, Lookup, ReadThroughCache},
     identity::ServiceAccountIdentity,
+    readiness::Need,
     verdict::Verdict,
+};
+
+const RIGHT: Right = Right {
+    name: "create subjectaccessreviews",
+    group: "authorization.k8s.io",
+    resource: "subjectaccessreviews",
+    remedy: BIND_AUTH_DELEGATOR,
 };
 
 /// Asks the API server whether the caller may do what its request asks for
@@ -190,6 +199,14 @@ impl Authorizer for SubjectAccessReviewAuthorizer {
             return Some(Decision::Allow);
         }
         cache.rejected(&digest).map(|_| Decision::Deny(DenyReason::AccessReview))
+    }
+
+    /// The right to create SubjectAccessReviews, and a clock that agrees with the API server's.
+    async fn check_needs(&self) -> Vec<Need> {
+        match &self.cache {
+            Some(cache) => cache.loader().api_client.check_right(&RIGHT).await,
+            None => Vec::new(),
+        }
     }
 }
 

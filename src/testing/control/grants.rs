@@ -94,6 +94,12 @@ impl Cluster {
         lock(&self.state.objects).remove("clusterrolebindings", "", ISSUER_DISCOVERY);
     }
 
+    /// Forbids everybody to ask about their own rights (`system:basic-user`), as hardened clusters
+    /// do.
+    pub fn revoke_basic_user(&self) {
+        lock(&self.state.objects).remove("clusterrolebindings", "", BASIC_USER);
+    }
+
     /// Lets everyone read the discovery document and the keys, also without a credential, as in
     /// clusters with a public issuer.
     pub fn allow_anonymous_discovery(&self) {
@@ -109,6 +115,7 @@ impl Cluster {
     }
 }
 
+const BASIC_USER: &str = "system:basic-user";
 const ISSUER_DISCOVERY: &str = "system:service-account-issuer-discovery";
 
 impl State {
@@ -138,6 +145,11 @@ impl State {
             ),
             ("system:discovery", json!([get(&health), get(&discovery)]), vec![all]),
             ("system:public-info-viewer", json!([get(&health)]), vec![all, nobody]),
+            (
+                BASIC_USER,
+                json!([review("authorization.k8s.io", "selfsubjectaccessreviews")]),
+                vec![all],
+            ),
             (ISSUER_DISCOVERY, json!([get(&issuer)]), vec!["system:serviceaccounts"]),
             (
                 "system:auth-delegator",

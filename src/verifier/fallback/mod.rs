@@ -21,6 +21,7 @@ use crate::{
     background_task::Tasks,
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
+    readiness::{Need, NeedState},
     token::BearerToken,
     verdict::{Outcome, RejectReason, Verdict},
 };
@@ -291,6 +292,20 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
 
     fn supports_api_server_audience(&self) -> bool {
         self.verifier.supports_api_server_audience() && self.fallback.supports_api_server_audience()
+    }
+
+    /// One of the two is enough during an outage. A need that is missing is no outage: then the
+    /// fallback is not asked.
+    async fn check_needs(&self) -> Vec<Need> {
+        let mut needs = self.verifier.check_needs().await;
+        let fallback = self.fallback.check_needs().await;
+        if fallback.iter().all(|need| need.state == NeedState::Met) {
+            for need in needs.iter_mut().filter(|need| need.state == NeedState::Unknown) {
+                need.state = NeedState::Degraded;
+            }
+        }
+        needs.extend(fallback.into_iter().map(Need::dispensable));
+        needs
     }
 }
 

@@ -29,12 +29,16 @@ use crate::{
     backoff,
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
+    readiness::Need,
 };
 
 /// Fraction by which the refresh period varies either way.
 const JITTER: f64 = 0.1;
 /// Upper bound for the refresh period. Longer ones, which mean "never", overflow instants.
 const MAX_PERIOD: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Refresh periods without success after which keys count as overdue.
+const OVERDUE_AFTER: u32 = 3;
 
 pub(super) struct Loader {
     state: Arc<State>,
@@ -171,6 +175,33 @@ impl Loader {
         self.state.outcome_of(fetch).await
     }
 
+    /// Checks the keys, and loads them if there are none.
+    pub(super) async fn check(&self) -> Need {
+        const NAME: &str = "keys";
+        let snapshot = match self.snapshot() {
+            Some(snapshot) => snapshot,
+            None => match self.load().await {
+                Ok(snapshot) => snapshot,
+                Err(error) => return not_loaded(NAME, &self.state.source, error.kind()),
+            },
+        };
+        let keys = snapshot.loaded.keys.len();
+        if keys == 0 {
+            let remedy = "look at the issuer's key set and at the allowed algorithms; the log says \
+                          which keys are skipped";
+            return Need::missing(NAME, "the issuer's key set has no usable key", remedy);
+        }
+        let Some(age) = self.state.age() else { return Need::met(NAME, format!("{keys}, given")) };
+        let detail = format!("{keys}, loaded {} s ago", age.as_secs());
+        if age <= self.state.freshness.period.saturating_mul(OVERDUE_AFTER) {
+            Need::met(NAME, detail)
+        } else {
+            let remedy = "new keys are unknown and removed ones still accepted; the log says why \
+                          fetching fails";
+            Need::unknown(NAME, detail, remedy)
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn is_refreshed_in_background(&self) -> bool {
         self.background.is_running()
@@ -192,6 +223,23 @@ impl Loader {
             let state = Arc::downgrade(&self.state);
             self.background.start(&runtime, |running| refresh_periodically(state, running));
         }
+    }
+}
+
+/// Returns the need for keys that could not be loaded. Not with the error's text: that of a user's
+/// service could quote its request.
+fn not_loaded(name: &str, source: &Source, kind: VerifyErrorKind) -> Need {
+    let detail = format!("cannot be loaded from {source}: {}", kind.as_str());
+    match kind {
+        VerifyErrorKind::Forbidden => Need::missing(
+            name,
+            detail,
+            "bind the ClusterRole `system:service-account-issuer-discovery`",
+        ),
+        VerifyErrorKind::Unauthenticated => {
+            Need::missing(name, detail, "look at the token that this service's client sends")
+        }
+        _ => Need::unknown(name, detail, "the log says why"),
     }
 }
 

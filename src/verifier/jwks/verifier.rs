@@ -11,6 +11,7 @@ use super::{
 use crate::{
     audience::Audiences,
     error::VerifyError,
+    readiness::Need,
     token::BearerToken,
     verdict::{RejectReason, Verdict},
     verifier::Verifier,
@@ -160,6 +161,11 @@ impl Verifier for JwksVerifier {
 
     fn supports_api_server_audience(&self) -> bool {
         self.shared.rules.api_server_audiences.is_some()
+    }
+
+    /// Usable keys that are not older than three refresh periods. Loads them if there are none.
+    async fn check_needs(&self) -> Vec<Need> {
+        vec![self.shared.loader.check().await]
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     audience::Audiences,
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
+    readiness::Need,
     token::BearerToken,
     verdict::Verdict,
 };
@@ -84,5 +85,12 @@ impl<V: Verifier, S: Verifier> Verifier for Screened<V, S> {
 
     fn supports_api_server_audience(&self) -> bool {
         self.verifier.supports_api_server_audience() && self.screen.supports_api_server_audience()
+    }
+
+    /// The service answers without the screen: the verifier then decides about every token.
+    async fn check_needs(&self) -> Vec<Need> {
+        let mut needs = self.verifier.check_needs().await;
+        needs.extend(self.screen.check_needs().await.into_iter().map(Need::dispensable));
+        needs
     }
 }

@@ -8,13 +8,14 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    api_server::{ApiClient, ApiServer, BIND_AUTH_DELEGATOR, Purpose},
+    api_server::{ApiClient, ApiServer, BIND_AUTH_DELEGATOR, Purpose, Right},
     api_types::{TokenReviewRequest, TokenReviewResponse, TokenReviewStatus},
     audience::Audiences,
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     inspect::UnverifiedToken,
     json::{Object, ReadError},
+    readiness::Need,
     token::BearerToken,
     verdict::{Acceptance, RejectReason, Verdict},
     verifier::Verifier,
@@ -23,6 +24,12 @@ use crate::{
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const PURPOSE: Purpose = Purpose { call: "TokenReview", when_forbidden: BIND_AUTH_DELEGATOR };
+const RIGHT: Right = Right {
+    name: "create tokenreviews",
+    group: "authentication.k8s.io",
+    resource: "tokenreviews",
+    remedy: BIND_AUTH_DELEGATOR,
+};
 
 /// Verifies each token by a call to the API server ([TokenReview]), which knows of deleted
 /// ServiceAccounts, Pods and Secrets at once.
@@ -112,6 +119,11 @@ impl Verifier for TokenReviewVerifier {
 
     fn supports_api_server_audience(&self) -> bool {
         true
+    }
+
+    /// The right to create TokenReviews, and a clock that agrees with the API server's.
+    async fn check_needs(&self) -> Vec<Need> {
+        self.api_client.check_right(&RIGHT).await
     }
 }
 
