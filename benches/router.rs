@@ -15,9 +15,15 @@
 
 mod setup;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::{Extension, Router, http::HeaderValue, middleware::from_fn_with_state, routing::get};
+use axum::{
+    Extension, Router,
+    body::{Body, Bytes},
+    http::{HeaderValue, Request, Response},
+    middleware::from_fn_with_state,
+    routing::get,
+};
 use setup::{
     by_hand::ByHand,
     contest::{Contest, Outcome, compare},
@@ -25,7 +31,12 @@ use setup::{
     requests::{sender, shuffled},
     tokens::{AUDIENCE, Trusting, unsigned},
 };
-use tower_kube_auth::{Authenticator, ServiceAccountIdentity};
+use tower::service_fn;
+use tower_kube_auth::{
+    ApiServer, Authenticator, ServiceAccountIdentity,
+    authorizer::{AllowList, SubjectAccessReviewAuthorizer},
+    server::AuthorizeLayer,
+};
 
 async fn nobody() -> &'static str {
     "hello"
@@ -39,6 +50,11 @@ async fn caller(_: ServiceAccountIdentity) -> &'static str {
     "hello"
 }
 
+/// An API server that allows everything.
+async fn allow(_: Request<Bytes>) -> Result<Response<Body>, Infallible> {
+    Ok(Response::new(Body::from(r#"{"status":{"allowed":true}}"#)))
+}
+
 async fn perhaps(_: Option<ServiceAccountIdentity>) -> &'static str {
     "hello"
 }
@@ -49,6 +65,7 @@ fn race(title: &'static str, credentials: &[HeaderValue]) -> Outcome {
         .cache_ttl(Duration::from_secs(600))
         .build();
     let layer = auth.expect("the options are good").layer();
+    let auth_layer = layer.clone();
     let floor = Floor("system:serviceaccount:shop:checkout".into());
     let bare = Router::new().route("/", get(nobody));
     let floor_router = Router::new().route("/", get(anybody)).layer(floor);
@@ -57,11 +74,22 @@ fn race(title: &'static str, credentials: &[HeaderValue]) -> Outcome {
         .layer(from_fn_with_state(ByHand::new(), ByHand::authenticate));
     let ours = Router::new().route("/", get(caller)).layer(layer.clone());
     let ours_unread = Router::new().route("/", get(nobody)).layer(layer.clone());
+    let with = |layer: AuthorizeLayer| {
+        Router::new().route("/", get(caller)).route_layer(layer).layer(auth_layer.clone())
+    };
+    let with_allow_list = with(AuthorizeLayer::new(
+        AllowList::new(["shop/checkout", "shop/basket", "ops/*"]).expect("the list is good"),
+    ));
+    let with_review = with(AuthorizeLayer::new(SubjectAccessReviewAuthorizer::new(
+        ApiServer::from_service(service_fn(allow)),
+    )));
     let ours_optional = Router::new().route("/", get(perhaps)).layer(layer.optional());
     Contest::new(title, 20)
         .timed("bare", sender(bare, credentials))
         .timed("floor: a layer that inserts an Arc", sender(floor_router, credentials))
         .timed("ours", sender(ours, credentials))
+        .timed("ours, and an AllowList", sender(with_allow_list, credentials))
+        .timed("ours, and a cached SubjectAccessReview", sender(with_review, credentials))
         .timed("ours, identity not extracted", sender(ours_unread, credentials))
         .timed("ours, optional", sender(ours_optional, credentials))
         .timed("by hand: from_fn and a moka cache", sender(by_hand, credentials))
@@ -78,6 +106,12 @@ fn judge(title: &str, outcome: &Outcome, over_floor: f64) {
         "{title}: added to the bare router: floor {floor:.0} ns, ours {ours:.0} ns, by hand {by_hand:.0} ns"
     );
     compare("ours / floor, of the added time", ours / floor, "<=", over_floor);
+    let request = outcome.nanoseconds("ours");
+    for (name, limit) in
+        [("ours, and an AllowList", 1.15), ("ours, and a cached SubjectAccessReview", 1.4)]
+    {
+        compare(&format!("{name} / ours"), outcome.nanoseconds(name) / request, "<=", limit);
+    }
     compare("ours / by hand, of the added time", ours / by_hand, "<=", 0.5);
     println!("   {:<62} {:>8.2}", "ours / bare, of the whole request", (bare + ours) / bare);
 }

@@ -2,11 +2,13 @@
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Request, StatusCode},
+    http::{HeaderValue, Request, Response, StatusCode, Uri},
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_kube_auth::{
     audience::Audiences,
+    client::{AddTokenLayer, StaticToken, Token},
     identity::{ServiceAccountIdentity, UserInfo},
     verdict::{Acceptance, RejectReason, Verdict},
 };
@@ -132,4 +134,76 @@ fn identity_of(username: &str, namespace: &str) -> Option<ServiceAccountIdentity
     user.username = username.into();
     let accepted = Acceptance::builder(user, ["api"]).build(&Audiences::new(["api"]).unwrap());
     accepted.ok().map(|accepted| accepted.identity().clone())
+}
+
+/// Parts of URLs that a careless parser takes for another's: ports within hosts, brackets, user
+/// names, letter case.
+fn url() -> impl Strategy<Value = String> {
+    let scheme = prop_oneof![Just("https"), Just("http"), Just("HTTPS"), Just("ftp")];
+    let user = prop_oneof![4 => Just(""), 1 => Just("orders@"), 1 => Just("80:443@")];
+    let host = prop_oneof![
+        Just("orders"),
+        Just("ORDERS"),
+        Just("orders.shop"),
+        Just("80"),
+        Just("443"),
+        Just("[::1]"),
+        Just("[::1:80]"),
+        Just("[::443]"),
+        Just("127.0.0.1"),
+    ];
+    let port = prop_oneof![
+        Just(""),
+        Just(":"),
+        Just(":80"),
+        Just(":443"),
+        Just(":8080"),
+        Just(":080"),
+        Just(":0"),
+        Just(":65536"),
+    ];
+    (scheme, user, host, port)
+        .prop_map(|(scheme, user, host, port)| format!("{scheme}://{user}{host}{port}"))
+}
+
+/// Returns what RFC 6454 §4 calls the origin, by the parser of `http`.
+fn origin(uri: &Uri) -> Option<(String, String, u16)> {
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let default = if scheme == "https" { 443 } else { 80 };
+    let authority = uri.authority()?;
+    let behind_user = authority.as_str().rsplit('@').next()?;
+    let behind_host = behind_user.strip_prefix(uri.host()?)?;
+    let port = match behind_host {
+        "" | ":" => default,
+        _ => uri.port_u16().filter(|port| *port != 0)?,
+    };
+    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+}
+
+proptest! {
+    #[test]
+    fn a_token_goes_to_the_listed_origins_and_to_no_other(listed in url(), requested in url()) {
+        let source = StaticToken::new(Token::new("e30.e30.c2ln").unwrap());
+        let layer = AddTokenLayer::new(source, [&listed]);
+        let listed = listed.parse::<Uri>();
+        let is_origin = |uri: &Uri| {
+            let is_http = ["http", "https"].contains(&uri.scheme_str().unwrap_or_default());
+            is_http && !uri.to_string().contains('@') && origin(uri).is_some()
+        };
+        prop_assert_eq!(layer.is_ok(), listed.as_ref().is_ok_and(is_origin), "{:?}", listed);
+        let requested = format!("{requested}/path").parse::<Uri>();
+        let (Ok(layer), Ok(listed), Ok(requested)) = (layer, listed, requested) else {
+            return Ok(());
+        };
+        let got_token = in_a_runtime(async {
+            let inner = service_fn(async |request: Request<()>| {
+                let got = request.headers().contains_key("authorization");
+                Ok::<_, std::convert::Infallible>(Response::new(got))
+            });
+            let request = Request::get(requested.clone()).body(()).unwrap();
+            layer.layer(inner).oneshot(request).await.unwrap().into_body()
+        });
+        let expected = origin(&requested).is_some() && origin(&listed) == origin(&requested);
+        prop_assert_eq!(got_token, expected, "{} listed, {} requested", listed, requested);
+    }
 }

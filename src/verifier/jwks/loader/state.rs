@@ -23,6 +23,7 @@ use crate::{
         metrics::Counters,
         source::Source,
     },
+    warn_limit::WarnLimit,
 };
 
 /// For how long after a failed first load callers get its error, so that they do not overload an
@@ -53,6 +54,7 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) current: ArcSwapOption<KeySnapshot>,
     pub(super) counters: Counters,
+    warn_limit: WarnLimit,
     flights: Arc<Flights<(), Outcome>>,
     /// Locked before `flights`, so that numbering, cooldown and the fetch under way change
     /// together.
@@ -92,6 +94,7 @@ impl State {
             clock,
             current: ArcSwapOption::empty(),
             counters: Counters::default(),
+            warn_limit: WarnLimit::default(),
             flights: Flights::new(),
             history: Mutex::new(history),
         }
@@ -205,11 +208,14 @@ impl State {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(
-                    source = %self.source,
-                    %error,
-                    "cannot fetch the issuer's keys; the current ones stay in use"
-                );
+                let message = "cannot fetch the issuer's keys; the current ones stay in use";
+                let kind = error.kind().as_str();
+                match self.warn_limit.admit(kind, self.clock.monotonic()) {
+                    Some(suppressed) => {
+                        tracing::warn!(source = %self.source, %error, suppressed, "{message}");
+                    }
+                    None => tracing::debug!(source = %self.source, %error, "{message}"),
+                }
                 Err(error)
             }
         }
