@@ -7,7 +7,9 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use axum::http::{StatusCode, header};
 use tower_kube_auth::{
+    authorizer::SubjectAccessReviewAuthorizer,
     client::{Token, TokenError, TokenRequestSource, TokenSource},
+    server::AuthorizeLayer,
     testing::{Cluster, Endpoint},
 };
 
@@ -55,8 +57,8 @@ fn not_retried() -> Cell {
     undecided(0.0..=0.0, 1)
 }
 
-/// The rows in the order of [`COLUMNS`], without the last column: it equals the first, except that
-/// everybody is served.
+/// The rows in the order of [`COLUMNS`], without the last two columns: they equal the first, except
+/// that everybody is served stale.
 fn matrix() -> [(Failure, [Cell; 4]); 12] {
     let everywhere = |cell: Cell| [cell.clone(), cell.clone(), cell.clone(), cell];
     // A 429 asks for a pause of 2 s: five attempts fit into 10 s, three into 5 s.
@@ -79,11 +81,12 @@ fn matrix() -> [(Failure, [Cell; 4]); 12] {
     ]
 }
 
-const COLUMNS: [&str; 5] = [
+const COLUMNS: [&str; 6] = [
     "TokenReview",
     "JWKS, first load",
     "JWKS, refresh",
     "TokenRequest",
+    "SubjectAccessReview",
     "TokenReview, past the TTL, serve_stale",
 ];
 
@@ -97,12 +100,13 @@ async fn each_failure_of_each_call_has_its_documented_outcome() {
             first_load(failure).await,
             refresh(failure).await,
             token_request(failure).await,
+            access_review(failure).await,
             stale(failure).await,
         ];
-        let last_column = Cell { served: true, ..expected[0].clone() };
+        let last_columns = [expected[0].clone(), Cell { served: true, ..expected[0].clone() }];
         table.push_str(&format!("\n| {failure:?} |"));
         for (column, (actual, expected)) in
-            COLUMNS.iter().zip(actual.into_iter().zip(expected.into_iter().chain([last_column])))
+            COLUMNS.iter().zip(actual.into_iter().zip(expected.into_iter().chain(last_columns)))
         {
             actual.check(&expected, failure, column);
             table.push_str(&format!(" {} |", actual.text()));
@@ -259,6 +263,39 @@ async fn token_review(failure: Failure) -> Actual {
     setup.clock.advance(LONGEST_TTL);
     let no_longer = setup.ask(&service, &tokens[..1], CALL_LIMIT, None).await;
     assert_eq!(no_longer.is_served(), actual.is_served(), "{failure:?}: a caller that was cached");
+    setup.recovers(&service, &tokens[2], Duration::ZERO, CALL_LIMIT).await;
+    actual
+}
+
+/// All callers send the same token, so they share the reviews. They are authenticated offline, so
+/// that only the authorization fails.
+async fn access_review(failure: Failure) -> Actual {
+    let setup = FailingCluster::start(failure, Endpoint::SubjectAccessReview).await;
+    let rule = serde_json::json!({"nonResourceURLs": ["/"], "verbs": ["get"]});
+    setup.cluster.grant("system:serviceaccount:shop:checkout", &rule);
+    let authorizer =
+        SubjectAccessReviewAuthorizer::builder(setup.client()).clock(setup.clock.clock());
+    let authorize = AuthorizeLayer::new(authorizer.build().unwrap());
+    let authenticator = setup.authenticator(setup.jwks().build().unwrap()).build().unwrap();
+    let service =
+        Service::behind(move |router| router.layer(authorize).layer(authenticator.layer()));
+    let tokens = setup.tokens();
+    assert_eq!(service.get(&tokens[0]).await.status, StatusCode::OK);
+    setup.fail().await;
+    let actual =
+        setup.ask(&service, &vec![tokens[1].clone(); CALLERS], CALL_LIMIT, Some(&tokens[0])).await;
+    assert_eq!(
+        service.get(&tokens[0]).await.status,
+        StatusCode::OK,
+        "{failure:?}: a cached decision"
+    );
+    setup.clock.advance(LONGEST_TTL);
+    let no_longer = setup.ask(&service, &tokens[..1], CALL_LIMIT, None).await;
+    assert_eq!(
+        no_longer.is_served(),
+        actual.is_served(),
+        "{failure:?}: a decision that was cached"
+    );
     setup.recovers(&service, &tokens[2], Duration::ZERO, CALL_LIMIT).await;
     actual
 }
