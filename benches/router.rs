@@ -75,7 +75,7 @@ fn race(title: &'static str, credentials: &[HeaderValue]) -> Outcome {
     let ours = Router::new().route("/", get(caller)).layer(layer.clone());
     let ours_unread = Router::new().route("/", get(nobody)).layer(layer.clone());
     let with = |layer: AuthorizeLayer| {
-        Router::new().route("/", get(caller)).route_layer(layer).layer(auth_layer.clone())
+        Router::new().route("/", get(caller)).layer((auth_layer.clone(), layer))
     };
     let with_allow_list = with(AuthorizeLayer::new(
         AllowList::new(["shop/checkout", "shop/basket", "ops/*"]).expect("the list is good"),

@@ -23,15 +23,16 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 use tower_kube_auth::{
-    Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, Verifier,
+    ApiServer, Authenticator, BearerToken, JwksVerifier, ServiceAccountIdentity, Verifier,
     audience::Audiences,
+    authorizer::{AllowList, Authorizer, SubjectAccessReviewAuthorizer},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
     identity::UserInfo,
-    server::Authenticate,
-    testing::{Algorithm, SigningKey},
+    server::{Authenticate, AuthorizeLayer},
+    testing::{Algorithm, IdentityBuilder, SigningKey},
     verdict::{Acceptance, RejectReason, Verdict},
 };
 
@@ -113,11 +114,10 @@ fn claims() -> Value {
 }
 
 /// Returns the allocations of one call that answers at once with `status`.
-fn allocations(
-    service: &mut Authenticate<Counting>,
-    request: Request<Body>,
-    status: StatusCode,
-) -> u64 {
+fn allocations<S>(service: &mut S, request: Request<Body>, status: StatusCode) -> u64
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
     let mut answered = None;
     let used = measure(|| {
         let future = pin!(service.call(request));
@@ -156,6 +156,32 @@ fn a_hit_allocates_nothing_beyond_the_insertion_into_the_extensions() {
         let hit = allocations(&mut service, request(token), StatusCode::OK);
         assert!(hit <= floor, "a hit makes {hit} allocations, the floor {floor}");
     }
+}
+
+fn authenticated() -> Request<Body> {
+    let mut request = request("a.b.c");
+    request.extensions_mut().insert(IdentityBuilder::new("shop", "checkout").build());
+    request
+}
+
+/// Returns the allocations of a request that `authorizer` allows from memory.
+fn authorized(authorizer: impl Authorizer) -> u64 {
+    let mut service = AuthorizeLayer::new(authorizer).layer(Counting::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime.block_on(service.call(authenticated())).unwrap();
+    assert_eq!(first.status(), StatusCode::OK);
+    (0..10).map(|_| allocations(&mut service, authenticated(), StatusCode::OK)).min().unwrap()
+}
+
+#[test]
+fn an_authorize_layer_adds_no_allocation_where_the_decision_is_in_memory() {
+    let without = allocations(&mut Counting::default(), authenticated(), StatusCode::OK);
+    assert_eq!(authorized(AllowList::new(["shop/checkout", "ops/*"]).unwrap()), without);
+    let allows = service_fn(async |_: Request<axum::body::Bytes>| {
+        Ok::<_, Infallible>(Response::new(Body::from(r#"{"status":{"allowed":true}}"#)))
+    });
+    let review = SubjectAccessReviewAuthorizer::new(ApiServer::from_service(allows));
+    assert_eq!(authorized(review), without, "a cached SubjectAccessReview");
 }
 
 #[test]
