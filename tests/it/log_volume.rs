@@ -1,10 +1,5 @@
 //! How many lines requests can cause in the log.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use axum::{
     body::Body,
     http::{Request, Response, StatusCode},
@@ -16,43 +11,10 @@ use tower_kube_auth::{
     server::AuthorizeLayer,
     testing::IdentityBuilder,
 };
-use tracing::{Level, subscriber::DefaultGuard};
 
-use crate::support::{FakeVerifier, Service, bearer, token};
+use crate::support::{FakeVerifier, Log, Service, bearer, token};
 
 const REQUESTS: usize = 50;
-
-/// What this thread logs at WARN and above.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn watch() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(Level::WARN)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn lines(&self) -> Vec<String> {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).lines().map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn a_verifier_that_always_panics_logs_one_error_and_one_warning() {

@@ -12,11 +12,13 @@
 
 mod fake_verifier;
 mod fixture;
+mod log;
 mod service;
 pub mod token_leaks;
 mod wait;
 
 pub use fake_verifier::{Behavior, FakeVerifier, accept, token};
 pub use fixture::Fixture;
+pub use log::Log;
 pub use service::{Answer, Service, anonymous, answer, bearer, with_header};
 pub use wait::{drive, idle, join_all, until};

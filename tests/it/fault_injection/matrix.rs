@@ -7,6 +7,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use axum::http::{StatusCode, header};
 use tower_kube_auth::{
+    Authenticator, BearerToken, Verdict, VerifierExt,
     authorizer::SubjectAccessReviewAuthorizer,
     client::{Token, TokenError, TokenRequestSource, TokenSource},
     server::AuthorizeLayer,
@@ -14,7 +15,7 @@ use tower_kube_auth::{
 };
 
 use super::failure::Failure;
-use crate::support::{Answer, Fixture, Service, drive, join_all};
+use crate::support::{Answer, Fixture, Log, Service, drive, join_all, until};
 
 /// The documented time limit of a TokenReview or TokenRequest with its retries.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -28,6 +29,10 @@ const COOLDOWN: Duration = Duration::from_secs(10);
 const LONGEST_TTL: Duration = Duration::from_secs(66);
 /// The grace period of the service with `serve_stale`.
 const GRACE: Duration = Duration::from_secs(300);
+/// For how long a verifier may decide about nobody before its fallback decides.
+const SUSPICION: Duration = Duration::from_secs(1);
+/// The least time between two warnings of one kind.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 /// The number of concurrent callers.
 const CALLERS: usize = 10;
 
@@ -92,8 +97,11 @@ const COLUMNS: [&str; 6] = [
 
 #[tokio::test]
 async fn each_failure_of_each_call_has_its_documented_outcome() {
-    let mut table =
-        format!("| failure | {} |\n|---|{}", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len()));
+    let mut table = format!(
+        "| failure | {} | fallback, first second | WARN lines |\n|---|{}---|---|",
+        COLUMNS.join(" | "),
+        "---|".repeat(COLUMNS.len())
+    );
     for (failure, expected) in matrix() {
         let actual = [
             token_review(failure).await,
@@ -111,6 +119,9 @@ async fn each_failure_of_each_call_has_its_documented_outcome() {
             actual.check(&expected, failure, column);
             table.push_str(&format!(" {} |", actual.text()));
         }
+        let first_second = first_second(failure).await;
+        let warn_lines = warn_lines(failure).await;
+        table.push_str(&format!(" {first_second} | {warn_lines} |"));
     }
     eprintln!("{table}");
 }
@@ -369,6 +380,85 @@ async fn stale(failure: Failure) -> Actual {
     );
     setup.recovers(&service, &token, Duration::ZERO, CALL_LIMIT).await;
     actual
+}
+
+/// Good tokens that are new during the first second of a failure, with a fallback that has its
+/// keys: it decides once nobody was decided about for a second. An answer that is no outage, such
+/// as a missing right, is 503 at once.
+async fn first_second(failure: Failure) -> String {
+    let is_outage =
+        !matches!(failure, Failure::Forbidden | Failure::BrokenJson | Failure::EmptyBody);
+    let setup = FailingCluster::start(failure, Endpoint::TokenReview).await;
+    let jwks = setup.jwks().build().unwrap();
+    let verifier = setup.review().or_when_unavailable(jwks.clone()).clock(setup.clock.clock());
+    let auth = setup.authenticator(verifier).build().unwrap();
+    let service = Service::new(&auth);
+    assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
+    until("the fallback has its keys", async || jwks.metrics().keys > 0).await;
+    setup.fail().await;
+    // The clock stands still for what must be answered without a step of it.
+    let limit = if is_outage { CALL_LIMIT } else { Duration::ZERO };
+    let actual = setup.ask(&service, &setup.tokens(), limit, None).await;
+    let what = format!("{failure:?}: {:?} after {:?}", actual.outcomes, actual.took);
+    assert!(actual.outcomes.iter().all(|outcome| *outcome == actual.outcomes[0]), "{what}");
+    assert_eq!(actual.is_served(), is_outage, "{what}");
+    assert_eq!(actual.took, if is_outage { SUSPICION } else { Duration::ZERO }, "{what}");
+    if is_outage {
+        assert!(is_from_fallback(&auth, &setup.token()).await, "{what}");
+    }
+    format!("{}, {:.1} s", actual.outcomes[0], actual.took.as_secs_f64())
+}
+
+async fn is_from_fallback(auth: &Authenticator, token: &str) -> bool {
+    match auth.authenticate(BearerToken::parse(token).unwrap()).await {
+        Ok(Verdict::Accept(acceptance)) => acceptance.identity().is_from_fallback(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Callers with a token each cause one warning when they fail together, and the next one after an
+/// interval, with the number of those suppressed. Returns the number of the first.
+async fn warn_lines(failure: Failure) -> usize {
+    let setup = FailingCluster::start(failure, Endpoint::TokenReview).await;
+    let service = setup.service(setup.review());
+    setup.fail().await;
+    let (log, _watching) = Log::watch();
+    let is_served = setup.drive_all(&service, setup.tokens()).await;
+    let lines = lines_of_this_crate(&log);
+    // A server that asks for a pause is no news for the operator: DEBUG.
+    let expected = usize::from(!is_served && failure != Failure::TooManyRequests);
+    assert_eq!(lines.len(), expected, "{failure:?}: {lines:?}");
+    if expected == 1 {
+        setup.clock.advance(WARN_INTERVAL);
+        setup.drive_all(&service, vec![setup.token()]).await;
+        let later = lines_of_this_crate(&log).split_off(expected);
+        let suppressed = format!("suppressed={}", CALLERS - 1);
+        assert!(
+            matches!(&later[..], [line] if line.contains(&suppressed)),
+            "{failure:?}: {later:?}"
+        );
+    }
+    failure.end(&setup.cluster).await;
+    expected
+}
+
+impl FailingCluster {
+    /// Sends all `tokens` concurrently, each with calls of its own, whose time limits the clock may
+    /// reach in any order. Returns whether all were served.
+    async fn drive_all(&self, service: &Service, tokens: Vec<String>) -> bool {
+        let asking = tokens.into_iter().map(|token| {
+            let service = service.clone();
+            tokio::spawn(async move { service.get(&token).await })
+        });
+        let (asking, is_hang) = (join_all(asking.collect()), self.failure == Failure::Hang);
+        let (answers, _) = drive(&self.clock, CALL_LIMIT, || is_hang, asking, async || ()).await;
+        answers.iter().all(|answer| answer.status == StatusCode::OK)
+    }
+}
+
+/// kube logs each failed connection as an error of its own.
+fn lines_of_this_crate(log: &Log) -> Vec<String> {
+    log.lines().into_iter().filter(|line| line.contains(" tower_kube_auth::")).collect()
 }
 
 async fn token_request(failure: Failure) -> Actual {
