@@ -1,5 +1,6 @@
 //! The scenarios. Each is one function for all clusters and versions.
 
+mod access_reviews;
 mod api_answers;
 mod audiences;
 mod bearers;
@@ -120,6 +121,12 @@ pub(crate) fn all() -> Vec<Scenario> {
         Needs::SharedWithKeys => bearers::{a_user_is_not_a_service_account},
         Needs::Shared => whitespace::{tokens_with_whitespace_never_reach_the_api_server},
         Needs::Shared => rights::{without_auth_delegator_the_error_names_the_role},
+        Needs::Shared => access_reviews::{
+            a_rule_for_paths_decides_about_path_and_method,
+            a_rule_for_resources_decides_about_each_attribute,
+            a_binding_to_a_group_counts_for_its_members,
+            without_auth_delegator_nothing_is_decided,
+        },
         Needs::Shared => api_answers::{
             a_token_request_returns_the_expiry_of_the_token,
             invalid_token_requests_fail_with_the_documented_status,
