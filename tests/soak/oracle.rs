@@ -133,15 +133,16 @@ impl Oracle {
     fn may_be_undecided(&self, service: &Service, facts: &Facts, asked: Asked) -> bool {
         let down = service.asks_server && self.was_down(asked, service.call_limit + SLACK);
         // Includes a screen, because it limits the unknown keys that it passes to the server.
-        let by_keys = service.keys.filter(|_| !service.falls_back);
-        down || by_keys.is_some_and(|keys| {
+        let by_keys = service.keys.is_some_and(|keys| {
             // JWKS decides a known key at once. An unknown key may be new, so it is undecided until
             // the keys are fetched again: the fetch in progress, a cooldown, and another fetch.
             let fetched = keys.cooldown + service.call_limit * 2 + SLACK;
             !facts.known_key
                 || facts.key.removal.has_begun()
                 || asked.sent < facts.key.since + fetched
-        })
+        });
+        // A fallback decides what the server does not, from the first moment of an outage on.
+        if service.falls_back { down && by_keys } else { down || by_keys }
     }
 
     /// Returns why the token had to be rejected at `sent`, by the documented bounds.
