@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_stand_in_a_header_is_refused_without_being_repeated() {
+    fn what_cannot_stand_in_a_header_is_rejected_without_being_repeated() {
         for malformed in ["", " ", "two words", "line\nbreak", "gr\u{fc}n", "a=b"] {
             let error = Token::new(malformed).unwrap_err();
             assert!(

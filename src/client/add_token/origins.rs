@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_with_a_mistake_in_it_is_refused_and_says_what_it_is() {
+    fn an_origin_with_a_mistake_in_it_is_rejected_and_says_what_it_is() {
         let cases = [
             ("orders.shop.svc", "scheme"),
             ("orders.shop.svc:80", "scheme"),

@@ -140,7 +140,7 @@ async fn without_an_audience_it_is_not_built() {
 }
 
 #[tokio::test]
-async fn names_that_would_change_the_path_are_refused() {
+async fn names_that_would_change_the_path_are_rejected() {
     let fake = TokenIssuer::new(&Clock::system());
     for bad in ["", "..", "a/b", "A", "a b", "a%2fb", "a?b", "a\u{e9}"] {
         assert!(orders(&fake).namespace(bad).build().is_err(), "{bad:?}");

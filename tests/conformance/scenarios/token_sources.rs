@@ -141,8 +141,8 @@ pub(super) async fn the_limits_of_the_lifetime_are_those_of_the_server(
     for (seconds, good) in
         [(0, false), (599, false), (600, true), (1_u64 << 32, true), ((1_u64 << 32) + 1, false)]
     {
-        let ours = orders(&fixture).expires_in(Duration::from_secs(seconds)).build();
-        assert_eq!(ours.is_ok(), good, "the source, for {seconds} s");
+        let source = orders(&fixture).expires_in(Duration::from_secs(seconds)).build();
+        assert_eq!(source.is_ok(), good, "the source, for {seconds} s");
         let document = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",

@@ -28,7 +28,7 @@ async fn the_issuer_is_one_of_the_configured_set() {
 }
 
 #[tokio::test]
-async fn one_audience_of_ours_is_needed() {
+async fn one_of_the_services_audiences_is_needed() {
     let setup = set_up();
     for audience in
         [json!("api"), json!(["api"]), json!(["x", "other-api"]), json!(["api", "other-api"])]
@@ -266,7 +266,7 @@ async fn legacy_tokens_only_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn claims_given_twice_are_refused() {
+async fn claims_given_twice_are_rejected() {
     let setup = set_up();
     let good = setup.claims().to_string();
     for twice in [

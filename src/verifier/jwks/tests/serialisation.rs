@@ -13,7 +13,7 @@ async fn outcome(setup: &Setup, token: &str) -> Verdict {
 }
 
 #[tokio::test]
-async fn none_and_hmac_are_refused_whatever_the_key() {
+async fn none_and_hmac_are_rejected_whatever_the_key() {
     let setup = set_up_with(testing::Algorithm::RS256, |builder| builder);
     let claims = setup.claims();
     for name in [
@@ -45,7 +45,7 @@ async fn none_and_hmac_are_refused_whatever_the_key() {
 }
 
 #[tokio::test]
-async fn an_algorithm_outside_of_the_allow_list_is_refused_though_the_signature_fits() {
+async fn an_algorithm_outside_of_the_allow_list_is_rejected_though_the_signature_fits() {
     let setup = set_up_with(testing::Algorithm::RS256, |builder| builder);
     for name in ["RS384", "RS512", "PS256", "PS384", "PS512"] {
         let token =
@@ -146,7 +146,7 @@ async fn a_key_id_is_only_ever_looked_up() {
 }
 
 #[tokio::test]
-async fn critical_extensions_and_other_kinds_are_refused() {
+async fn critical_extensions_and_other_kinds_are_rejected() {
     let setup = set_up();
     for (name, value) in [
         ("crit", json!(["exp"])),
@@ -228,7 +228,7 @@ async fn what_is_not_a_compact_jws_with_json_objects_is_malformed() {
 }
 
 #[tokio::test]
-async fn every_other_signature_is_refused() {
+async fn every_other_signature_is_rejected() {
     for algorithm in [testing::Algorithm::ES256, testing::Algorithm::RS256] {
         let setup = set_up_with(algorithm, |builder| builder);
         let good = setup.sign(&setup.claims());
@@ -280,7 +280,7 @@ async fn a_token_has_one_spelling_only() {
 }
 
 #[tokio::test]
-async fn a_swapped_payload_is_refused() {
+async fn a_swapped_payload_is_rejected() {
     let setup = set_up();
     let (mine, other) = (setup.sign(&setup.claims()), setup.sign(&setup.with("jti", json!("x"))));
     let claims = other.split('.').nth(1).unwrap();
