@@ -114,10 +114,20 @@ impl Loader {
     /// an attempt that has just failed.
     pub(super) async fn load(&self) -> Result<Arc<KeySnapshot>, VerifyError> {
         if let Some((pause, error)) = self.state.recent_failure() {
-            return Err(error.with_retry_after(pause));
+            return Err(self.without_keys(error).with_retry_after(pause));
         }
-        self.refresh().await?;
+        self.refresh().await.map_err(|error| self.without_keys(error))?;
         self.loaded()
+    }
+
+    /// Returns the error of a verification whose keys cannot be fetched. That the last ones are too
+    /// old is an outage, whatever the reason of the failed fetch.
+    fn without_keys(&self, error: VerifyError) -> VerifyError {
+        if self.state.current.load().is_none() {
+            return error;
+        }
+        let message = format!("the issuer's keys are older than max_key_age [{error}]");
+        VerifyError::new(VerifyErrorKind::Unavailable, message)
     }
 
     /// Begins to load the first keys, unless they are loaded, or an attempt has just failed.

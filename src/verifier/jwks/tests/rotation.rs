@@ -333,8 +333,10 @@ async fn keys_beyond_their_greatest_age_decide_nothing_until_they_are_fetched() 
     setup.clock.advance(Duration::from_secs(1));
     settle().await;
     assert_eq!(setup.verify_now(&token), None);
+    *setup.source.0.answer.lock().unwrap() = Some("not json".into());
     let error = setup.verify(&token).await.unwrap_err();
     assert_eq!(error.kind(), VerifyErrorKind::Unavailable);
+    assert!(error.to_string().contains("older than max_key_age ["), "{error}");
     let fetches = setup.source.fetches();
     assert!(setup.verify(&token).await.is_err());
     assert_eq!(setup.source.fetches(), fetches, "an issuer that is down is asked once a second");
