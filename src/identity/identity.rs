@@ -1,14 +1,13 @@
 //! The identity that a verified token stands for.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     hash::{Hash, Hasher},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::Serialize;
 
 use super::{
     authenticator_id::AuthenticatorId,
@@ -276,32 +275,6 @@ impl fmt::Debug for ServiceAccountIdentity {
     }
 }
 
-impl Serialize for ServiceAccountIdentity {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let length = if self.is_from_fallback() { 12 } else { 11 };
-        let mut fields = serializer.serialize_struct("ServiceAccountIdentity", length)?;
-        fields.serialize_field("username", self.username())?;
-        fields.serialize_field("namespace", self.namespace())?;
-        fields.serialize_field("name", self.name())?;
-        fields.serialize_field("uid", self.uid())?;
-        fields.serialize_field("groups", &self.0.groups)?;
-        fields.serialize_field("audiences", &self.audiences().collect::<Vec<_>>())?;
-        fields.serialize_field("issuer", &self.issuer())?;
-        fields.serialize_field("pod", &self.pod())?;
-        fields.serialize_field("node", &self.node())?;
-        let seconds =
-            |at: SystemTime| at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
-        fields.serialize_field("exp", &self.expires_at().and_then(seconds))?;
-        let extra: BTreeMap<_, _> =
-            self.0.extra.iter().map(|extra| (extra.key(), extra.values())).collect();
-        fields.serialize_field("extra", &extra)?;
-        if self.is_from_fallback() {
-            fields.serialize_field("fromFallback", &true)?;
-        }
-        fields.end()
-    }
-}
-
 /// Covers the username and the uid, which are a part of what equality compares.
 impl Hash for ServiceAccountIdentity {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -388,10 +361,6 @@ mod tests {
         assert!(marked.is_from_fallback() && !original.is_from_fallback());
         assert_ne!(marked, original);
         assert!(format!("{marked:?}").contains("is_from_fallback: true"));
-        let json = |identity| serde_json::to_value(identity).unwrap();
-        let (mut marked, original) = (json(&marked), json(&original));
-        assert_eq!(marked.as_object_mut().unwrap().remove("fromFallback"), Some(true.into()));
-        assert_eq!(marked, original);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod group;
 #[expect(clippy::module_inception, reason = "the type is what the module is about")]
 mod identity;
 mod packed;
+mod serialize;
 mod user_info;
 mod username;
 

@@ -3,8 +3,6 @@
 
 use std::{fmt, slice};
 
-use serde::{Serialize, Serializer};
-
 use super::{
     extra_key,
     group::{ALL_SERVICE_ACCOUNTS, AUTHENTICATED},
@@ -48,12 +46,6 @@ impl Groups {
 impl fmt::Debug for Groups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-impl Serialize for Groups {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
     }
 }
 
