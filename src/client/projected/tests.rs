@@ -1,5 +1,4 @@
-//! The rules of reference/kubernetes.md §3 for token files, with a counting file system and an
-//! injected clock.
+//! Token files: when they are read again, with a counting file system and an injected clock.
 
 use std::{
     io::{self, ErrorKind},
