@@ -23,9 +23,9 @@ pub(crate) struct Purpose {
 }
 
 /// The remedy if this service may not create TokenReviews or SubjectAccessReviews.
-pub(crate) const BIND_AUTH_DELEGATOR: &str = "bind the ClusterRole `system:auth-delegator` to this service's own ServiceAccount: kubectl \
-     create clusterrolebinding NAME --clusterrole=system:auth-delegator \
-     --serviceaccount=NAMESPACE:NAME";
+pub(crate) const BIND_AUTH_DELEGATOR: &str = "bind the ClusterRole \
+     `system:auth-delegator` to this service's own ServiceAccount: kubectl create \
+     clusterrolebinding NAME --clusterrole=system:auth-delegator --serviceaccount=NAMESPACE:NAME";
 
 /// The kind of an [`ApiServerError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

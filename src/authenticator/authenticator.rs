@@ -108,8 +108,8 @@ impl Authenticator {
         self.cache.accepted(digest, || Some(token.parse().ok()?.to_owned()))
     }
 
-    /// Decides about a token that is not [`cached`](Self::cached): at once if a cached decision, the
-    /// pre-check or a synchronous verification is enough. Anything that waits runs in a task.
+    /// Decides about a token that is not [`cached`](Self::cached): at once if a cached decision,
+    /// the pre-check or a synchronous verification is enough. Anything that waits runs in a task.
     pub(crate) fn lookup(&self, token: BearerToken<'_>, digest: Digest) -> Lookup {
         let known = self.cache.rejected_or_stale(&digest, || Some(token.to_owned()));
         if let Some(verdict) = known {
@@ -140,8 +140,8 @@ impl Authenticator {
         self.shared.max_token_length
     }
 
-    /// Returns whether `identity` was accepted by this authenticator or another handle of it, and has
-    /// not expired since.
+    /// Returns whether `identity` was accepted by this authenticator or another handle of it, and
+    /// has not expired since.
     pub(crate) fn has_accepted(&self, identity: &ServiceAccountIdentity) -> bool {
         let now = self.cache.clock().wall();
         identity.is_accepted_by(self.cache.loader().id)

@@ -90,8 +90,8 @@ impl AuthenticatorBuilder {
     }
 
     /// Adds an accepted audience. Required at least once, unless
-    /// [`api_server_audience`](Self::api_server_audience) is set; a token must name at least one of them
-    /// ([RFC 7519 §4.1.3](https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3)).
+    /// [`api_server_audience`](Self::api_server_audience) is set; a token must name at least one of
+    /// them ([RFC 7519 §4.1.3](https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3)).
     ///
     /// Choose a name that only this service uses, and have callers request their token for it. Do
     /// not use the API server's audience: such a token is also valid for the Kubernetes API, so

@@ -50,9 +50,9 @@ impl Precheck {
         !self.issuers.is_empty()
     }
 
-    /// Rejects what the verifier could not accept: a token that is no JWT, unless the verifier takes
-    /// opaque ones, of another issuer, for other audiences, or expired. A missing claim is left to
-    /// the verifier.
+    /// Rejects what the verifier could not accept: a token that is no JWT, unless the verifier
+    /// takes opaque ones, of another issuer, for other audiences, or expired. A missing claim is
+    /// left to the verifier.
     pub(super) fn check(
         &self,
         token: BearerToken<'_>,

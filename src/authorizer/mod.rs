@@ -1,9 +1,9 @@
 //! Authorizers: whether an authenticated caller may do what its request asks for.
 //!
-//! [`AllowList`] decides by names and groups, [`SubjectAccessReviewAuthorizer`] by the cluster's RBAC,
-//! [`authorize_fn`] by a closure, and any type that implements [`Authorizer`] by its own rules. [`PerAudience`], [`all_of`] and [`any_of`] combine
-//! them. [`AuthorizeLayer`](crate::server::AuthorizeLayer) puts an
-//! authorizer in front of a service.
+//! [`AllowList`] decides by names and groups, [`SubjectAccessReviewAuthorizer`] by the cluster's
+//! RBAC, [`authorize_fn`] by a closure, and any type that implements [`Authorizer`] by its own
+//! rules. [`PerAudience`], [`all_of`] and [`any_of`] combine them.
+//! [`AuthorizeLayer`](crate::server::AuthorizeLayer) puts an authorizer in front of a service.
 //!
 //! ```
 //! use http::Request;

@@ -26,7 +26,8 @@
 //! let source = TokenRequestSource::builder(kube_client).audience("orders")
 //!     .namespace("shop").service_account("checkout") // in a Pod: its own, by default
 //!     .build()?;
-//! let client = ServiceBuilder::new().layer(AddTokenLayer::new(source, ["https://orders.shop.svc"])?).service(http_client);
+//! let add_token = AddTokenLayer::new(source, ["https://orders.shop.svc"])?;
+//! let client = ServiceBuilder::new().layer(add_token).service(http_client);
 //!
 //! let request = Request::get("https://orders.shop.svc/v1/orders").body(())?;
 //! assert!(client.oneshot(request).await?.status().is_success());

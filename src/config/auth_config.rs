@@ -20,9 +20,9 @@ use crate::{
 /// serde.
 ///
 /// The fields have the names and the defaults of the builders' methods;
-/// [`guide::configuration`](crate::guide::configuration) lists them. An unknown field, a duration without
-/// a unit, and an empty list are errors while the text is read, which name the field's path. What
-/// fields mean together is checked by [`build`](Self::build).
+/// [`guide::configuration`](crate::guide::configuration) lists them. An unknown field, a duration
+/// without a unit, and an empty list are errors while the text is read, which name the field's
+/// path. What fields mean together is checked by [`build`](Self::build).
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -58,7 +58,11 @@ mod tests {
             "namespace": "ns",
             "name": "name",
             "uid": "1",
-            "groups": ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"],
+            "groups": [
+                "system:serviceaccounts",
+                "system:serviceaccounts:ns",
+                "system:authenticated",
+            ],
             "audiences": ["a"],
             "issuer": "https://issuer",
             "pod": { "name": "p", "uid": null },

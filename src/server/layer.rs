@@ -24,8 +24,8 @@ impl Authenticator {
 ///
 /// Works with any request body, and with any response body that implements [`Default`], or with any
 /// at all by [`map_rejection_response`](Self::map_rejection_response). The inner service must be
-/// `Clone`, for requests that have to wait; a cache hit does not clone it. A request that waits holds
-/// no readiness of the inner service, so load shedding belongs inside of this layer.
+/// `Clone`, for requests that have to wait; a cache hit does not clone it. A request that waits
+/// holds no readiness of the inner service, so load shedding belongs inside of this layer.
 #[derive(Clone, Debug)]
 pub struct AuthenticateLayer<R = DefaultRejectionResponse> {
     authenticator: Authenticator,
@@ -63,18 +63,19 @@ impl<R> AuthenticateLayer<R> {
         self
     }
 
-    /// Rejects nothing, for the rollout to a service whose callers send no token yet: a request that
-    /// would be rejected goes on without an identity. Off by default.
+    /// Rejects nothing, for the rollout to a service whose callers send no token yet: a request
+    /// that would be rejected goes on without an identity. Off by default.
     ///
     /// **Everybody gets through**, with an invalid token, without one, and during a failure of the
     /// verifier. Each such request counts in [`let_through`], and is logged with the reason: at
-    /// `warn` once in 10 s for each reason, otherwise at `debug`. Turn it off when no caller is left
-    /// in the log.
+    /// `warn` once in 10 s for each reason, otherwise at `debug`. Turn it off when no caller is
+    /// left in the log.
     ///
     /// - Handlers take `Option<ServiceAccountIdentity>`. One that takes the identity itself still
     ///   answers 401, and so does an [`AuthorizeLayer`] behind this layer, unless it is
     ///   [report-only](super::AuthorizeLayer::dangerous_report_only) too.
-    /// - An identity is always a verified one. `Authorization` and `X-Remote-*` are removed as ever.
+    /// - An identity is always a verified one. `Authorization` and `X-Remote-*` are removed as
+    ///   ever.
     /// - Requests wait for their verification as ever.
     ///
     /// ```

@@ -41,8 +41,8 @@ pub(super) struct Options {
     pub(super) report_only: bool,
 }
 
-/// Marks a request that an optional or a report-only layer let through without an identity. Without the mark, an
-/// extractor could not tell it from a request that passed no layer.
+/// Marks a request that an optional or a report-only layer let through without an identity. Without
+/// the mark, an extractor could not tell it from a request that passed no layer.
 #[derive(Clone, Debug)]
 pub(super) struct Anonymous {
     pub(super) realm: Arc<str>,

@@ -3,9 +3,9 @@
 //! [`Cluster::start`](crate::testing::Cluster::start) serves the parts of the Kubernetes API that
 //! token authentication uses: TokenRequest, TokenReview, SubjectAccessReview, issuer discovery with
 //! its keys, RBAC, and ServiceAccounts, Pods, Secrets, Nodes and the RBAC objects with list and
-//! watch. It listens on loopback over HTTPS with its own certificate authority. Tokens are signed with real keys and verified by
-//! Kubernetes' rules. The cluster shares no code with the verifiers of this crate, so a mistake in
-//! one is not repeated in the other.
+//! watch. It listens on loopback over HTTPS with its own certificate authority. Tokens are signed
+//! with real keys and verified by Kubernetes' rules. The cluster shares no code with the verifiers
+//! of this crate, so a mistake in one is not repeated in the other.
 //!
 //! Tests control it: they issue valid and hostile tokens, delete the Pod that a token is bound to,
 //! rotate keys, move the clock ([`ManualClock`]), inject faults ([`Fault`]), count requests, or

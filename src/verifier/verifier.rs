@@ -81,15 +81,15 @@ pub trait Verifier: Send + Sync + 'static {
         None
     }
 
-    /// Begins in the background to load what verification needs, such as keys, unless that is loaded,
-    /// and returns at once. A [`Fallback`](super::Fallback) calls it while its verifier still works.
-    /// Defaults to nothing. A verifier that wraps another one forwards it.
+    /// Begins in the background to load what verification needs, such as keys, unless that is
+    /// loaded, and returns at once. A [`Fallback`](super::Fallback) calls it while its verifier
+    /// still works. Defaults to nothing. A verifier that wraps another one forwards it.
     fn warm_up(&self) {}
 
     /// Returns whether this verifier decides about tokens that are no JWTs. Defaults to `false`,
-    /// which rejects them before a verifier is asked: nobody can make a flood of calls out of noise.
-    /// With `true`, each distinct text costs a verification. A verifier that wraps another one
-    /// forwards it.
+    /// which rejects them before a verifier is asked: nobody can make a flood of calls out of
+    /// noise. With `true`, each distinct text costs a verification. A verifier that wraps another
+    /// one forwards it.
     fn accepts_opaque_tokens(&self) -> bool {
         false
     }

@@ -68,8 +68,9 @@ pub trait VerifierExt: Verifier + Sized {
     ///
     /// Meant for [`TokenReviewVerifier`](crate::TokenReviewVerifier) with
     /// [`JwksVerifier`](crate::JwksVerifier). Its keys are loaded in the background from the first
-    /// verification on; load them when the service starts ([`refresh`](crate::JwksVerifier::refresh)),
-    /// if it may start during an outage of the API server.
+    /// verification on; load them when the service starts
+    /// ([`refresh`](crate::JwksVerifier::refresh)), if it may start during an outage of the API
+    /// server.
     ///
     /// - An acceptance by the fallback is marked:
     ///   [`is_from_fallback`](crate::ServiceAccountIdentity::is_from_fallback). A deletion may be

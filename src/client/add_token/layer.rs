@@ -34,7 +34,8 @@ pub struct AddTokenLayer {
 }
 
 impl AddTokenLayer {
-    /// Sends the tokens of `source` to `origins`, each a `https://host`, `https://host:port` or the same with `http`.
+    /// Sends the tokens of `source` to `origins`, each a `https://host`, `https://host:port` or the
+    /// same with `http`.
     ///
     /// Scheme, host and port must all be those of the request's URI, so a redirect to another host,
     /// to another port or from `https` to `http` gets no token. There are no wildcards. Plain

@@ -124,7 +124,9 @@ impl fmt::Display for InvalidOrigin {
                 "no origin is given, so no request would ever get the token: name the service, as in \
                  \"https://orders.shop.svc\"",
             ),
-            Self::Empty => f.write_str("an origin is the empty string: is an environment variable unset?"),
+            Self::Empty => {
+                f.write_str("an origin is the empty string: is an environment variable unset?")
+            }
             Self::Malformed { origin, why } => write!(f, "{origin:?} is not an origin: {why}"),
         }
     }

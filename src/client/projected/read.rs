@@ -66,8 +66,9 @@ fn unreadable(path: &Path, error: io::Error) -> TokenError {
     let (kind, hint) = match error.kind() {
         ErrorKind::NotFound => (
             TokenErrorKind::Unreadable,
-            "mount a projected volume with a serviceAccountToken (see examples/kubernetes/client-projected-volume.yaml), \
-             and look for automountServiceAccountToken: false",
+            "mount a projected volume with a serviceAccountToken (see \
+             examples/kubernetes/client-projected-volume.yaml), and look for \
+             automountServiceAccountToken: false",
         ),
         ErrorKind::PermissionDenied => (
             TokenErrorKind::Unreadable,

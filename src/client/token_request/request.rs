@@ -25,8 +25,10 @@ use crate::{
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const PURPOSE: Purpose = Purpose {
     call: "TokenRequest",
-    when_forbidden: "allow the verb `create` on the resource `serviceaccounts/token` for this service's own \
-                     ServiceAccount: examples/kubernetes/client-token-request.yaml of tower-kube-auth has the Role and the RoleBinding",
+    when_forbidden: "allow the verb `create` on the resource `serviceaccounts/token` for this \
+                     service's own ServiceAccount: \
+                     examples/kubernetes/client-token-request.yaml of tower-kube-auth has the Role \
+                     and the RoleBinding",
 };
 
 pub(super) fn api_client(api_server: ApiServer) -> ApiClient {

@@ -85,9 +85,9 @@ impl<R> AuthorizeLayer<R> {
     ///
     /// **Everybody gets through**: callers that are denied, without a decision, or anonymous, and
     /// even requests that passed no authenticate layer. Each such request counts in
-    /// [`let_through`](Self::let_through), and is logged with the caller, the path and the reason: at
-    /// `warn` once in 10 s for each reason, otherwise at `debug`. Requests wait for their decision
-    /// as ever.
+    /// [`let_through`](Self::let_through), and is logged with the caller, the path and the reason:
+    /// at `warn` once in 10 s for each reason, otherwise at `debug`. Requests wait for their
+    /// decision as ever.
     ///
     /// ```
     /// # fn example() -> Result<(), Box<dyn std::error::Error>> {

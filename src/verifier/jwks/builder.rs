@@ -82,9 +82,9 @@ impl JwksBuilder {
     ///
     /// Offline verification accepts the token of a deleted Pod until its `exp`, so the lifetime is
     /// the bound for revocation. A projected token lives for `expirationSeconds`, an hour by
-    /// default. The tokens for the API server's audience that Pods have without asking are requested
-    /// for 3 607 s, but have an `exp` a year away
-    /// (kube-apiserver's `--service-account-extend-token-expiration`, on by default).
+    /// default. The tokens for the API server's audience that Pods have without asking are
+    /// requested for 3 607 s, but have an `exp` a year away (kube-apiserver's
+    /// `--service-account-extend-token-expiration`, on by default).
     pub fn max_token_lifetime(mut self, limit: Duration) -> Self {
         self.max_token_lifetime = Some(limit);
         self
@@ -114,8 +114,8 @@ impl JwksBuilder {
     /// stay in use, also those that the issuer has removed meanwhile.
     ///
     /// Must be longer than [`refresh_interval`](Self::refresh_interval) + 10 % and
-    /// [`fetch_timeout`](Self::fetch_timeout), and set for keys that are fetched only. It trades the
-    /// availability of offline verification for the bound on a removed key.
+    /// [`fetch_timeout`](Self::fetch_timeout), and set for keys that are fetched only. It trades
+    /// the availability of offline verification for the bound on a removed key.
     pub fn max_key_age(mut self, limit: Duration) -> Self {
         self.freshness.max_key_age = Some(limit);
         self

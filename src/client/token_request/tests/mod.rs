@@ -69,11 +69,11 @@ impl TokenIssuer {
 }
 
 fn granted(token: &str, seconds: u64, end: SystemTime) -> Value {
-    let end = jiff::Timestamp::try_from(end).unwrap();
+    let end = jiff::Timestamp::try_from(end).unwrap().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     json!({
         "kind": "TokenRequest",
         "spec": { "expirationSeconds": seconds },
-        "status": { "token": token, "expirationTimestamp": end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() },
+        "status": { "token": token, "expirationTimestamp": end },
     })
 }
 
@@ -245,7 +245,8 @@ async fn on_failure_the_old_token_is_kept_until_it_expires() {
 #[tokio::test(start_paused = true)]
 async fn a_403_names_the_missing_right_and_the_manifest_that_grants_it() {
     let fake = TokenIssuer::new(&Clock::system());
-    let message = "serviceaccounts \"checkout\" is forbidden: User \"x\" cannot create resource \"serviceaccounts/token\"";
+    let message = "serviceaccounts \"checkout\" is forbidden: User \"x\" cannot create resource \
+                   \"serviceaccounts/token\"";
     fake.answer_with(StatusCode::FORBIDDEN, json!({ "kind": "Status", "message": message }));
     let error = orders(&fake).build().unwrap().token().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Forbidden);

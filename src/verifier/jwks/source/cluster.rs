@@ -14,8 +14,9 @@ const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 const KEYS_PATH: &str = "/openid/v1/jwks";
 const PURPOSE: Purpose = Purpose {
     call: "issuer discovery",
-    when_forbidden: "bind the ClusterRole `system:service-account-issuer-discovery` to this service's own ServiceAccount: \
-                     kubectl create clusterrolebinding NAME --clusterrole=system:service-account-issuer-discovery \
+    when_forbidden: "bind the ClusterRole `system:service-account-issuer-discovery` to this \
+                     service's own ServiceAccount: kubectl create clusterrolebinding NAME \
+                     --clusterrole=system:service-account-issuer-discovery \
                      --serviceaccount=NAMESPACE:NAME",
 };
 

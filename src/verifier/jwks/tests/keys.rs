@@ -105,7 +105,8 @@ async fn with_a_key_id_only_keys_of_that_id_are_tried_and_without_one_all() {
 #[tokio::test]
 async fn two_keys_of_one_id_are_both_tried() {
     let (first, second) = (key(testing::Algorithm::ES256), key(testing::Algorithm::ES256));
-    let json = json!({ "keys": [changed(&first, "kid", json!("k")), changed(&second, "kid", json!("k"))] }).to_string();
+    let named = |key| changed(key, "kid", json!("k"));
+    let json = json!({ "keys": [named(&first), named(&second)] }).to_string();
     let setup = Setup {
         verifier: JwksVerifier::from_jwks(json).issuer(ISSUER).build().unwrap(),
         ..set_up()

@@ -79,7 +79,8 @@ async fn a_short_retry_after_is_obeyed_and_a_long_one_passed_on() {
 
 #[tokio::test]
 async fn a_missing_right_is_reported_with_the_role_that_grants_it() {
-    let body = json!({ "kind": "Status", "message": "tokenreviews is forbidden: User \"x\" cannot create" });
+    let message = "tokenreviews is forbidden: User \"x\" cannot create";
+    let body = json!({ "kind": "Status", "message": message });
     let error = verify_without_waiting(&replying(StatusCode::FORBIDDEN, body)).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("system:auth-delegator") && text.contains("cannot create"), "{text}");

@@ -59,7 +59,10 @@ fn user() -> Value {
         "username": "system:serviceaccount:ns:sa",
         "uid": "u-1",
         "groups": ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"],
-        "extra": { "authentication.kubernetes.io/pod-name": ["p"], "authentication.kubernetes.io/pod-uid": ["pu"] },
+        "extra": {
+            "authentication.kubernetes.io/pod-name": ["p"],
+            "authentication.kubernetes.io/pod-uid": ["pu"],
+        },
     })
 }
 
