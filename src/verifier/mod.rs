@@ -3,6 +3,7 @@
 //! [`TokenReviewVerifier`](token_review::TokenReviewVerifier) asks the API server,
 //! `jwks::JwksVerifier` checks signatures offline, and [`VerifierExt`] combines the two.
 
+mod chain;
 mod dyn_verifier;
 #[cfg(test)]
 mod fake_verifier;
@@ -15,6 +16,7 @@ pub mod token_review;
 mod verifier;
 mod verifier_ext;
 
+pub use chain::Chain;
 pub use dyn_verifier::DynVerifier;
 pub use fallback::Fallback;
 pub use screened::Screened;

@@ -1,6 +1,6 @@
 //! The combinations of two verifiers, as methods of every verifier.
 
-use super::{fallback::Fallback, screened::Screened, verifier::Verifier};
+use super::{chain::Chain, fallback::Fallback, screened::Screened, verifier::Verifier};
 
 /// Combines a [`Verifier`] with another one. Every verifier has these methods.
 ///
@@ -120,6 +120,60 @@ pub trait VerifierExt: Verifier + Sized {
         F: Verifier,
     {
         Fallback::new(self, fallback)
+    }
+
+    /// Lets `other` decide about the tokens that are
+    /// [`Inconclusive`](crate::error::VerifyErrorKind::Inconclusive) to this verifier: it works, but
+    /// cannot decide about this token. All other outcomes of this verifier are final.
+    ///
+    /// Meant for verifiers that decide almost everything without a call, with
+    /// [`TokenReviewVerifier`](crate::TokenReviewVerifier) as `other`. [`JwksVerifier`] for example
+    /// cannot decide about a token whose key may be newer than the loaded keys.
+    ///
+    /// - An acceptance by `other` is not marked and has the full TTL: `other` is no substitute.
+    /// - Anybody can make up a token of an unknown key, and each distinct one costs a call of
+    ///   `other`. Put a screen before it to limit that:
+    ///   `jwks.clone().or_when_inconclusive(review.screened_by(jwks))`.
+    /// - If `other` is unavailable (unreachable, no answer in time, 429), the token stays
+    ///   inconclusive (503, with the `Retry-After` of `other`). Any other error of `other`, such as
+    ///   a missing right, is returned as it is.
+    ///
+    /// The order of the combinators says what each sees:
+    ///
+    /// - `first.or_when_inconclusive(other).or_when_unavailable(fallback)`: the fallback decides
+    ///   while `first` is unavailable. It never sees an outage of `other`, which would otherwise
+    ///   take the decision from `first` about all tokens for the sake of one.
+    /// - `first.or_when_inconclusive(other.or_when_unavailable(fallback))`: the fallback decides
+    ///   while `other` is unavailable, about inconclusive tokens only.
+    ///
+    /// [`JwksVerifier`]: crate::JwksVerifier
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{
+    ///     Authenticator, BearerToken, JwksVerifier, TokenReviewVerifier, VerifierExt,
+    ///     testing::{Cluster, Endpoint},
+    /// };
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// cluster.create_service_account("shop", "checkout");
+    ///
+    /// let client = cluster.kube_client()?;
+    /// let jwks = JwksVerifier::in_cluster(client.clone()).build()?;
+    /// jwks.refresh().await?;
+    /// let verifier = jwks.or_when_inconclusive(TokenReviewVerifier::new(client));
+    /// let auth = Authenticator::builder(verifier).audience("orders").build()?;
+    ///
+    /// let token = cluster.token("shop", "checkout").audience("orders");
+    /// auth.authenticate(BearerToken::parse(&token.issue()?)?).await?;
+    /// assert_eq!(cluster.calls(Endpoint::TokenReview), 0);
+    /// # Ok(()) }
+    /// ```
+    fn or_when_inconclusive<O>(self, other: O) -> Chain<Self, O>
+    where
+        O: Verifier,
+    {
+        Chain::new(self, other)
     }
 }
 

@@ -9,7 +9,8 @@ use tower_kube_auth::{
     TokenReviewVerifier, Verifier, VerifierExt,
     audience::Audiences,
     error::VerifyErrorKind,
-    testing::{Algorithm, Endpoint, Fault, SigningKey},
+    readiness::NeedState,
+    testing::{Algorithm, Cluster, Endpoint, Fault, SigningKey},
     verdict::{RejectReason, Verdict},
 };
 
@@ -411,6 +412,55 @@ async fn a_combination_knows_the_api_servers_audience_if_both_verifiers_do() {
         assert_eq!(knows(DynVerifier::new(fixture.review().screened_by(jwks.clone()))), expected);
         let fallback = fixture.review().or_when_unavailable(jwks.clone());
         assert_eq!(knows(DynVerifier::new(fallback)), expected);
-        assert_eq!(knows(DynVerifier::new(jwks.screened_by(fixture.review()))), expected);
+        assert_eq!(knows(DynVerifier::new(jwks.clone().screened_by(fixture.review()))), expected);
+        let chain = fixture.review().or_when_inconclusive(jwks.clone());
+        assert_eq!(knows(DynVerifier::new(chain)), expected);
+        let chain = jwks.or_when_inconclusive(fixture.review());
+        assert_eq!(knows(DynVerifier::new(chain)), expected);
     }
+}
+
+#[tokio::test]
+async fn a_review_decides_about_inconclusive_tokens_and_about_no_others() {
+    let setup = Combination::start().await;
+    let verifier = setup.jwks.clone().or_when_inconclusive(setup.review.clone());
+    let authenticator = setup.authenticator(verifier).build().unwrap();
+    let service = Service::new(&authenticator);
+    setup.jwks.refresh().await.unwrap();
+    assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK);
+    service.blocked(bearer(&setup.forged())).await.assert_invalid_token("forged");
+    // The fetch that this token causes begins the cooldown.
+    let made_up = setup.signed_by_a_stranger_as("made-up");
+    service.blocked(bearer(&made_up)).await.assert_invalid_token("made-up");
+    assert_eq!((setup.reviews(), service.reached()), (0, 1));
+
+    setup.cluster.rotate().unwrap();
+    let caller = identity(&authenticator, &setup.token()).await;
+    assert!(!caller.is_from_fallback());
+    let made_up = setup.signed_by_a_stranger_as("made-up-too");
+    service.blocked(bearer(&made_up)).await.assert_invalid_token("reviewed");
+    assert_eq!((setup.reviews(), setup.cluster.calls(Endpoint::Jwks)), (2, 2));
+
+    setup.cluster.set_fault(Endpoint::TokenReview, DOWN);
+    service.blocked(bearer(&setup.token())).await.assert_unavailable();
+    setup.clock.advance(COOLDOWN);
+    assert_eq!(service.get(&setup.token()).await.status, StatusCode::OK, "the key is fetched");
+    assert_eq!((setup.reviews(), service.reached()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_chain_needs_its_first_verifier_and_can_do_without_the_other() {
+    let setup = Combination::start().await;
+    let states = async |verifier: DynVerifier| {
+        let authenticator = setup.authenticator(verifier).build().unwrap();
+        let needs = authenticator.check().await.needs;
+        needs.into_iter().map(|need| need.state).collect::<Vec<_>>()
+    };
+    setup.cluster.revoke(Cluster::VERIFIER);
+    let (review, jwks) = (setup.review.clone(), setup.jwks.clone());
+    let behind = DynVerifier::new(jwks.clone().or_when_inconclusive(review.clone()));
+    assert!(states(behind.clone()).await.contains(&NeedState::Degraded));
+    assert!(!states(behind).await.contains(&NeedState::Missing));
+    let before = DynVerifier::new(review.or_when_inconclusive(jwks));
+    assert!(states(before).await.contains(&NeedState::Missing));
 }

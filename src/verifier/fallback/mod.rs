@@ -345,7 +345,7 @@ fn counts(verdict: Verdict) -> Option<Verdict> {
 
 /// Returns whether the backend is unavailable. Any other failure is a mistake, which must not lead
 /// to permanent offline verification, or concerns one token, which must not affect the others.
-fn is_outage(kind: VerifyErrorKind) -> bool {
+pub(super) fn is_outage(kind: VerifyErrorKind) -> bool {
     matches!(
         kind,
         VerifyErrorKind::Unavailable | VerifyErrorKind::Timeout | VerifyErrorKind::RateLimited
