@@ -76,6 +76,7 @@ mod jws;
 mod lock;
 #[cfg(feature = "server")]
 mod metrics_auth;
+mod mounted_file;
 pub mod readiness;
 #[cfg(feature = "server")]
 pub mod server;

@@ -25,6 +25,7 @@ const LAYERS: [&[&str]; 8] = [
         "backoff",
         "lock",
         "catch_panic",
+        "mounted_file",
         "sync_point",
     ],
     &["verdict", "api_types", "inspect", "readiness", "warn_limit"],

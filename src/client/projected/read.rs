@@ -1,8 +1,7 @@
 //! Reading a small text file without blocking the runtime.
 
 use std::{
-    fs::File,
-    io::{self, ErrorKind, Read as _},
+    io::{self, ErrorKind},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -10,8 +9,11 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::client::{TokenError, TokenErrorKind};
-use crate::token::BearerToken;
+use crate::{
+    client::{TokenError, TokenErrorKind},
+    mounted_file,
+    token::BearerToken,
+};
 
 /// How a file is read; tests count.
 pub(in crate::client) type Read = dyn Fn(&Path) -> io::Result<Zeroizing<String>> + Send + Sync;
@@ -23,21 +25,7 @@ pub(in crate::client) const READ_LIMIT: Duration = Duration::from_secs(5);
 const LIMIT: usize = BearerToken::DEFAULT_MAX_LENGTH + 1024;
 
 pub(in crate::client) fn from_disk(path: &Path) -> io::Result<Zeroizing<String>> {
-    let open = || File::open(path);
-    // kubelet swaps `..data` and then removes the old folder: whoever followed the link just before
-    // finds nothing there.
-    let file = open()
-        .or_else(|error| if error.kind() == ErrorKind::NotFound { open() } else { Err(error) })?;
-    // With room for all of it from the start, so that growing leaves no copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(LIMIT + 1));
-    file.take(LIMIT as u64 + 1).read_to_string(&mut text)?;
-    if text.len() > LIMIT {
-        return Err(io::Error::new(
-            ErrorKind::InvalidData,
-            format!("it is longer than {LIMIT} bytes"),
-        ));
-    }
-    Ok(text)
+    mounted_file::read(path, LIMIT)
 }
 
 /// The trimmed content of the file, read on a thread that may block.
