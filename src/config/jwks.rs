@@ -26,7 +26,7 @@ pub(super) struct JwksConfig {
     root_certificate: Option<KeyText>,
     /// A JWK Set.
     from_jwks: Option<KeyText>,
-    /// The path of a file with a JWK Set, which is read once.
+    /// The path of a file with a JWK Set, which is read again with `refresh_interval`.
     from_jwks_file: Option<PathBuf>,
     /// `PUBLIC KEY` blocks in PEM.
     from_pem: Option<KeyText>,

@@ -34,6 +34,7 @@ mod opaque_tokens;
 mod properties;
 mod readiness;
 mod refresh_ahead;
+mod reload;
 mod report_only;
 mod single_flight;
 mod stale;

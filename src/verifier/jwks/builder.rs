@@ -15,7 +15,8 @@ use crate::{audience::Audiences, clock::Clock};
 /// Upper bound for the leeway, for which an expired token stays valid.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
-/// Builds a [`JwksVerifier`]. Every option has a default, except the issuer of given keys.
+/// Builds a [`JwksVerifier`]. Every option has a default, except the issuer of keys that
+/// are given or in a file.
 #[must_use = "call build() to get a JwksVerifier"]
 pub struct JwksBuilder {
     origin: KeyOrigin,
@@ -56,8 +57,8 @@ impl JwksBuilder {
     /// Adds an issuer (`iss`) whose tokens are accepted. It is compared exactly. A migration to a
     /// new issuer needs several.
     ///
-    /// Defaults to the issuer in the discovery document. Given keys have no discovery document, so
-    /// they need at least one issuer.
+    /// Defaults to the issuer in the discovery document. Keys that are given or in a file have no
+    /// discovery document, so they need at least one issuer.
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuers.push(issuer.into());
         self
@@ -90,9 +91,9 @@ impl JwksBuilder {
         self
     }
 
-    /// Sets the period of the background refresh, ± 10 %. Defaults to 5 min. A key that the issuer
-    /// has removed verifies tokens until then. A key that it has *added* is fetched when the first
-    /// token signed by it arrives.
+    /// Sets the period of the background refresh, ± 10 %: of a fetch, or of reading the file.
+    /// Defaults to 5 min. A key that the issuer has removed verifies tokens until then. A key that it
+    /// has *added* is fetched when the first token signed by it arrives.
     pub fn refresh_interval(mut self, period: Duration) -> Self {
         self.freshness.period = period;
         self
@@ -114,8 +115,8 @@ impl JwksBuilder {
     /// stay in use, also those that the issuer has removed meanwhile.
     ///
     /// Must be longer than [`refresh_interval`](Self::refresh_interval) + 10 % and
-    /// [`fetch_timeout`](Self::fetch_timeout), and set for keys that are fetched only. It trades
-    /// the availability of offline verification for the bound on a removed key.
+    /// [`fetch_timeout`](Self::fetch_timeout), and set only for keys that are fetched or in a file.
+    /// It trades the availability of offline verification for the bound on a removed key.
     pub fn max_key_age(mut self, limit: Duration) -> Self {
         self.freshness.max_key_age = Some(limit);
         self
@@ -199,7 +200,7 @@ impl JwksBuilder {
     }
 
     fn check(&self) -> Result<(), JwksBuildError> {
-        if self.origin.is_given() && self.issuers.is_empty() {
+        if self.origin.needs_issuer() && self.issuers.is_empty() {
             return Err(JwksBuildError::NoIssuer);
         }
         let is_invalid = |issuer: &&String| issuer.is_empty() || issuer.trim() != **issuer;

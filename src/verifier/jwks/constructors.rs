@@ -52,7 +52,30 @@ impl JwksVerifier {
         JwksBuilder::new(KeyOrigin::JwkSet(json.into()))
     }
 
-    /// Uses the keys of a JWK Set in a file, which is read once, by [`build`](JwksBuilder::build).
+    /// Uses the keys of a JWK Set in a file, of a mounted ConfigMap for instance.
+    ///
+    /// [`build`](JwksBuilder::build) reads it, and fails if there is no usable key. The file is read
+    /// again with [`refresh_interval`](JwksBuilder::refresh_interval), and at once for a token with
+    /// an unknown key id, at most once in
+    /// [`unknown_key_cooldown`](JwksBuilder::unknown_key_cooldown). So keys can be added and removed
+    /// without a restart. While the file cannot be read or has no usable key, the last keys stay in
+    /// use and the log says why.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{JwksVerifier, testing::Cluster};
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// # let path = std::env::temp_dir().join(format!("{}.jwks.json", std::process::id()));
+    /// std::fs::write(&path, cluster.jwks_json())?;
+    /// let verifier = JwksVerifier::from_jwks_file(&path).issuer(cluster.issuer()).build()?;
+    /// cluster.rotate()?;
+    /// std::fs::write(&path, cluster.jwks_json())?;
+    /// verifier.refresh().await?; // otherwise the first token of the new key does it
+    /// assert_eq!(verifier.metrics().keys, 2);
+    /// # std::fs::remove_file(path)?;
+    /// # Ok(()) }
+    /// ```
     pub fn from_jwks_file(path: impl Into<PathBuf>) -> JwksBuilder {
         JwksBuilder::new(KeyOrigin::JwkSetFile(path.into()))
     }

@@ -1,4 +1,4 @@
-//! The origins of keys: fetched from the API server or an issuer, or given.
+//! The origins of keys: fetched from the API server or an issuer, read from a file, or given.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -9,7 +9,7 @@ use super::{
     build_error::JwksBuildError,
     key_set::KeySet,
     loader::{Freshness, Loader},
-    source::{ClusterSource, Source},
+    source::{ClusterSource, FileSource, Source, read_given},
 };
 use crate::{api_server::ApiServer, clock::Clock};
 
@@ -37,14 +37,22 @@ pub(super) struct LoaderOptions<'a> {
 }
 
 impl KeyOrigin {
-    /// Whether the keys are given, so that no discovery document names their issuer.
-    pub(super) fn is_given(&self) -> bool {
-        matches!(self, Self::JwkSet(_) | Self::JwkSetFile(_) | Self::Pem(_))
+    /// Whether no discovery document names the issuer of the keys.
+    pub(super) fn needs_issuer(&self) -> bool {
+        self.is_given() || matches!(self, Self::JwkSetFile(_))
     }
 
-    /// Reads given keys. Keys that must be fetched are not fetched yet.
+    /// Whether the keys never change.
+    pub(super) fn is_given(&self) -> bool {
+        matches!(self, Self::JwkSet(_) | Self::Pem(_))
+    }
+
+    /// Reads given keys and files. Keys that must be fetched are not fetched yet.
     pub(super) fn into_loader(self, options: LoaderOptions<'_>) -> Result<Loader, JwksBuildError> {
         let LoaderOptions { algorithms, freshness, clock, learn_issuer, .. } = options;
+        let with_keys = |source, keys| {
+            Loader::with_keys(source, keys, Arc::clone(algorithms), freshness, clock.clone())
+        };
         let source = match self {
             Self::Cluster(api_server) => Source::Cluster(ClusterSource::new(
                 api_server,
@@ -57,33 +65,22 @@ impl KeyOrigin {
                 Source::Issuer(IssuerSource::new(issuer, options.roots, freshness.fetch_timeout)?)
             }
             Self::JwkSet(json) => {
-                let keys = read_jwk_set(json.as_bytes(), algorithms)?;
-                return Ok(Loader::fixed(keys, Arc::clone(algorithms), freshness, clock));
+                let keys = read_given(&json, algorithms)?;
+                return Ok(with_keys(Source::Fixed, keys));
             }
             Self::JwkSetFile(path) => {
-                let json = std::fs::read(&path)
-                    .map_err(|error| JwksBuildError::File { path, why: error.to_string() })?;
-                let keys = read_jwk_set(&json, algorithms)?;
-                return Ok(Loader::fixed(keys, Arc::clone(algorithms), freshness, clock));
+                let file = FileSource::new(path);
+                let keys = file.read(algorithms)?;
+                return Ok(with_keys(Source::File(file), keys));
             }
             Self::Pem(pem) => {
                 let keys = KeySet::from_pem(pem.as_bytes(), algorithms)
                     .map_err(|invalid| JwksBuildError::Keys(invalid.to_string()))?;
-                return Ok(Loader::fixed(keys, Arc::clone(algorithms), freshness, clock));
+                return Ok(with_keys(Source::Fixed, keys));
             }
             #[cfg(test)]
             Self::Scripted(script) => Source::Scripted(script),
         };
         Ok(Loader::new(source, Arc::clone(algorithms), freshness, clock))
     }
-}
-
-/// Reads a given JWK Set. Unlike a fetched one it never changes, so it must have a usable key.
-fn read_jwk_set(json: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, JwksBuildError> {
-    let keys = KeySet::from_json(json, algorithms)
-        .map_err(|invalid| JwksBuildError::Keys(invalid.to_string()))?;
-    if keys.len() == 0 {
-        return Err(JwksBuildError::Keys("the JWK Set has no key".into()));
-    }
-    Ok(keys)
 }

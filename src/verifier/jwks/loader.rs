@@ -20,7 +20,7 @@ use self::{
 use super::{
     algorithm::Algorithm,
     key_set::KeySet,
-    key_snapshot::{FetchSequence, KeySnapshot, LoadedKeys},
+    key_snapshot::{FetchSequence, KeySnapshot},
     metrics::{Counters, JwksMetrics},
     source::Source,
 };
@@ -62,17 +62,16 @@ impl Loader {
         }
     }
 
-    /// Returns a loader of keys that never change.
-    pub(super) fn fixed(
+    /// Returns a loader that has the keys of `source` already.
+    pub(super) fn with_keys(
+        source: Source,
         keys: KeySet,
         algorithms: Arc<[Algorithm]>,
         freshness: Freshness,
         clock: Clock,
     ) -> Self {
-        let loader = Self::new(Source::Fixed, algorithms, freshness, clock);
-        let loaded = LoadedKeys { keys, issuer: None };
-        let began = loader.state.clock.monotonic();
-        loader.state.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: 0, began })));
+        let loader = Self::new(source, algorithms, freshness, clock);
+        loader.state.start_with(keys);
         loader
     }
 

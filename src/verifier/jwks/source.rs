@@ -2,12 +2,14 @@
 
 mod cluster;
 mod discovery;
+mod file;
 #[cfg(feature = "http-discovery")]
 mod issuer;
 
 use std::fmt;
 
 pub(super) use cluster::ClusterSource;
+pub(super) use file::{FileSource, read_given};
 #[cfg(feature = "http-discovery")]
 pub(super) use issuer::IssuerSource;
 
@@ -19,6 +21,7 @@ pub(super) enum Source {
     /// The keys are given and never change.
     Fixed,
     Cluster(ClusterSource),
+    File(FileSource),
     #[cfg(feature = "http-discovery")]
     Issuer(IssuerSource),
     #[cfg(test)]
@@ -32,6 +35,7 @@ impl Source {
                 Err(VerifyError::new(VerifyErrorKind::Aborted, "fixed keys are not fetched"))
             }
             Self::Cluster(cluster) => cluster.fetch(algorithms).await,
+            Self::File(file) => file.fetch(algorithms).await,
             #[cfg(feature = "http-discovery")]
             Self::Issuer(issuer) => issuer.fetch(algorithms).await,
             #[cfg(test)]
@@ -45,6 +49,7 @@ impl fmt::Display for Source {
         match self {
             Self::Fixed => f.write_str("fixed keys"),
             Self::Cluster(_) => f.write_str("the API server"),
+            Self::File(file) => write!(f, "the file {}", file.path().display()),
             #[cfg(feature = "http-discovery")]
             Self::Issuer(issuer) => f.write_str(issuer.url()),
             #[cfg(test)]

@@ -26,7 +26,8 @@ use crate::{
 /// |---|---|---|
 /// | [`in_cluster`](Self::in_cluster) | the API server | an [`ApiServer`](crate::ApiServer) |
 /// | [`discover`](Self::discover) | the issuer's discovery document, over HTTPS | feature `http-discovery` |
-/// | [`from_jwks`](Self::from_jwks), [`from_jwks_file`](Self::from_jwks_file) | a given JWK Set | an issuer |
+/// | [`from_jwks`](Self::from_jwks) | a given JWK Set | an issuer |
+/// | [`from_jwks_file`](Self::from_jwks_file) | a JWK Set in a file, which may be replaced | an issuer |
 /// | [`from_pem`](Self::from_pem) | public keys in PEM, as in kube-apiserver's `--service-account-key-file` | an issuer |
 ///
 /// The rules are those of Kubernetes' own ServiceAccount authenticator:
@@ -68,7 +69,7 @@ impl JwksVerifier {
         Self { shared: Arc::new(Shared { loader, rules }) }
     }
 
-    /// Fetches the keys now. Otherwise the first token does. A service that calls this at startup
+    /// Fetches the keys now, or reads their file. Otherwise the first token does. A service that calls this at startup
     /// fails early if the keys cannot be fetched.
     ///
     /// # Errors

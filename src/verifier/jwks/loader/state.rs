@@ -19,7 +19,8 @@ use crate::{
     single_flight::{self, Flights, Joined},
     verifier::jwks::{
         algorithm::Algorithm,
-        key_snapshot::{FetchSequence, KeySnapshot},
+        key_set::KeySet,
+        key_snapshot::{FetchSequence, KeySnapshot, LoadedKeys},
         metrics::Counters,
         source::Source,
     },
@@ -98,6 +99,15 @@ impl State {
             flights: Flights::new(),
             history: Mutex::new(history),
         }
+    }
+
+    /// Stores keys that were read before the first fetch. Those that never change have no age.
+    pub(super) fn start_with(&self, keys: KeySet) {
+        let (loaded, began) = (LoadedKeys { keys, issuer: None }, self.clock.monotonic());
+        if !matches!(self.source, Source::Fixed) {
+            lock(&self.history).last_success = Some(began);
+        }
+        self.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: 0, began })));
     }
 
     pub(super) fn arrival(&self) -> FetchSequence {
