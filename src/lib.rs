@@ -37,6 +37,7 @@
 //! | `axum` | yes | the extractors |
 //! | `rustls-tls` | yes | TLS for the `kube` client by rustls on aws-lc-rs |
 //! | `http-discovery` | no | `JwksVerifier::discover`, for issuers outside of the cluster: `reqwest` |
+//! | `watch` | no | [`live_objects`], which tells deleted objects from live ones |
 //! | `config` | no | [`config`], a service's configuration from a file |
 //! | `testing` | no | `testing`, the embedded cluster |
 //! | `latest` | no | forwards to `k8s-openapi/latest` |
@@ -73,6 +74,8 @@ pub mod identity;
 pub mod inspect;
 mod json;
 mod jws;
+#[cfg(feature = "watch")]
+pub mod live_objects;
 mod lock;
 #[cfg(feature = "server")]
 mod metrics_auth;
@@ -101,6 +104,8 @@ pub use identity::ServiceAccountIdentity;
 /// The version of kube whose clients an [`ApiServer`] is made from.
 #[cfg(feature = "kube")]
 pub use kube;
+#[cfg(feature = "watch")]
+pub use live_objects::LiveObjects;
 #[cfg(feature = "server")]
 pub use metrics_auth::{MetricsAuthLayer, metrics_auth};
 pub use token::{BearerToken, MalformedToken};

@@ -30,7 +30,7 @@ const LAYERS: [&[&str]; 8] = [
     ],
     &["verdict", "api_types", "inspect", "readiness", "warn_limit"],
     &["api_server", "single_flight", "background_task"],
-    &["cache"],
+    &["cache", "live_objects"],
     &["verifier", "authorizer", "client"],
     &["authenticator"],
     &["server"],

@@ -1,0 +1,19 @@
+//! What is known about one object.
+
+use std::time::SystemTime;
+
+/// What the watch knows about an object with a certain UID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    /// The object exists.
+    Live,
+    /// The object exists and is being deleted.
+    Deleting {
+        /// Its `deletionTimestamp`: the time of the request plus the grace period.
+        since: SystemTime,
+    },
+    /// The object was seen and is gone, or another object has its name.
+    Deleted,
+    /// The object was never seen, or its kind or its namespace is not watched.
+    Unknown,
+}
