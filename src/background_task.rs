@@ -1,27 +1,28 @@
 //! Background tasks that end with their owner.
 
+#[cfg(feature = "server")]
+use std::time::Duration;
 use std::{
     future::Future,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use tokio::{
-    runtime::Handle,
-    task::{AbortHandle, JoinHandle},
-};
+use tokio::{runtime::Handle, task::JoinHandle};
 
+#[cfg(feature = "server")]
+use crate::clock::Clock;
 use crate::lock::lock;
 
 /// Aborts a task when it is dropped.
 #[derive(Debug)]
-pub(crate) struct AbortOnDrop(AbortHandle);
+pub(crate) struct AbortOnDrop(JoinHandle<()>);
 
-impl<T> From<JoinHandle<T>> for AbortOnDrop {
-    fn from(task: JoinHandle<T>) -> Self {
-        Self(task.abort_handle())
+impl From<JoinHandle<()>> for AbortOnDrop {
+    fn from(task: JoinHandle<()>) -> Self {
+        Self(task)
     }
 }
 
@@ -94,6 +95,14 @@ impl BackgroundTask {
         self.replace(0, runtime, task);
     }
 
+    /// Aborts the task. The next [`start`](Self::start) begins another one.
+    #[cfg(feature = "jwks")]
+    pub(crate) fn stop(&self) {
+        let task = lock(&self.task).1.take();
+        // Outside of the lock: on a runtime that is shutting down, the task is dropped in place.
+        drop(task);
+    }
+
     /// Spawns what `task` returns in place of the task with this number, if that still runs: its
     /// runtime may not be driven any more.
     pub(crate) fn replace<F>(
@@ -118,19 +127,57 @@ impl BackgroundTask {
 
 /// Tasks that are aborted when this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Tasks(Mutex<Vec<AbortOnDrop>>);
+pub(crate) struct Tasks {
+    tasks: Mutex<Vec<AbortOnDrop>>,
+    /// Changes under the lock of `tasks`.
+    is_closed: AtomicBool,
+}
 
 impl Tasks {
+    /// Spawns `task`. After [`shut_down`](Self::shut_down) it is aborted at once.
     pub(crate) fn spawn(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         // Not under the lock: a runtime that is shutting down drops the task in place, with all
         // that it holds.
         let task = AbortOnDrop::from(runtime.spawn(task));
-        let mut tasks = lock(&self.0);
+        let mut tasks = lock(&self.tasks);
+        if self.is_closed() {
+            return;
+        }
         // Amortised: finished tasks are removed only when the list would grow.
         if tasks.len() == tasks.capacity() {
             tasks.retain(|task| !task.is_finished());
         }
         tasks.push(task);
+    }
+
+    /// Aborts all tasks.
+    pub(crate) fn abort_all(&self) {
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        drop(tasks);
+    }
+
+    /// Whether [`shut_down`](Self::shut_down) was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Waits for at most `limit` until the tasks end, and aborts the rest. Returns their number.
+    #[cfg(feature = "server")]
+    pub(crate) async fn shut_down(&self, limit: Duration, clock: &Clock) -> usize {
+        let mut tasks = {
+            let mut tasks = lock(&self.tasks);
+            self.is_closed.store(true, Ordering::Release);
+            std::mem::take(&mut *tasks)
+        };
+        let ended = async {
+            for AbortOnDrop(task) in &mut tasks {
+                // A panic ends a task too.
+                let _ = task.await;
+            }
+        };
+        let _ = clock.timeout(limit, ended).await;
+        tasks.retain(|task| !task.is_finished());
+        tasks.len()
     }
 }
 
@@ -195,5 +242,19 @@ mod tests {
         assert!(background.is_running(), "the end of the replaced task is not this one's");
         drop(driven);
         assert!(!background.is_running());
+    }
+
+    #[cfg(feature = "server")]
+    #[tokio::test]
+    async fn a_task_that_is_spawned_after_the_shutdown_is_aborted() {
+        let tasks = Tasks::default();
+        assert_eq!(tasks.shut_down(Duration::ZERO, &Clock::system()).await, 0);
+        let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+        tasks.spawn(&Handle::current(), async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        let in_time = tokio::time::timeout(Duration::from_secs(20), dropped).await;
+        assert!(in_time.unwrap().is_err());
     }
 }

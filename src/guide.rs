@@ -27,3 +27,6 @@ pub mod behind_nginx {}
 
 #[doc = include_str!("../docs/readiness.md")]
 pub mod readiness {}
+
+#[doc = include_str!("../docs/reload-and-shutdown.md")]
+pub mod reload_and_shutdown {}

@@ -1,6 +1,6 @@
 //! The [`Authenticator`]: the handle that services and layers hold.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{metrics::AuthenticatorMetrics, token_loader::TokenLoader};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     identity::ServiceAccountIdentity,
     token::{BearerToken, PresentedToken},
     verdict::{Acceptance, Outcome, Verdict},
+    verifier::Verifier,
     warn_limit::WarnLimit,
 };
 
@@ -75,6 +76,41 @@ impl Authenticator {
         }
     }
 
+    /// Ends verification, for a service that exits: begins none from now on, waits for those under
+    /// way for at most `limit`, aborts the rest, and ends the verifier's background tasks, such as
+    /// the refresh of keys.
+    ///
+    /// Call it after the server has ended its requests. A request that comes later is served from
+    /// the cache as long as its entry is valid; any other token is undecided, also a wrong one: 503
+    /// with `Retry-After`, never 401. The self-check and `/readyz` report the shutdown.
+    ///
+    /// All handles and layers of this authenticator are shut down with it. Other authenticators that
+    /// share its verifier are not. Dropping the future aborts what it waits for.
+    ///
+    /// Tasks also end with the last handle, so this is for a service that waits for them, or that
+    /// keeps handles.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use axum::{Router, routing::get};
+    /// use tower_kube_auth::{Authenticator, TokenReviewVerifier, testing::Cluster};
+    ///
+    /// # let cluster = Cluster::start().await?;
+    /// # let api = cluster.kube_client()?;
+    /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let terminated = async {};
+    /// let auth = Authenticator::builder(TokenReviewVerifier::new(api)).audience("orders").build()?;
+    /// let app = Router::new().route("/", get(async || "hello")).layer(auth.layer());
+    /// axum::serve(listener, app).with_graceful_shutdown(terminated).await?;
+    /// auth.shutdown(Duration::from_secs(5)).await;
+    /// # Ok(()) }
+    /// ```
+    pub async fn shutdown(&self, limit: Duration) {
+        self.cache.shut_down(limit).await;
+        self.cache.loader().verifier.stop_background_tasks();
+    }
+
     /// Returns the accepted audiences.
     #[must_use]
     pub fn audiences(&self) -> &Audiences {
@@ -114,6 +150,9 @@ impl Authenticator {
         let known = self.cache.rejected_or_stale(&digest, || Some(token.to_owned()));
         if let Some(verdict) = known {
             return Lookup::Decided(Ok(verdict));
+        }
+        if let Err(error) = self.cache.ensure_open() {
+            return Lookup::Decided(Err(error));
         }
         if let Some(outcome) = self.verify_now(token, digest) {
             return Lookup::Decided(outcome);

@@ -112,6 +112,9 @@ impl SelfCheck {
     }
 
     async fn needs(&self) -> Vec<Need> {
+        if let Err(error) = self.authenticator.cache.ensure_open() {
+            return vec![Need::missing("authenticator", error.to_string(), "restart the service")];
+        }
         let mut needs = self.authenticator.cache.loader().verifier.check_needs().await;
         for authorizer in &self.authorizers {
             needs.extend(authorizer.check_needs().await);

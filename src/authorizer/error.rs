@@ -35,7 +35,7 @@ pub enum AuthorizeErrorKind {
     InvalidResponse,
     /// Too many reviews were in progress.
     Saturated,
-    /// The authorizer panicked, or its task ended with the runtime.
+    /// The authorizer panicked, its task ended with the runtime, or it is shut down.
     Aborted,
 }
 

@@ -208,6 +208,9 @@ impl<L: Load> ReadThroughCache<L> {
         digest: Digest,
         input: impl FnOnce() -> L::Input,
     ) -> Lookup {
+        if let Err(error) = self.ensure_open() {
+            return Lookup::Decided(Err(error));
+        }
         sync_point();
         match self.flights.join(digest) {
             Joined::Follower(follower) => {
@@ -259,7 +262,7 @@ impl<L: Load> ReadThroughCache<L> {
     /// permit is free.
     #[cold]
     fn refresh_ahead(self: &Arc<Self>, digest: Digest, input: impl FnOnce() -> Option<L::Input>) {
-        if !self.verdicts.claim_refresh(&digest) {
+        if self.tasks.is_closed() || !self.verdicts.claim_refresh(&digest) {
             return;
         }
         let (Some(input), Ok(runtime)) = (input(), Handle::try_current()) else { return };
@@ -325,6 +328,23 @@ impl<L: Load> ReadThroughCache<L> {
             counters.served_stale.increment();
         }
         Ok(Verdict::Accept(Acceptance::new(identity)))
+    }
+
+    /// Makes no decision from now on, waits for at most `limit` for those that are being made, and
+    /// aborts the rest.
+    pub(crate) async fn shut_down(&self, limit: Duration) {
+        let aborted = self.tasks.shut_down(limit, self.clock()).await;
+        if aborted > 0 {
+            tracing::warn!(aborted, ?limit, "shut down before {} had decided", L::NAME);
+        }
+    }
+
+    /// Returns an error after the [shutdown](Self::shut_down).
+    pub(crate) fn ensure_open(&self) -> Result<(), VerifyError> {
+        if !self.tasks.is_closed() {
+            return Ok(());
+        }
+        Err(VerifyError::new(VerifyErrorKind::Aborted, format!("{} is shut down", L::NAME)))
     }
 
     fn wait_for_flight(&self, follower: Follower) -> Waiting {

@@ -41,7 +41,7 @@ pub enum VerifyErrorKind {
     InvalidResponse,
     /// Too many verifications were in progress.
     Saturated,
-    /// The verifier panicked, or its task ended with the runtime.
+    /// The verifier panicked, its task ended with the runtime, or the authenticator is shut down.
     Aborted,
 }
 

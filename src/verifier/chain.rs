@@ -57,6 +57,11 @@ impl<V: Verifier, O: Verifier> Verifier for Chain<V, O> {
         self.other.warm_up();
     }
 
+    fn stop_background_tasks(&self) {
+        self.verifier.stop_background_tasks();
+        self.other.stop_background_tasks();
+    }
+
     /// What the first verifier cannot read, it rejects.
     fn accepts_opaque_tokens(&self) -> bool {
         self.verifier.accepts_opaque_tokens()

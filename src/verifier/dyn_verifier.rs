@@ -40,6 +40,7 @@ trait Erased: Send + Sync {
     fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a>;
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict>;
     fn warm_up(&self);
+    fn stop_background_tasks(&self);
     fn accepts_opaque_tokens(&self) -> bool;
     fn supports_api_server_audience(&self) -> bool;
     fn check_needs(&self) -> Checking<'_>;
@@ -56,6 +57,10 @@ impl<V: Verifier> Erased for V {
 
     fn warm_up(&self) {
         Verifier::warm_up(self);
+    }
+
+    fn stop_background_tasks(&self) {
+        Verifier::stop_background_tasks(self);
     }
 
     fn accepts_opaque_tokens(&self) -> bool {
@@ -96,6 +101,10 @@ impl Verifier for DynVerifier {
 
     fn warm_up(&self) {
         self.0.warm_up();
+    }
+
+    fn stop_background_tasks(&self) {
+        self.0.stop_background_tasks();
     }
 
     fn accepts_opaque_tokens(&self) -> bool {

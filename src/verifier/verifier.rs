@@ -86,6 +86,13 @@ pub trait Verifier: Send + Sync + 'static {
     /// still works. Defaults to nothing. A verifier that wraps another one forwards it.
     fn warm_up(&self) {}
 
+    /// Ends background tasks, such as the refresh of keys, without waiting.
+    /// [`Authenticator::shutdown`](crate::Authenticator::shutdown) calls it. Defaults to nothing. A
+    /// verifier that wraps another one forwards it.
+    ///
+    /// A later verification, by another authenticator with the same verifier, may start them again.
+    fn stop_background_tasks(&self) {}
+
     /// Returns whether this verifier decides about tokens that are no JWTs. Defaults to `false`,
     /// which rejects them before a verifier is asked: nobody can make a flood of calls out of
     /// noise. With `true`, each distinct text costs a verification. A verifier that wraps another
@@ -127,6 +134,10 @@ impl<V: Verifier> Verifier for Arc<V> {
 
     fn warm_up(&self) {
         V::warm_up(self);
+    }
+
+    fn stop_background_tasks(&self) {
+        V::stop_background_tasks(self);
     }
 
     fn accepts_opaque_tokens(&self) -> bool {

@@ -23,6 +23,7 @@ mod default_client;
 mod embedded_cluster;
 mod extractors;
 mod fault_injection;
+mod graceful_shutdown;
 mod hostile;
 mod invalidation;
 mod log_volume;

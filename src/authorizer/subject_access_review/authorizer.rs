@@ -1,6 +1,6 @@
 //! The authorizer: attributes, then the cache, then the API server.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::{
     attributes::{AccessAttributes, RequestAttributes},
@@ -129,6 +129,15 @@ impl SubjectAccessReviewAuthorizer {
     /// Drops all decisions, after a change of roles or bindings for instance.
     pub fn invalidate_all(&self) {
         self.invalidate(&Invalidation::All);
+    }
+
+    /// Asks the API server nothing from now on, waits for the reviews under way for at most `limit`,
+    /// and aborts the rest. Call it after the server has ended its requests. Cached decisions are
+    /// still served; any other request is undecided (503).
+    pub async fn shutdown(&self, limit: Duration) {
+        if let Some(cache) = &self.cache {
+            cache.shut_down(limit).await;
+        }
     }
 
     fn invalidate(&self, invalidation: &Invalidation) {

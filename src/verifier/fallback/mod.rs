@@ -286,6 +286,12 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
         self.fallback.warm_up();
     }
 
+    fn stop_background_tasks(&self) {
+        self.detached.abort_all();
+        self.verifier.stop_background_tasks();
+        self.fallback.stop_background_tasks();
+    }
+
     fn accepts_opaque_tokens(&self) -> bool {
         self.verifier.accepts_opaque_tokens()
     }

@@ -92,8 +92,8 @@ impl JwksBuilder {
     }
 
     /// Sets the period of the background refresh, ± 10 %: of a fetch, or of reading the file.
-    /// Defaults to 5 min. A key that the issuer has removed verifies tokens until then. A key that it
-    /// has *added* is fetched when the first token signed by it arrives.
+    /// Defaults to 5 min. A key that the issuer has removed verifies tokens until then. A key that
+    /// it has *added* is fetched when the first token signed by it arrives.
     pub fn refresh_interval(mut self, period: Duration) -> Self {
         self.freshness.period = period;
         self

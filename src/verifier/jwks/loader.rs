@@ -139,6 +139,12 @@ impl Loader {
         }
     }
 
+    /// Ends the periodic refresh, until the keys are used again, and the fetch under way.
+    pub(super) fn stop_background_tasks(&self) {
+        self.background.stop();
+        self.state.fetches.abort_all();
+    }
+
     /// Returns keys that are newer than the current ones, for an unknown key id; `None` if the key
     /// [is known to be missing](Self::is_known_missing). A fetch under way is joined, so the keys
     /// are not always newer than the token.

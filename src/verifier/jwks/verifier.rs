@@ -160,6 +160,10 @@ impl Verifier for JwksVerifier {
         self.shared.loader.warm_up();
     }
 
+    fn stop_background_tasks(&self) {
+        self.shared.loader.stop_background_tasks();
+    }
+
     fn supports_api_server_audience(&self) -> bool {
         self.shared.rules.api_server_audiences.is_some()
     }

@@ -78,6 +78,11 @@ impl<V: Verifier, S: Verifier> Verifier for Screened<V, S> {
         self.screen.warm_up();
     }
 
+    fn stop_background_tasks(&self) {
+        self.verifier.stop_background_tasks();
+        self.screen.stop_background_tasks();
+    }
+
     /// What the screen cannot read, it rejects.
     fn accepts_opaque_tokens(&self) -> bool {
         self.verifier.accepts_opaque_tokens() && self.screen.accepts_opaque_tokens()

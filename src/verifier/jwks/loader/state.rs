@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::cooldown::{Cooldown, remaining};
 use crate::{
+    background_task::Tasks,
     catch_panic::{Panicked, poll_caught},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
@@ -57,6 +58,7 @@ pub(super) struct State {
     pub(super) counters: Counters,
     warn_limit: WarnLimit,
     flights: Arc<Flights<(), Outcome>>,
+    pub(super) fetches: Tasks,
     /// Locked before `flights`, so that numbering, cooldown and the fetch under way change
     /// together.
     history: Mutex<History>,
@@ -97,6 +99,7 @@ impl State {
             counters: Counters::default(),
             warn_limit: WarnLimit::default(),
             flights: Flights::new(),
+            fetches: Tasks::default(),
             history: Mutex::new(history),
         }
     }
@@ -152,7 +155,7 @@ impl State {
         self.counters.fetches.increment();
         let follower = leader.follower();
         let fetch = Fetch { state: Arc::clone(self), number, leader: Some(leader) };
-        runtime.spawn(fetch.run());
+        self.fetches.spawn(&runtime, fetch.run());
         Ok(follower)
     }
 
