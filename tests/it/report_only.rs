@@ -1,10 +1,5 @@
 //! Layers in report-only mode: who gets through, as whom, and what is logged of it.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use axum::{
     Router,
     body::Body,
@@ -14,16 +9,14 @@ use axum::{
 use tower::ServiceExt;
 use tower_kube_auth::{
     Authenticator, ServiceAccountIdentity,
-    authorizer::{
-        AllowList, AuthorizeError, AuthorizeErrorKind, Authorizer, Decision, DenyReason,
-        RequestHead, authorize_fn,
-    },
+    authorizer::{AllowList, AuthorizeErrorKind, Decision, authorize_fn},
     server::AuthorizeLayer,
     verdict::{RejectReason, Verdict},
 };
 
 use crate::support::{
-    Behavior, FakeVerifier, Service, anonymous, answer, bearer, token, with_header,
+    Behavior, FakeAuthorizer, FakeVerifier, Log, Service, anonymous, answer, bearer, denied, token,
+    with_header,
 };
 
 const CALLER: &str = "system:serviceaccount:ns:sa";
@@ -107,24 +100,6 @@ async fn a_handler_that_takes_the_identity_itself_still_answers_401() {
     assert_eq!(answer(router.oneshot(request).await.unwrap()).await.body, "false");
 }
 
-/// Decides after one suspension.
-struct Later(Result<Decision, AuthorizeErrorKind>);
-
-impl Authorizer for Later {
-    async fn authorize(
-        &self,
-        _: &ServiceAccountIdentity,
-        _: RequestHead<'_>,
-    ) -> Result<Decision, AuthorizeError> {
-        tokio::task::yield_now().await;
-        self.0.map_err(|kind| AuthorizeError::new(kind, "no decision"))
-    }
-}
-
-fn denied() -> Decision {
-    Decision::Deny(DenyReason::Custom("not today"))
-}
-
 /// Sends a request to a handler behind `layer`, behind an authenticate layer.
 async fn through(layer: AuthorizeLayer, request: Request<Body>) -> (StatusCode, String) {
     let auth = FakeVerifier::accepting().authenticator().layer().optional();
@@ -140,8 +115,8 @@ async fn what_would_be_denied_gets_through_with_its_identity_and_is_counted() {
         AuthorizeLayer::new(AllowList::new(["ns/other"]).unwrap()),
         AuthorizeLayer::new(authorize_fn(|_, _| denied())),
         AuthorizeLayer::new(authorize_fn(|_, _| -> Decision { panic!("on purpose") })),
-        AuthorizeLayer::new(Later(Ok(denied()))),
-        AuthorizeLayer::new(Later(Err(unavailable))),
+        AuthorizeLayer::new(FakeAuthorizer(Ok(denied()))),
+        AuthorizeLayer::new(FakeAuthorizer(Err(unavailable))),
     ] {
         let layer = layer.dangerous_report_only();
         let (status, body) = through(layer.clone(), bearer(&token("a"))).await;
@@ -171,43 +146,12 @@ async fn a_request_without_an_identity_gets_through_if_both_layers_report_only()
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn capture(&self) -> tracing::subscriber::DefaultGuard {
-        let writer = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::INFO)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    fn lines(&self) -> Vec<String> {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(Into::into).collect()
-    }
-}
-
 #[tokio::test]
 async fn each_reason_of_a_rejection_warns_once_in_ten_seconds() {
-    let log = Log::default();
     let verifier = rejecting_asynchronously();
     let auth = verifier.authenticator();
     let service = reporting(&auth);
-    let _captured = log.capture();
+    let (log, _watching) = Log::watch();
     for number in 0..200 {
         assert_eq!(service.get(&token(&number.to_string())).await.status, StatusCode::OK);
         assert_eq!(service.send(anonymous()).await.status, StatusCode::OK);
@@ -226,11 +170,10 @@ async fn each_reason_of_a_rejection_warns_once_in_ten_seconds() {
 
 #[tokio::test]
 async fn each_reason_of_a_denial_warns_once_with_the_caller_and_the_path() {
-    let log = Log::default();
     let layer = AuthorizeLayer::new(authorize_fn(|_, _| denied())).dangerous_report_only();
     let auth = FakeVerifier::accepting().authenticator().layer();
     let service = Service::behind(|router| router.layer(layer.clone()).layer(auth));
-    let _captured = log.capture();
+    let (log, _watching) = Log::watch();
     for number in 0..100 {
         let mut request = bearer(&token(&number.to_string()));
         *request.method_mut() = Method::HEAD;

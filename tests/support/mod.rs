@@ -10,6 +10,7 @@
     reason = "a failed expectation fails the test"
 )]
 
+mod fake_authorizer;
 mod fake_verifier;
 mod fixture;
 mod log;
@@ -17,6 +18,7 @@ mod service;
 pub mod token_leaks;
 mod wait;
 
+pub use fake_authorizer::{FakeAuthorizer, denied};
 pub use fake_verifier::{Behavior, FakeVerifier, accept, token};
 pub use fixture::Fixture;
 pub use log::Log;

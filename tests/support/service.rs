@@ -9,7 +9,7 @@ use axum::{
     Router,
     body::Body,
     http::{HeaderMap, Request, Response, StatusCode, header},
-    routing::get,
+    routing::any,
 };
 use http_body_util::BodyExt;
 use tower::ServiceExt;
@@ -36,7 +36,7 @@ impl Service {
             let caller = caller.map_or("nobody".into(), ToString::to_string);
             format!("{caller} [{}]", names.join(" "))
         };
-        Self { router: layer(Router::new().route("/", get(handler))), reached }
+        Self { router: layer(Router::new().route("/", any(handler))), reached }
     }
 
     pub fn new(authenticator: &Authenticator) -> Self {

@@ -1,37 +1,15 @@
 //! Flawed keys in the issuer's set: each is skipped with a warning that names the flaw, and the
 //! other keys stay usable.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::StatusCode;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use serde_json::{Value, json};
-use tower_kube_auth::{
-    Authenticator, JwksVerifier,
-    testing::{Algorithm, Cluster, SigningKey},
-};
+use tower_kube_auth::testing::{Algorithm, SigningKey};
 
-use crate::support::{Service, bearer};
-
-/// Captures what this thread logs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::support::{Fixture, Log, bearer};
 
 fn changed(key: &SigningKey, name: &str, value: Value) -> Value {
     let mut jwk = key.jwk();
@@ -142,28 +120,20 @@ async fn a_flawed_key_is_skipped_with_a_warning_that_names_the_flaw() {
         ),
         ("no object", &rsa, json!(null), "it is not a JWK"),
     ];
-    let cluster = Cluster::builder().signing_algorithm(Algorithm::ES256).start().await.unwrap();
-    cluster.create_service_account("shop", "checkout");
-    let claims = cluster.token("shop", "checkout").audience("orders").claims().unwrap();
+    let fixture = Fixture::start().await;
+    let (cluster, claims) = (&fixture.cluster, fixture.claims());
     for (what, key, jwk, flaw) in cases {
         cluster
             .publish_jwks(Some(json!({ "keys": [jwk, cluster.signing_key().jwk()] }).to_string()));
-        let verifier = JwksVerifier::in_cluster(cluster.kube_client().unwrap())
-            .unknown_key_cooldown(Duration::ZERO);
-        let verifier = verifier.build().unwrap();
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        let logging = tracing::subscriber::set_default(subscriber);
+        let verifier = fixture.jwks().unknown_key_cooldown(Duration::ZERO).build().unwrap();
+        let (log, watching) = Log::watch();
         verifier.refresh().await.unwrap();
-        drop(logging);
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        let warning = log.lines().find(|line| line.contains("WARN") && line.contains("position=1"));
-        assert!(warning.is_some_and(|warning| warning.contains(flaw)), "{what}: {log}");
+        drop(watching);
+        let lines = log.lines();
+        let warning = lines.iter().find(|line| line.contains("position=1"));
+        assert!(warning.is_some_and(|warning| warning.contains(flaw)), "{what}: {lines:?}");
 
-        let service =
-            Service::new(&Authenticator::builder(verifier).audience("orders").build().unwrap());
+        let service = fixture.service(verifier);
         for token in [key.sign(&key.header(), &claims), forged_for_exponent_one(&rsa, &claims)] {
             let answer = service.blocked(bearer(&token)).await;
             answer.assert_invalid_token(what);
