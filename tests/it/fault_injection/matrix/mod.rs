@@ -3,22 +3,27 @@
 //!
 //! `cargo test --test it fault_injection::matrix -- --nocapture` prints the matrix.
 
-use std::{ops::RangeInclusive, time::Duration};
+mod failing_cluster;
+mod outcome;
 
-use axum::http::{StatusCode, header};
+use std::time::Duration;
+
+use axum::http::StatusCode;
 use tower_kube_auth::{
     Authenticator, BearerToken, Verdict, VerifierExt,
     authorizer::SubjectAccessReviewAuthorizer,
-    client::{Token, TokenError, TokenRequestSource, TokenSource},
+    client::{TokenRequestSource, TokenSource},
     server::AuthorizeLayer,
     testing::{Cluster, Endpoint},
 };
 
+use self::{
+    failing_cluster::{CALL_LIMIT, CALLERS, FailingCluster},
+    outcome::{Actual, Cell, not_retried, retried, served, undecided},
+};
 use super::failure::Failure;
-use crate::support::{Answer, Fixture, Log, Service, drive, join_all, until};
+use crate::support::{Log, Service, until};
 
-/// The documented time limit of a TokenReview or TokenRequest with its retries.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// The documented time limit of a fetch of the keys with its retries.
 const FETCH_LIMIT: Duration = Duration::from_secs(5);
 /// The pause after a failed fetch of the keys.
@@ -33,35 +38,6 @@ const GRACE: Duration = Duration::from_secs(300);
 const SUSPICION: Duration = Duration::from_secs(1);
 /// The least time between two warnings of one kind.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
-/// The number of concurrent callers.
-const CALLERS: usize = 10;
-
-/// The expected outcome for new callers.
-#[derive(Clone)]
-struct Cell {
-    served: bool,
-    seconds: RangeInclusive<f64>,
-    calls: u64,
-}
-
-fn served(seconds: f64, calls: u64) -> Cell {
-    Cell { served: true, seconds: seconds..=seconds, calls }
-}
-
-/// A 503 with `Retry-After`, or an error of the token source.
-fn undecided(seconds: RangeInclusive<f64>, calls: u64) -> Cell {
-    Cell { served: false, seconds, calls }
-}
-
-/// Five attempts, with pauses that start at 0.5 s, grow by half, and have up to 20 % jitter.
-fn retried(calls: u64) -> Cell {
-    undecided(4.06..=4.88, calls)
-}
-
-fn not_retried() -> Cell {
-    undecided(0.0..=0.0, 1)
-}
-
 /// The rows in the order of [`COLUMNS`], without the last two columns: they equal the first, except
 /// that everybody is served stale.
 fn matrix() -> [(Failure, [Cell; 4]); 12] {
@@ -126,160 +102,13 @@ async fn each_failure_of_each_call_has_its_documented_outcome() {
     eprintln!("{table}");
 }
 
-/// The actual outcome: one for each caller, with the time and the calls that they took together.
-struct Actual {
-    outcomes: Vec<String>,
-    took: Duration,
-    calls: u64,
-}
-
-impl Actual {
-    fn check(&self, expected: &Cell, failure: Failure, column: &str) {
-        let Self { outcomes, took, calls } = self;
-        let what = format!("{failure:?}, {column}: {outcomes:?} after {took:?} and {calls} calls");
-        assert_eq!(self.is_served(), expected.served, "{what}");
-        assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{what}");
-        if outcomes[0].starts_with("503") {
-            assert_eq!(outcomes[0], format!("503 for {} s", failure.retry_after()), "{what}");
-        }
-        assert!(expected.seconds.contains(&took.as_secs_f64()), "{what}");
-        assert_eq!(*calls, expected.calls, "{what}");
-    }
-
-    fn is_served(&self) -> bool {
-        ["200", "a token"].contains(&&*self.outcomes[0])
-    }
-
-    fn text(&self) -> String {
-        format!("{}, {:.1} s, {} calls", self.outcomes[0], self.took.as_secs_f64(), self.calls)
-    }
-}
-
-/// A cluster that fails in one way at one endpoint.
-struct FailingCluster {
-    fixture: Fixture,
-    endpoint: Endpoint,
-    failure: Failure,
-}
-
-impl std::ops::Deref for FailingCluster {
-    type Target = Fixture;
-
-    fn deref(&self) -> &Fixture {
-        &self.fixture
-    }
-}
-
-impl FailingCluster {
-    async fn start(failure: Failure, endpoint: Endpoint) -> Self {
-        Self { fixture: Fixture::start().await, endpoint, failure }
-    }
-
-    fn tokens(&self) -> Vec<String> {
-        (0..CALLERS).map(|_| self.token()).collect()
-    }
-
-    async fn fail(&self) {
-        self.failure.begin(&self.cluster, self.endpoint).await;
-    }
-
-    /// Drives `work`, as [`drive`] does.
-    async fn wait<T>(
-        &self,
-        limit: Duration,
-        work: impl Future<Output = T>,
-        meanwhile: impl AsyncFnMut(),
-    ) -> (T, Duration) {
-        let mut seen = self.cluster.calls(self.endpoint);
-        let held = || {
-            let before = std::mem::replace(&mut seen, self.cluster.calls(self.endpoint));
-            self.failure == Failure::Hang && seen > before
-        };
-        drive(&self.clock, limit, held, work, meanwhile).await
-    }
-
-    /// Sends all `tokens` concurrently and asserts that the handler receives exactly those served.
-    async fn ask(
-        &self,
-        service: &Service,
-        tokens: &[String],
-        limit: Duration,
-        cached: Option<&str>,
-    ) -> Actual {
-        let (calls, reached) = (self.cluster.calls(self.endpoint), service.reached());
-        let asking = tokens.iter().cloned().map(|token| {
-            let service = service.clone();
-            tokio::spawn(async move { service.get(&token).await })
-        });
-        let asking = join_all(asking.collect());
-        let mut cached_served = 0;
-        let meanwhile = async || {
-            if let Some(token) = cached {
-                assert_eq!(
-                    service.get(token).await.status,
-                    StatusCode::OK,
-                    "{:?}: a cached caller",
-                    self.failure
-                );
-                cached_served += 1;
-            }
-        };
-        let (answers, took) = self.wait(limit, asking, meanwhile).await;
-        let served = answers.iter().filter(|answer| answer.status == StatusCode::OK).count();
-        assert_eq!(
-            service.reached() - reached,
-            served + cached_served,
-            "{:?}: requests that the handler received",
-            self.failure
-        );
-        let outcomes = answers.iter().map(|answer| self.outcome(answer)).collect();
-        Actual { outcomes, took, calls: self.cluster.calls(self.endpoint) - calls }
-    }
-
-    /// Asserts that an answer is 200 or 503, and never a 401.
-    fn outcome(&self, answer: &Answer) -> String {
-        if answer.status == StatusCode::OK {
-            return "200".to_owned();
-        }
-        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{:?}", self.failure);
-        assert_eq!(answer.challenge(), None, "{:?}", self.failure);
-        format!("503 for {} s", answer.header(header::RETRY_AFTER).unwrap())
-    }
-
-    /// Ends the failure and asserts that the service recovers after the documented pause.
-    async fn recovers(&self, service: &Service, token: &str, pause: Duration, limit: Duration) {
-        self.failure.end(&self.cluster).await;
-        self.clock.advance(pause);
-        // A connection that has died meanwhile may need a retry.
-        let (answer, _) =
-            drive(&self.clock, limit, || false, service.get(token), async || ()).await;
-        assert_eq!(answer.status, StatusCode::OK, "{:?}: no recovery", self.failure);
-    }
-}
-
-/// All callers send the same token, so they share the calls.
 async fn token_review(failure: Failure) -> Actual {
     let setup = FailingCluster::start(failure, Endpoint::TokenReview).await;
     let service = setup.service(setup.review());
-    let tokens = setup.tokens();
-    assert_eq!(service.get(&tokens[0]).await.status, StatusCode::OK);
-    setup.fail().await;
-    let actual =
-        setup.ask(&service, &vec![tokens[1].clone(); CALLERS], CALL_LIMIT, Some(&tokens[0])).await;
-    assert_eq!(
-        service.get(&tokens[0]).await.status,
-        StatusCode::OK,
-        "{failure:?}: a cached caller"
-    );
-    setup.clock.advance(LONGEST_TTL);
-    let no_longer = setup.ask(&service, &tokens[..1], CALL_LIMIT, None).await;
-    assert_eq!(no_longer.is_served(), actual.is_served(), "{failure:?}: a caller that was cached");
-    setup.recovers(&service, &tokens[2], Duration::ZERO, CALL_LIMIT).await;
-    actual
+    shared_call(&setup, &service).await
 }
 
-/// All callers send the same token, so they share the reviews. They are authenticated offline, so
-/// that only the authorization fails.
+/// The callers are authenticated offline, so that only the authorization fails.
 async fn access_review(failure: Failure) -> Actual {
     let setup = FailingCluster::start(failure, Endpoint::SubjectAccessReview).await;
     let rule = serde_json::json!({"nonResourceURLs": ["/"], "verbs": ["get"]});
@@ -290,24 +119,23 @@ async fn access_review(failure: Failure) -> Actual {
     let authenticator = setup.authenticator(setup.jwks().build().unwrap()).build().unwrap();
     let service =
         Service::behind(move |router| router.layer(authorize).layer(authenticator.layer()));
-    let tokens = setup.tokens();
+    shared_call(&setup, &service).await
+}
+
+/// All callers send the same token, so they share the calls. A caller whose decision is cached is
+/// served meanwhile, but not past the TTL.
+async fn shared_call(setup: &FailingCluster, service: &Service) -> Actual {
+    let (failure, tokens) = (setup.failure, setup.tokens());
     assert_eq!(service.get(&tokens[0]).await.status, StatusCode::OK);
     setup.fail().await;
     let actual =
-        setup.ask(&service, &vec![tokens[1].clone(); CALLERS], CALL_LIMIT, Some(&tokens[0])).await;
-    assert_eq!(
-        service.get(&tokens[0]).await.status,
-        StatusCode::OK,
-        "{failure:?}: a cached decision"
-    );
+        setup.ask(service, &vec![tokens[1].clone(); CALLERS], CALL_LIMIT, Some(&tokens[0])).await;
+    let cached = service.get(&tokens[0]).await;
+    assert_eq!(cached.status, StatusCode::OK, "{failure:?}: a cached caller");
     setup.clock.advance(LONGEST_TTL);
-    let no_longer = setup.ask(&service, &tokens[..1], CALL_LIMIT, None).await;
-    assert_eq!(
-        no_longer.is_served(),
-        actual.is_served(),
-        "{failure:?}: a decision that was cached"
-    );
-    setup.recovers(&service, &tokens[2], Duration::ZERO, CALL_LIMIT).await;
+    let no_longer = setup.ask(service, &tokens[..1], CALL_LIMIT, None).await;
+    assert_eq!(no_longer.is_served(), actual.is_served(), "{failure:?}: a caller that was cached");
+    setup.recovers(service, &tokens[2], Duration::ZERO, CALL_LIMIT).await;
     actual
 }
 
@@ -442,20 +270,6 @@ async fn warn_lines(failure: Failure) -> usize {
     expected
 }
 
-impl FailingCluster {
-    /// Sends all `tokens` concurrently, each with calls of its own, whose time limits the clock may
-    /// reach in any order. Returns whether all were served.
-    async fn drive_all(&self, service: &Service, tokens: Vec<String>) -> bool {
-        let asking = tokens.into_iter().map(|token| {
-            let service = service.clone();
-            tokio::spawn(async move { service.get(&token).await })
-        });
-        let (asking, is_hang) = (join_all(asking.collect()), self.failure == Failure::Hang);
-        let (answers, _) = drive(&self.clock, CALL_LIMIT, || is_hang, asking, async || ()).await;
-        answers.iter().all(|answer| answer.status == StatusCode::OK)
-    }
-}
-
 /// kube logs each failed connection as an error of its own.
 fn lines_of_this_crate(log: &Log) -> Vec<String> {
     log.lines().into_iter().filter(|line| line.contains(" tower_kube_auth::")).collect()
@@ -481,42 +295,4 @@ async fn token_request(failure: Failure) -> Actual {
     failure.end(&setup.cluster).await;
     setup.get_token(&source, |token| *token != first).await;
     actual
-}
-
-impl FailingCluster {
-    /// Returns a token that is `wanted`, once the pause after the failure is over.
-    async fn get_token(
-        &self,
-        source: &TokenRequestSource,
-        wanted: impl Fn(&Token) -> bool,
-    ) -> Token {
-        let asking = async {
-            loop {
-                match source.token().await {
-                    Ok(token) if wanted(&token) => return token,
-                    _ => tokio::task::yield_now().await,
-                }
-            }
-        };
-        drive(&self.clock, CALL_LIMIT, || false, asking, async || ()).await.0
-    }
-
-    async fn request(&self, source: &TokenRequestSource) -> Actual {
-        let calls = self.cluster.calls(self.endpoint);
-        let asking = (0..CALLERS).map(|_| {
-            let source = source.clone();
-            tokio::spawn(async move { source.token().await })
-        });
-        let asking = join_all(asking.collect());
-        let (answers, took) = self.wait(CALL_LIMIT, asking, async || ()).await;
-        let outcome = |answer: Result<Token, TokenError>| match answer {
-            Ok(_) => "a token".to_owned(),
-            Err(error) => error.kind().as_str().to_owned(),
-        };
-        Actual {
-            outcomes: answers.into_iter().map(outcome).collect(),
-            took,
-            calls: self.cluster.calls(self.endpoint) - calls,
-        }
-    }
 }
