@@ -34,16 +34,11 @@ async fn concurrent_first_requests_with_one_token_make_one_call() {
     let (verifier, gate, entered) = gated();
     let service = Service::new(&verifier.authenticator());
     let token = token("a");
-    let requests: Vec<_> = (0..1000)
-        .map(|_| {
-            let (service, token) = (service.clone(), token.clone());
-            tokio::spawn(async move { service.get(&token).await.status })
-        })
-        .collect();
+    let requests: Vec<_> = (0..1000).map(|_| service.spawn_get(&token)).collect();
     entered.notified().await;
     gate.add_permits(1000);
     for request in requests {
-        assert_eq!(request.await.unwrap(), StatusCode::OK);
+        assert_eq!(request.await.unwrap().status, StatusCode::OK);
     }
     assert_eq!(verifier.calls(), 1);
     assert_eq!(service.reached(), 1000);
@@ -55,14 +50,9 @@ async fn concurrent_first_requests_on_several_threads_make_one_call() {
         let verifier = FakeVerifier::accepting_asynchronously();
         let service = Service::new(&verifier.authenticator());
         let token = token(&round.to_string());
-        let requests: Vec<_> = (0..200)
-            .map(|_| {
-                let (service, token) = (service.clone(), token.clone());
-                tokio::spawn(async move { service.get(&token).await.status })
-            })
-            .collect();
+        let requests: Vec<_> = (0..200).map(|_| service.spawn_get(&token)).collect();
         for request in requests {
-            assert_eq!(request.await.unwrap(), StatusCode::OK);
+            assert_eq!(request.await.unwrap().status, StatusCode::OK);
         }
         assert_eq!(verifier.calls(), 1);
     }
@@ -77,8 +67,7 @@ async fn different_tokens_do_not_wait_for_each_other() {
         Ok(accept())
     });
     let service = Service::new(&verifier.authenticator());
-    let (slow, behind) = (token("slow"), service.clone());
-    let slow = tokio::spawn(async move { behind.get(&slow).await.status });
+    let slow = service.spawn_get(&token("slow"));
     verifier.wait_for_calls(1).await;
     assert_eq!(service.get(&token("quick")).await.status, StatusCode::OK);
     assert!(!slow.is_finished());
@@ -89,10 +78,7 @@ async fn a_caller_that_goes_away_does_not_cancel_the_others() {
     let (verifier, gate, entered) = gated();
     let authenticator = verifier.authenticator();
     let service = Service::new(&authenticator);
-    let spawn = || {
-        let service = service.clone();
-        tokio::spawn(async move { service.get(&token("a")).await.status })
-    };
+    let spawn = || service.spawn_get(&token("a"));
     let first = spawn();
     entered.notified().await;
     let (second, third) = (spawn(), spawn());
@@ -101,7 +87,7 @@ async fn a_caller_that_goes_away_does_not_cancel_the_others() {
     second.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     gate.add_permits(1);
-    assert_eq!(third.await.unwrap(), StatusCode::OK);
+    assert_eq!(third.await.unwrap().status, StatusCode::OK);
     assert_eq!(verifier.calls(), 1);
 }
 
@@ -109,8 +95,7 @@ async fn a_caller_that_goes_away_does_not_cancel_the_others() {
 async fn a_verification_without_callers_still_fills_the_cache() {
     let (verifier, gate, entered) = gated();
     let service = Service::new(&verifier.authenticator());
-    let behind = service.clone();
-    let only = tokio::spawn(async move { behind.get(&token("a")).await.status });
+    let only = service.spawn_get(&token("a"));
     entered.notified().await;
     only.abort();
     gate.add_permits(1);
@@ -169,22 +154,18 @@ async fn beyond_the_limit_in_flight_callers_get_503_after_a_bounded_wait() {
     let (verifier, gate, entered) = gated();
     let authenticator = verifier.builder().max_in_flight(2).clock(clock.clock()).build().unwrap();
     let service = Service::new(&authenticator);
-    let spawn = |name: &str| {
-        let (service, token) = (service.clone(), token(name));
-        tokio::spawn(async move { service.get(&token).await.status })
-    };
-    let first = spawn("first");
+    let first = service.spawn_get(&token("first"));
     entered.notified().await;
-    let second = spawn("second");
+    let second = service.spawn_get(&token("second"));
     until("the second caller stops waiting", async || {
         clock.advance(Duration::from_millis(100));
         second.is_finished()
     })
     .await;
-    assert_eq!(second.await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(second.await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(verifier.calls(), 1, "the second token never reached the backend");
     gate.add_permits(1);
-    assert_eq!(first.await.unwrap(), StatusCode::OK);
+    assert_eq!(first.await.unwrap().status, StatusCode::OK);
 }
 
 #[test]

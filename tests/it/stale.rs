@@ -114,15 +114,12 @@ async fn while_the_verifier_hangs_only_the_first_caller_waits() {
     let verifier = FakeVerifier::new(Behavior::Accept);
     let service = a_caller_past_the_ttl(&verifier).await;
     verifier.set(Behavior::Hang);
-    let first = tokio::spawn({
-        let service = service.clone();
-        async move { service.get(&token("a")).await.status }
-    });
+    let first = service.spawn_get(&token("a"));
     verifier.wait_for_calls(2).await;
     idle().await;
     assert!(!first.is_finished());
     verifier.advance(15.0);
-    assert_eq!(first.await.unwrap(), StatusCode::OK);
+    assert_eq!(first.await.unwrap().status, StatusCode::OK);
     for second in 0..60 {
         assert_eq!(service.get(&token("a")).await.status, StatusCode::OK, "second {second}");
         idle().await;
@@ -200,10 +197,7 @@ async fn saturation_does_not_open_the_grace_period() {
     }
     verifier.advance(67.0);
     verifier.set(Behavior::Hang);
-    let get = |name: &str| {
-        let (service, request) = (service.clone(), bearer(&token(name)));
-        tokio::spawn(async move { service.send(request).await })
-    };
+    let get = |name: &str| service.spawn_get(&token(name));
     // One holds the shared permit, the other one the reserved one.
     let (junk, known) = (get("junk"), get("b"));
     verifier.wait_for_calls(4).await;

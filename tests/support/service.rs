@@ -12,6 +12,7 @@ use axum::{
     routing::any,
 };
 use http_body_util::BodyExt;
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_kube_auth::{Authenticator, ServiceAccountIdentity};
 
@@ -57,6 +58,12 @@ impl Service {
         self.send(bearer(token)).await
     }
 
+    /// Sends a request with this token in a task of its own.
+    pub fn spawn_get(&self, token: &str) -> JoinHandle<Answer> {
+        let (service, request) = (self.clone(), bearer(token));
+        tokio::spawn(async move { service.send(request).await })
+    }
+
     /// Sends `request` and asserts that the handler does not receive it.
     pub async fn blocked(&self, request: Request<Body>) -> Answer {
         let before = self.reached();
@@ -66,6 +73,7 @@ impl Service {
     }
 }
 
+#[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,

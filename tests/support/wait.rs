@@ -2,7 +2,10 @@
 
 use std::{pin::pin, task::Poll, time::Duration};
 
-use tokio::task::{JoinHandle, yield_now};
+use tokio::{
+    task::{JoinHandle, yield_now},
+    time::Instant,
+};
 use tower_kube_auth::testing::ManualClock;
 
 /// Upper bound for a wait in a test that is about to fail.
@@ -36,7 +39,8 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
 /// The clock stands still while bytes are in transit, however slow the machine is: it advances only
 /// to the end of a sleep *within* `limit`, such as the back-off between two attempts. It advances
 /// to the time limit of an attempt or of the call only if `held` says that the API server has
-/// received a call that it will not answer. Calls `meanwhile` after each step of the clock.
+/// received a call that it will not answer. Calls `meanwhile` after each step of the clock. Fails
+/// if neither the work nor the clock gets any further.
 pub async fn drive<T>(
     manual: &ManualClock,
     limit: Duration,
@@ -49,6 +53,7 @@ pub async fn drive<T>(
     // The times at which an attempt may have begun: the start, and each step.
     let mut steps = vec![Duration::ZERO];
     let mut work = pin!(work);
+    let mut last_step = Instant::now();
     loop {
         if let Poll::Ready(output) =
             std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await
@@ -64,9 +69,14 @@ pub async fn drive<T>(
             Some(at) if is_step(at) => {
                 manual.advance(at - now);
                 steps.push(at);
+                last_step = Instant::now();
                 meanwhile().await;
             }
-            _ => yield_now().await,
+            next => {
+                let waited = last_step.elapsed();
+                assert!(waited < PATIENCE, "stuck at {now:?} after {steps:?}, before {next:?}");
+                yield_now().await;
+            }
         }
     }
 }

@@ -39,11 +39,7 @@ impl Outage {
     }
 
     fn send(&self, count: usize) -> Vec<JoinHandle<Answer>> {
-        let send = |token: String| {
-            let service = self.service.clone();
-            tokio::spawn(async move { service.get(&token).await })
-        };
-        (0..count).map(|_| send(self.fixture.token())).collect()
+        (0..count).map(|_| self.service.spawn_get(&self.fixture.token())).collect()
     }
 }
 
@@ -91,8 +87,7 @@ async fn an_authenticators_time_limit_below_the_verifiers_keeps_the_fallback() {
         let service = Service::new(&auth.build().unwrap());
         fixture.cluster.set_fault(Endpoint::TokenReview, Fault::Hang);
         for _ in 0..3 {
-            let (service, token) = (service.clone(), fixture.token());
-            let asking = tokio::spawn(async move { service.get(&token).await });
+            let asking = service.spawn_get(&fixture.token());
             idle().await;
             fixture.clock.advance(SECOND);
             assert_eq!(asking.await.unwrap().status, StatusCode::OK, "limit {limit} s");
@@ -152,8 +147,7 @@ async fn a_flood_that_fills_limit_and_queue_never_opens_the_fallback() {
     let mut flood = Vec::new();
     for round in 0..30 {
         for number in 0..100 {
-            let (service, token) = (service.clone(), token(&format!("junk-{round}-{number}")));
-            flood.push(tokio::spawn(async move { service.get(&token).await.status }));
+            flood.push(service.spawn_get(&token(&format!("junk-{round}-{number}"))));
         }
         idle().await;
         // The verifier works: it decides about those that it is asked about.
@@ -161,9 +155,7 @@ async fn a_flood_that_fills_limit_and_queue_never_opens_the_fallback() {
         idle().await;
         verifier.set(Behavior::Hang);
         idle().await;
-        let revoked = token(&format!("revoked-{round}"));
-        let (asking, revoked) = (service.clone(), bearer(&revoked));
-        let revoked = tokio::spawn(async move { asking.send(revoked).await.status });
+        let revoked = service.spawn_get(&token(&format!("revoked-{round}")));
         verifier.advance(0.3);
         idle().await;
         verifier.resume(Behavior::Reject);
@@ -174,8 +166,8 @@ async fn a_flood_that_fills_limit_and_queue_never_opens_the_fallback() {
     verifier.resume(Behavior::Reject);
     verifier.set(Behavior::Reject);
     verifier.advance(1.0);
-    let statuses = join_all(flood).await;
-    let of = |status| statuses.iter().filter(|one| **one == status).count();
+    let answers = join_all(flood).await;
+    let of = |status| answers.iter().filter(|answer| answer.status == status).count();
     assert_eq!(of(StatusCode::OK), 0, "saturation opened the fallback");
     assert!(of(StatusCode::SERVICE_UNAVAILABLE) > 0 && of(StatusCode::UNAUTHORIZED) > 0);
     assert_eq!(service.reached(), 0);
@@ -188,8 +180,7 @@ async fn recurring_probes_make_no_caller_wait() {
     let both = verifier.clone().or_when_unavailable(blind_fallback()).clock(clock.clone());
     let auth = tower_kube_auth::Authenticator::builder(both).audience("api").clock(clock);
     let service = Service::new(&auth.build().unwrap());
-    let (first, name) = (service.clone(), token("first"));
-    let first = tokio::spawn(async move { first.get(&name).await });
+    let first = service.spawn_get(&token("first"));
     verifier.wait_for_calls(1).await;
     verifier.advance(1.0);
     assert_eq!(first.await.unwrap().status, StatusCode::OK);

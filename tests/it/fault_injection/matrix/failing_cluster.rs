@@ -71,11 +71,7 @@ impl FailingCluster {
         cached: Option<&str>,
     ) -> Actual {
         let (calls, reached) = (self.cluster.calls(self.endpoint), service.reached());
-        let asking = tokens.iter().cloned().map(|token| {
-            let service = service.clone();
-            tokio::spawn(async move { service.get(&token).await })
-        });
-        let asking = join_all(asking.collect());
+        let asking = join_all(tokens.iter().map(|token| service.spawn_get(token)).collect());
         let mut cached_served = 0;
         let meanwhile = async || {
             if let Some(token) = cached {
@@ -128,12 +124,15 @@ impl FailingCluster {
 
     /// Sends all `tokens` concurrently, each with calls of its own, whose time limits the clock may
     /// reach in any order. Returns whether all were served.
-    pub(super) async fn drive_all(&self, service: &Service, tokens: Vec<String>) -> bool {
-        let asking = tokens.into_iter().map(|token| {
-            let service = service.clone();
-            tokio::spawn(async move { service.get(&token).await })
-        });
-        let (asking, is_hang) = (join_all(asking.collect()), self.failure == Failure::Hang);
+    pub(super) async fn drive_all(&self, service: &Service, tokens: &[String]) -> bool {
+        let calls = self.cluster.calls(self.endpoint);
+        let asking = join_all(tokens.iter().map(|token| service.spawn_get(token)).collect());
+        if self.failure == Failure::Slow {
+            // A delay begins when the API server receives its call. If the clock reached the end of
+            // the first delay before, the last call would reach its time limit.
+            self.cluster.wait_for_calls(self.endpoint, calls + tokens.len() as u64).await;
+        }
+        let is_hang = self.failure == Failure::Hang;
         let (answers, _) = drive(&self.clock, CALL_LIMIT, || is_hang, asking, async || ()).await;
         answers.iter().all(|answer| answer.status == StatusCode::OK)
     }

@@ -251,14 +251,14 @@ async fn warn_lines(failure: Failure) -> usize {
     let service = setup.service(setup.review());
     setup.fail().await;
     let (log, _watching) = Log::watch();
-    let is_served = setup.drive_all(&service, setup.tokens()).await;
+    let is_served = setup.drive_all(&service, &setup.tokens()).await;
     let lines = lines_of_this_crate(&log);
     // A server that asks for a pause is no news for the operator: DEBUG.
     let expected = usize::from(!is_served && failure != Failure::TooManyRequests);
     assert_eq!(lines.len(), expected, "{failure:?}: {lines:?}");
     if expected == 1 {
         setup.clock.advance(WARN_INTERVAL);
-        setup.drive_all(&service, vec![setup.token()]).await;
+        setup.drive_all(&service, &[setup.token()]).await;
         let later = lines_of_this_crate(&log).split_off(expected);
         let suppressed = format!("suppressed={}", CALLERS - 1);
         assert!(
