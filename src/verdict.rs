@@ -170,6 +170,9 @@ pub enum RejectReason {
     /// The API server does not authenticate it: its signature is wrong, its ServiceAccount or Pod
     /// was deleted, or it has expired. The API server does not say which.
     Unauthenticated,
+    /// Its ServiceAccount, or the Pod, Secret or Node that it is bound to, was deleted, as a watch
+    /// (`LiveObjects`) has shown.
+    Deleted,
     /// A custom verifier's own reason.
     Denied,
 }
@@ -190,6 +193,7 @@ impl RejectReason {
             Self::LifetimeTooLong => "lifetime_too_long",
             Self::NotAServiceAccount => "not_a_service_account",
             Self::Unauthenticated => "unauthenticated",
+            Self::Deleted => "deleted",
             Self::Denied => "denied",
         }
     }
@@ -209,6 +213,7 @@ impl fmt::Display for RejectReason {
             Self::LifetimeTooLong => "the token lives longer than this service allows",
             Self::NotAServiceAccount => "the token's bearer is not a ServiceAccount",
             Self::Unauthenticated => "the API server does not authenticate the token",
+            Self::Deleted => "an object of the token was deleted",
             Self::Denied => "the verifier denied the token",
         })
     }

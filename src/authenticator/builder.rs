@@ -8,6 +8,8 @@ use super::{
     precheck::Precheck,
     token_loader::TokenLoader,
 };
+#[cfg(feature = "watch")]
+use crate::live_objects::LiveObjects;
 use crate::{
     audience::Audiences,
     cache::{Capacities, Lifetimes, Limit, ReadThroughCache, VerdictCache},
@@ -64,6 +66,8 @@ pub struct AuthenticatorBuilder {
     max_token_length: usize,
     realm: String,
     clock: Clock,
+    #[cfg(feature = "watch")]
+    live_objects: Option<LiveObjects>,
 }
 
 impl AuthenticatorBuilder {
@@ -86,6 +90,8 @@ impl AuthenticatorBuilder {
             max_token_length: BearerToken::DEFAULT_MAX_LENGTH,
             realm: "kubernetes".into(),
             clock: Clock::system(),
+            #[cfg(feature = "watch")]
+            live_objects: None,
         }
     }
 
@@ -245,6 +251,41 @@ impl AuthenticatorBuilder {
         self
     }
 
+    /// Drops accepted tokens at once when `live_objects` sees that their ServiceAccount, or the Pod,
+    /// Secret or Node that they are bound to, was deleted. Works with every verifier. Off by default,
+    /// which leaves a deletion unnoticed for the [`cache_ttl`](Self::cache_ttl).
+    ///
+    /// - A deletion that is known rejects
+    ///   ([`RejectReason::Deleted`](crate::verdict::RejectReason::Deleted)) what the verifier still
+    ///   accepts: an API server answers from a cache of its own for up to 10 s.
+    /// - No acceptance whose verification began before the deletion is cached or served after it.
+    /// - An object with a deletion timestamp ends 60 s after that timestamp, as in kube-apiserver.
+    /// - A token that is bound to a Secret is dropped when any Secret is deleted, if Secrets are
+    ///   watched, because an identity does not name the Secret. The verifier then decides about it.
+    ///
+    /// While the watch is out of order, deletions go unnoticed for the TTL again. The cost is one
+    /// pass over the cache for each deletion.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{ApiServer, Authenticator, LiveObjects, TokenReviewVerifier, testing::Cluster};
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// let api = ApiServer::from(cluster.kube_client()?);
+    /// let live_objects = LiveObjects::builder(api.clone()).build();
+    /// let auth = Authenticator::builder(TokenReviewVerifier::new(api))
+    ///     .audience("orders")
+    ///     .invalidated_by(&live_objects)
+    ///     .build()?;
+    /// # let _ = auth;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "watch")]
+    pub fn invalidated_by(mut self, live_objects: &LiveObjects) -> Self {
+        self.live_objects = Some(live_objects.clone());
+        self
+    }
+
     /// Sets the clock. Defaults to the system's; tests use a manual one.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -267,6 +308,11 @@ impl AuthenticatorBuilder {
         }
         let verdicts = VerdictCache::new(self.capacities, self.lifetimes, self.clock.clone())
             .map_err(|_| AuthenticatorBuildError::NoRandomness)?;
+        #[cfg(feature = "watch")]
+        let verdicts = match &self.live_objects {
+            Some(live_objects) => verdicts.revoked_by(live_objects),
+            None => verdicts,
+        };
         let loader = TokenLoader {
             precheck: Precheck::new(
                 audiences.clone(),
@@ -287,10 +333,12 @@ impl AuthenticatorBuilder {
             let_through: Counter::default(),
             report_limit: WarnLimit::default(),
         };
-        Ok(Authenticator {
-            cache: Arc::new(ReadThroughCache::new(verdicts, loader, limit, timeout, self.clock)),
-            shared: Arc::new(shared),
-        })
+        let cache = Arc::new(ReadThroughCache::new(verdicts, loader, limit, timeout, self.clock));
+        #[cfg(feature = "watch")]
+        if let Some(live_objects) = &self.live_objects {
+            cache.drop_deleted(live_objects);
+        }
+        Ok(Authenticator { cache, shared: Arc::new(shared) })
     }
 
     fn checked_audiences(&self) -> Result<Audiences, AuthenticatorBuildError> {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::digest::Digest;
-use crate::{identity::ServiceAccountIdentity, lock};
+use crate::{
+    identity::{BoundObject, ServiceAccountIdentity},
+    lock,
+};
 
 /// Capacity of the log. Verifications older than its oldest entry are not cached.
 const CAPACITY: usize = 1024;
@@ -19,6 +22,13 @@ pub(crate) enum Invalidation {
     Key(Digest),
     ServiceAccount(Box<str>),
     Pod(Box<str>),
+    /// Tokens that are bound to this Node, and not to a Pod on it.
+    #[cfg(feature = "watch")]
+    Node(Box<str>),
+    /// Tokens that are bound to neither a Pod nor a Node. Those of Secrets are among them: an
+    /// identity does not name the Secret.
+    #[cfg(feature = "watch")]
+    BoundToNeitherPodNorNode,
     All,
 }
 
@@ -33,12 +43,10 @@ pub(crate) struct VerificationStart {
 /// the TTL of kube-apiserver's token cache, and a second of margin.
 const API_SERVER_TTL: Duration = Duration::from_secs(11);
 
-/// What invalidations are matched against. ServiceAccount and Pod are known for accepted tokens
-/// only.
+/// What invalidations are matched against. The identity is known for accepted tokens only.
 pub(super) struct InvalidationSubject<'a> {
     digest: &'a Digest,
-    account: Option<&'a str>,
-    pod: Option<&'a str>,
+    identity: Option<&'a ServiceAccountIdentity>,
 }
 
 #[derive(Default)]
@@ -52,20 +60,33 @@ pub(super) struct Log {
 
 impl<'a> InvalidationSubject<'a> {
     pub(super) fn rejected(digest: &'a Digest) -> Self {
-        Self { digest, account: None, pod: None }
+        Self { digest, identity: None }
     }
 
     pub(super) fn accepted(digest: &'a Digest, identity: &'a ServiceAccountIdentity) -> Self {
-        Self { digest, account: Some(identity.uid()), pod: identity.pod().and_then(|pod| pod.uid) }
+        Self { digest, identity: Some(identity) }
     }
 }
 
 impl Invalidation {
     pub(super) fn applies_to(&self, subject: &InvalidationSubject<'_>) -> bool {
+        let identity = subject.identity;
+        let is = |object: Option<BoundObject<'_>>, uid: &str| {
+            object.is_some_and(|object| object.uid == Some(uid))
+        };
         match self {
             Self::Key(key) => key == subject.digest,
-            Self::ServiceAccount(uid) => subject.account == Some(uid),
-            Self::Pod(uid) => subject.pod == Some(uid),
+            Self::ServiceAccount(uid) => identity.is_some_and(|account| account.uid() == &**uid),
+            Self::Pod(uid) => is(identity.and_then(ServiceAccountIdentity::pod), uid),
+            #[cfg(feature = "watch")]
+            Self::Node(uid) => {
+                let unbound = identity.filter(|account| account.pod().is_none());
+                is(unbound.and_then(ServiceAccountIdentity::node), uid)
+            }
+            #[cfg(feature = "watch")]
+            Self::BoundToNeitherPodNorNode => {
+                identity.is_some_and(|account| account.pod().is_none() && account.node().is_none())
+            }
             Self::All => true,
         }
     }
@@ -76,6 +97,13 @@ impl Invalidations {
     /// verdict cached meanwhile is found and dropped by the next invalidation.
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Log> {
         lock::read(&self.0)
+    }
+
+    /// Waits until nobody reads the log: what was cached by a guard of [`read`](Self::read) is in
+    /// the cache then.
+    #[cfg(feature = "watch")]
+    pub(super) fn wait_for_readers(&self) {
+        drop(lock::write(&self.0));
     }
 
     pub(super) fn push(&self, at: Instant, invalidation: Invalidation) {
@@ -168,6 +196,29 @@ mod tests {
                 !log.any_since(log.start(at), &InvalidationSubject::accepted(&mine, &identity))
             );
         }
+    }
+
+    #[test]
+    fn a_node_and_a_secret_concern_tokens_that_are_bound_to_no_pod() {
+        let digest = DigestKey::random().unwrap().digest(b"token");
+        let account = || IdentityBuilder::new("ns", "sa").uid("sa-uid");
+        let on_node = || account().node("node", "node-uid");
+        let node = |uid: &str| Invalidation::Node(uid.into());
+        let unbound = Invalidation::BoundToNeitherPodNorNode;
+        for (identity, of_node, of_secret) in [
+            (account(), false, true),
+            (on_node(), true, false),
+            (on_node().pod("pod", "pod-uid"), false, false),
+            (account().pod("pod", "pod-uid"), false, false),
+        ] {
+            let identity = identity.build();
+            let subject = InvalidationSubject::accepted(&digest, &identity);
+            assert_eq!(node("node-uid").applies_to(&subject), of_node);
+            assert_eq!(unbound.applies_to(&subject), of_secret);
+            assert!(!node("sa-uid").applies_to(&subject) && !node("pod-uid").applies_to(&subject));
+        }
+        let rejected = InvalidationSubject::rejected(&digest);
+        assert!(!node("node-uid").applies_to(&rejected) && !unbound.applies_to(&rejected));
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod limit;
 mod metrics;
 mod read_through;
 mod recent_failure;
+#[cfg(feature = "watch")]
+mod revocation;
 mod verdict_cache;
 
 pub(crate) use digest::{Digest, DigestWriter};

@@ -18,7 +18,7 @@ use super::{
     limit::Limit,
     metrics::{CacheMetrics, Counters},
     recent_failure::RecentFailure,
-    verdict_cache::VerdictCache,
+    verdict_cache::{Remaining, VerdictCache},
 };
 use crate::{
     background_task::Tasks,
@@ -309,7 +309,9 @@ impl<L: Load> ReadThroughCache<L> {
         insert: impl FnOnce(&Verdict),
     ) -> Outcome {
         let counters = &self.limited.counters;
+        let outcome = unless_ended(outcome, self.verdicts.remaining(), self.clock());
         counters.count(&outcome);
+        sync_point();
         let error = match outcome {
             Ok(verdict) => {
                 insert(&verdict);
@@ -349,7 +351,19 @@ impl<L: Load> ReadThroughCache<L> {
 
     fn wait_for_flight(&self, follower: Follower) -> Waiting {
         let Limited { clock, timeout, .. } = &*self.limited;
-        Box::pin(wait_for_flight(follower, clock.clone(), timeout.saturating_add(WAIT_MARGIN)))
+        let (clock, remaining) = (clock.clone(), self.verdicts.remaining().cloned());
+        let limit = timeout.saturating_add(WAIT_MARGIN);
+        Box::pin(async move {
+            let outcome = wait_for_flight(follower, &clock, limit).await;
+            // An object may have gone since the flight began, and before this follower joined it.
+            unless_ended(outcome, remaining.as_ref(), &clock)
+        })
+    }
+
+    /// Drops acceptances that ended. See [`VerdictCache::drop_ended`].
+    #[cfg(feature = "watch")]
+    pub(super) fn drop_ended(&self, ended: &Invalidation) {
+        self.verdicts.drop_ended(ended);
     }
 
     /// Drops decisions, and those of loads that have begun but not ended. Detaches flights that the
@@ -414,7 +428,19 @@ async fn run<L: Load>(
     }
 }
 
-async fn wait_for_flight(mut follower: Follower, clock: Clock, limit: Duration) -> Outcome {
+/// Returns the rejection of an acceptance whose objects are gone.
+fn unless_ended(outcome: Outcome, remaining: Option<&Remaining>, clock: &Clock) -> Outcome {
+    match (&outcome, remaining) {
+        (Ok(Verdict::Accept(accepted)), Some(remaining))
+            if remaining(accepted.identity(), clock.wall()).is_none() =>
+        {
+            Ok(Verdict::Reject(RejectReason::Deleted))
+        }
+        _ => outcome,
+    }
+}
+
+async fn wait_for_flight(mut follower: Follower, clock: &Clock, limit: Duration) -> Outcome {
     let aborted =
         || VerifyError::new(VerifyErrorKind::Aborted, "the decision was ended with its runtime");
     match clock.timeout(limit, follower.outcome()).await {

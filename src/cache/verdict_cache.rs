@@ -1,6 +1,9 @@
 //! Cached decisions, accepted and rejected ones apart.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use moka::sync::Cache;
 
@@ -31,8 +34,14 @@ pub(crate) struct VerdictCache {
     rejected: Cache<Digest, Rejected, DigestHasher>,
     lifetimes: Lifetimes,
     invalidations: Invalidations,
+    remaining: Option<Remaining>,
     clock: Clock,
 }
+
+/// Returns for how long the objects of an identity last, as far as is known. `None` once one of them
+/// is gone.
+pub(super) type Remaining =
+    Arc<dyn Fn(&ServiceAccountIdentity, SystemTime) -> Option<Duration> + Send + Sync>;
 
 #[derive(Clone, Copy)]
 struct Rejected {
@@ -62,8 +71,21 @@ impl VerdictCache {
             rejected: rejected.build_with_hasher(DigestHasher::default()),
             lifetimes,
             invalidations: Invalidations::default(),
+            remaining: None,
             clock,
         })
+    }
+
+    /// Ends acceptances with the objects of their identity. `remaining` is called under a lock.
+    #[cfg(feature = "watch")]
+    pub(super) fn limited_by(mut self, remaining: Remaining) -> Self {
+        self.remaining = Some(remaining);
+        self
+    }
+
+    /// Returns what [`limited_by`](Self::limited_by) was given.
+    pub(super) fn remaining(&self) -> Option<&Remaining> {
+        self.remaining.as_ref()
     }
 
     #[inline]
@@ -161,6 +183,14 @@ impl VerdictCache {
         if let Some(end) = log.unsettled_until(began, &subject) {
             lifetime = lifetime.up_to(end.saturating_duration_since(began.at));
         }
+        // Under the log's lock: `drop_ended` finds what is inserted before it waits for the lock.
+        if let Some(remaining) = &self.remaining {
+            match remaining(identity, self.clock.wall()) {
+                Some(Duration::MAX) => {}
+                Some(left) => lifetime = lifetime.up_to(elapsed.saturating_add(left)),
+                None => return,
+            }
+        }
         if lifetime.fresh <= elapsed {
             return;
         }
@@ -185,6 +215,22 @@ impl VerdictCache {
         self.accepted.remove(&digest);
     }
 
+    /// Drops acceptances whose end, or its date, the function of [`limited_by`](Self::limited_by)
+    /// knows by now. It keeps later ones from being inserted.
+    #[cfg(feature = "watch")]
+    pub(super) fn drop_ended(&self, ended: &Invalidation) {
+        sync_point();
+        self.invalidations.wait_for_readers();
+        sync_point();
+        self.drop_accepted(ended);
+    }
+
+    fn drop_accepted(&self, invalidation: &Invalidation) {
+        self.accepted.remove_matching(|digest, identity| {
+            invalidation.applies_to(&InvalidationSubject::accepted(digest, identity))
+        });
+    }
+
     /// Drops decisions, and those of verifications that have begun but not ended.
     pub(crate) fn invalidate(&self, invalidation: &Invalidation) {
         self.invalidations.push(self.clock.monotonic(), invalidation.clone());
@@ -194,15 +240,11 @@ impl VerdictCache {
                 self.accepted.remove(digest);
                 self.rejected.invalidate(digest);
             }
-            Invalidation::ServiceAccount(_) | Invalidation::Pod(_) => {
-                self.accepted.remove_matching(|digest, identity| {
-                    invalidation.applies_to(&InvalidationSubject::accepted(digest, identity))
-                });
-            }
             Invalidation::All => {
                 self.accepted.remove_matching(|_, _| true);
                 self.rejected.invalidate_all();
             }
+            _ => self.drop_accepted(invalidation),
         }
     }
 

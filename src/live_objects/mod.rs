@@ -7,9 +7,11 @@ mod builder;
 mod handle;
 mod kind;
 mod liveness;
+mod named_object;
 
 pub use builder::LiveObjectsBuilder;
 pub use handle::LiveObjects;
 pub(crate) use handle::OnDeleted;
 pub(crate) use kind::ObjectKind;
 pub(crate) use liveness::Liveness;
+pub(crate) use named_object::{NamedObject, remaining};

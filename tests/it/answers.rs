@@ -74,6 +74,7 @@ async fn every_reject_reason_is_the_same_401_invalid_token() {
         RejectReason::Expired,
         RejectReason::NotAServiceAccount,
         RejectReason::Unauthenticated,
+        RejectReason::Deleted,
     ] {
         let service = Service::new(&FakeVerifier::rejecting(reason).authenticator());
         let answer = service.blocked(bearer(&token("a"))).await;

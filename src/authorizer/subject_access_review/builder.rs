@@ -7,6 +7,8 @@ use super::{
     authorizer::{AttributesRule, SubjectAccessReviewAuthorizer},
     review::Reviewer,
 };
+#[cfg(feature = "watch")]
+use crate::live_objects::LiveObjects;
 use crate::{
     api_server::{ApiClient, ApiServer, BIND_AUTH_DELEGATOR, Purpose},
     authorizer::RequestHead,
@@ -63,6 +65,8 @@ pub struct SubjectAccessReviewBuilder {
     lifetimes: Lifetimes,
     capacity: u64,
     max_in_flight: usize,
+    #[cfg(feature = "watch")]
+    live_objects: Option<LiveObjects>,
 }
 
 /// Why [`SubjectAccessReviewBuilder::build`] fails.
@@ -98,6 +102,8 @@ impl SubjectAccessReviewBuilder {
             },
             capacity: 10_000,
             max_in_flight: 64,
+            #[cfg(feature = "watch")]
+            live_objects: None,
         }
     }
 
@@ -177,6 +183,16 @@ impl SubjectAccessReviewBuilder {
         self
     }
 
+    /// Drops decisions to allow at once when `live_objects` sees that the caller's ServiceAccount,
+    /// or the Pod, Secret or Node that its token is bound to, was deleted, and denies from then on.
+    /// Off by default. See
+    /// [`AuthenticatorBuilder::invalidated_by`](crate::authenticator::AuthenticatorBuilder::invalidated_by).
+    #[cfg(feature = "watch")]
+    pub fn invalidated_by(mut self, live_objects: &LiveObjects) -> Self {
+        self.live_objects = Some(live_objects.clone());
+        self
+    }
+
     /// Sets the clock. Defaults to the system's; tests use a manual one.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.api_client.clock = clock;
@@ -202,12 +218,21 @@ impl SubjectAccessReviewBuilder {
         let (clock, timeout) = (self.api_client.clock.clone(), self.api_client.timeout);
         let capacities = Capacities { accepted: self.capacity, rejected: self.capacity };
         let verdicts = VerdictCache::new(capacities, self.lifetimes, clock.clone()).ok();
+        #[cfg(feature = "watch")]
+        let verdicts = verdicts.map(|verdicts| match &self.live_objects {
+            Some(live_objects) => verdicts.revoked_by(live_objects),
+            None => verdicts,
+        });
         let cache = verdicts.map(|verdicts| {
             let limit = Limit::new(self.max_in_flight, MAX_WAIT, clock.clone());
             let reviewer = Reviewer { api_client: self.api_client };
             let timeout = timeout.saturating_add(MAX_WAIT).saturating_add(MARGIN);
             Arc::new(ReadThroughCache::new(verdicts, reviewer, limit, timeout, clock))
         });
+        #[cfg(feature = "watch")]
+        if let (Some(cache), Some(live_objects)) = (&cache, &self.live_objects) {
+            cache.drop_deleted(live_objects);
+        }
         SubjectAccessReviewAuthorizer { rule: self.rule, cache }
     }
 

@@ -344,6 +344,7 @@ fn counts(verdict: Verdict) -> Option<Verdict> {
             | RejectReason::NotYetValid
             | RejectReason::NotAServiceAccount
             | RejectReason::Unauthenticated
+            | RejectReason::Deleted
             | RejectReason::Denied,
         ) => Some(verdict),
     }

@@ -26,7 +26,7 @@ const OTHER_FAILURES: [VerifyErrorKind; 6] = [
     VerifyErrorKind::Saturated,
     VerifyErrorKind::Aborted,
 ];
-const FACTS: [RejectReason; 8] = [
+const FACTS: [RejectReason; 9] = [
     RejectReason::Malformed,
     RejectReason::Signature,
     RejectReason::Audience,
@@ -34,6 +34,7 @@ const FACTS: [RejectReason; 8] = [
     RejectReason::NotYetValid,
     RejectReason::NotAServiceAccount,
     RejectReason::Unauthenticated,
+    RejectReason::Deleted,
     RejectReason::Denied,
 ];
 const OPINIONS: [RejectReason; 4] = [
