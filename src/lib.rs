@@ -112,6 +112,8 @@ pub use token::{BearerToken, MalformedToken};
 pub use verdict::Verdict;
 #[cfg(feature = "jwks")]
 pub use verifier::jwks::JwksVerifier;
+#[cfg(all(feature = "jwks", feature = "watch"))]
+pub use verifier::local_review::LocalReviewVerifier;
 pub use verifier::token_review::TokenReviewVerifier;
 pub use verifier::{DynVerifier, Verifier, VerifierExt};
 

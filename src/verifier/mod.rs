@@ -10,6 +10,8 @@ mod fake_verifier;
 mod fallback;
 #[cfg(feature = "jwks")]
 pub mod jwks;
+#[cfg(all(feature = "jwks", feature = "watch"))]
+pub mod local_review;
 mod screened;
 pub mod token_review;
 #[expect(clippy::module_inception, reason = "the trait is what the module is about")]

@@ -127,8 +127,9 @@ pub trait VerifierExt: Verifier + Sized {
     /// cannot decide about this token. All other outcomes of this verifier are final.
     ///
     /// Meant for verifiers that decide almost everything without a call, with
-    /// [`TokenReviewVerifier`](crate::TokenReviewVerifier) as `other`. [`JwksVerifier`] for example
-    /// cannot decide about a token whose key may be newer than the loaded keys.
+    /// [`TokenReviewVerifier`](crate::TokenReviewVerifier) as `other`. `LocalReviewVerifier` cannot
+    /// decide about a Pod that its watch has not seen yet, and [`JwksVerifier`] not about a token
+    /// whose key may be newer than the loaded keys.
     ///
     /// - An acceptance by `other` is not marked and has the full TTL: `other` is no substitute.
     /// - Anybody can make up a token of an unknown key, and each distinct one costs a call of

@@ -97,6 +97,11 @@ impl JwksVerifier {
         self.shared.loader.metrics()
     }
 
+    #[cfg(feature = "watch")]
+    pub(crate) fn clock(&self) -> &crate::clock::Clock {
+        self.shared.loader.clock()
+    }
+
     fn evaluate(
         &self,
         token: BearerToken<'_>,
