@@ -155,7 +155,7 @@ impl fmt::Display for ApiServerError {
                 StatusCode::UNAUTHORIZED => write!(
                     f,
                     "{call}: the API server does not accept this service's own credential (401); is the \
-                     token that the client sends expired, or for another cluster?"
+                     token that the client sends expired, or for another audience or cluster?"
                 ),
                 StatusCode::FORBIDDEN => write!(
                     f,

@@ -86,7 +86,8 @@ fn need_of(name: &str, error: &ApiServerError) -> Need {
         ApiServerErrorKind::Unauthenticated => Need::missing(
             name,
             "the API server does not accept this service's own credential (401)",
-            "look at the token that the client sends: it is expired, or for another cluster",
+            "look at the token that the client sends: it is expired, or for another audience or \
+             cluster",
         ),
         // The right may be there all the same: other services need not be able to ask.
         ApiServerErrorKind::Forbidden => {

@@ -84,8 +84,8 @@ impl Authenticator {
     /// the cache as long as its entry is valid; any other token is undecided, also a wrong one: 503
     /// with `Retry-After`, never 401. The self-check and `/readyz` report the shutdown.
     ///
-    /// All handles and layers of this authenticator are shut down with it. Other authenticators that
-    /// share its verifier are not. Dropping the future aborts what it waits for.
+    /// All handles and layers of this authenticator are shut down with it. Other authenticators
+    /// that share its verifier are not. Dropping the future aborts what it waits for.
     ///
     /// Tasks also end with the last handle, so this is for a service that waits for them, or that
     /// keeps handles.

@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::authenticator::Authenticator;
@@ -13,7 +13,7 @@ use crate::{
     audience::Audiences,
     authorizer::{Authorizer, DynAuthorizer},
     catch_panic::poll_caught,
-    client::TokenSource,
+    client::{Token, TokenSource},
     clock::Clock,
     inspect::UnverifiedToken,
     readiness::{Need, Readiness},
@@ -55,9 +55,10 @@ pub struct SelfCheck {
     authenticator: Authenticator,
     authorizers: Vec<DynAuthorizer>,
     own_token: Option<Arc<CheckOwnToken>>,
+    token_audience: Option<Arc<str>>,
 }
 
-type CheckOwnToken = dyn Fn(Authenticator) -> Checking + Send + Sync;
+type CheckOwnToken = dyn Fn(Authenticator, Option<Arc<str>>) -> Checking + Send + Sync;
 type Checking = Pin<Box<dyn Future<Output = Need> + Send>>;
 
 impl Authenticator {
@@ -73,7 +74,12 @@ impl SelfCheck {
     /// Checks what the verifier of `authenticator` needs.
     #[must_use]
     pub fn new(authenticator: &Authenticator) -> Self {
-        Self { authenticator: authenticator.clone(), authorizers: Vec::new(), own_token: None }
+        Self {
+            authenticator: authenticator.clone(),
+            authorizers: Vec::new(),
+            own_token: None,
+            token_audience: None,
+        }
     }
 
     /// Also checks what `authorizer` needs.
@@ -83,15 +89,26 @@ impl SelfCheck {
         self
     }
 
-    /// Also checks that `source` has a token, and that the verifier accepts it for the first
-    /// audience that it names. None by default.
+    /// Also checks that `source` has a token, that the verifier accepts it, and that a tenth of its
+    /// lifetime is left: a source that works replaces it earlier. None by default.
     #[must_use]
     pub fn token_source(mut self, source: impl TokenSource) -> Self {
         let source = Arc::new(source);
-        self.own_token = Some(Arc::new(move |authenticator: Authenticator| -> Checking {
-            let source = Arc::clone(&source);
-            Box::pin(async move { own_token(&*source, &authenticator).await })
-        }));
+        self.own_token =
+            Some(Arc::new(move |authenticator: Authenticator, audience| -> Checking {
+                let source = Arc::clone(&source);
+                Box::pin(
+                    async move { own_token(&*source, &authenticator, audience.as_deref()).await },
+                )
+            }));
+        self
+    }
+
+    /// Sets the audience that the token of the [source](Self::token_source) is for: the one that
+    /// the called service expects. Defaults to the first one that the token names.
+    #[must_use]
+    pub fn token_audience(mut self, audience: impl Into<String>) -> Self {
+        self.token_audience = Some(audience.into().into());
         self
     }
 
@@ -120,7 +137,7 @@ impl SelfCheck {
             needs.extend(authorizer.check_needs().await);
         }
         if let Some(own_token) = &self.own_token {
-            needs.push(own_token(self.authenticator.clone()).await);
+            needs.push(own_token(self.authenticator.clone(), self.token_audience.clone()).await);
         }
         // Two verifiers of one API server report the same clock.
         let mut unique: Vec<Need> = Vec::with_capacity(needs.len());
@@ -140,7 +157,11 @@ impl fmt::Debug for SelfCheck {
 }
 
 /// Errors are reported by their kind: a user's verifier or source could quote the token.
-async fn own_token(source: &impl TokenSource, authenticator: &Authenticator) -> Need {
+async fn own_token(
+    source: &impl TokenSource,
+    authenticator: &Authenticator,
+    audience: Option<&str>,
+) -> Need {
     let token = match source.token().await {
         Ok(token) => token,
         Err(error) => {
@@ -148,32 +169,62 @@ async fn own_token(source: &impl TokenSource, authenticator: &Authenticator) -> 
             return Need::missing(OWN_TOKEN, detail, "look at the projected volume; see the log");
         }
     };
-    let now = authenticator.cache.clock().wall();
-    let expiry = match token.expires_at() {
-        Some(expiry) => {
-            format!("expires in {} s", expiry.duration_since(now).unwrap_or_default().as_secs())
-        }
-        None => "never expires".to_owned(),
-    };
     let claims = UnverifiedToken::decode(token.expose_secret()).ok();
-    let audience = claims.as_ref().and_then(|claims| claims.audiences().first().copied());
+    let named = claims.as_ref().map(UnverifiedToken::audiences).unwrap_or_default();
+    let left = TimeLeft::of(&token, claims.as_ref(), authenticator.cache.clock().wall());
+    let audience = audience.or(named.first().copied());
     let audiences = audience.and_then(|audience| Audiences::new([audience]).ok());
     let (Some(audiences), Ok(bearer)) = (audiences, BearerToken::parse(token.expose_secret()))
     else {
-        let detail = format!("it names no audience, so it is not verified; {expiry}");
+        let detail = format!("it names no audience, so it is not verified; {left}");
         return Need::degraded(OWN_TOKEN, detail, "use a projected token with an audience");
     };
     match authenticator.cache.loader().verifier.verify(bearer, &audiences).await {
-        Ok(Verdict::Accept(_)) => Need::met(OWN_TOKEN, format!("accepted; {expiry}")),
+        Ok(Verdict::Accept(_)) if left.is_little => Need::degraded(
+            OWN_TOKEN,
+            format!("accepted for {named:?}; {left}, less than a tenth of its lifetime"),
+            "the kubelet replaces a token at 80 % of its lifetime: look at its log",
+        ),
+        Ok(Verdict::Accept(_)) => Need::met(OWN_TOKEN, format!("accepted for {named:?}; {left}")),
         Ok(Verdict::Reject(reason)) => Need::missing(
             OWN_TOKEN,
-            format!("rejected: {reason}; {expiry}"),
-            "look at the projected volume: is it a token of this cluster?",
+            format!("rejected for {audiences}: {reason}; it is for {named:?}; {left}"),
+            "look at the projected volume: is it a token of this cluster, for this audience?",
         ),
         Err(error) => Need::unknown(
             OWN_TOKEN,
-            format!("undecided: {}; {expiry}", error.kind().as_str()),
+            format!("undecided: {}; {left}", error.kind().as_str()),
             "the other lines say why",
         ),
+    }
+}
+
+/// How long a token is still valid; `None` if it never expires.
+struct TimeLeft {
+    left: Option<Duration>,
+    is_little: bool,
+}
+
+impl TimeLeft {
+    /// Takes the source's word for the expiry, which may be earlier than the token's `exp`.
+    fn of(token: &Token, claims: Option<&UnverifiedToken>, now: SystemTime) -> Self {
+        let expiry = token.expires_at().or(claims.and_then(UnverifiedToken::expires_at));
+        let left = expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default());
+        let lifetime = || {
+            let issued = claims?.claims().get("iat")?.as_f64()?;
+            let issued = UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(issued).ok()?)?;
+            expiry?.duration_since(issued).ok()
+        };
+        let is_little = left.zip(lifetime()).is_some_and(|(left, all)| left < all / 10);
+        Self { left, is_little }
+    }
+}
+
+impl fmt::Display for TimeLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.left {
+            Some(left) => write!(f, "expires in {} s", left.as_secs()),
+            None => f.write_str("never expires"),
+        }
     }
 }

@@ -8,9 +8,10 @@ use axum::{
     http::{Request, StatusCode},
 };
 use http_body_util::BodyExt;
+use serde_json::json;
 use tower::ServiceExt;
 use tower_kube_auth::{
-    ApiServer, Authenticator, DynVerifier, VerifierExt,
+    ApiServer, Authenticator, DynVerifier, TokenReviewVerifier, VerifierExt,
     authenticator::SelfCheck,
     authorizer::{AllowList, SubjectAccessReviewAuthorizer, all_of, any_of},
     client::{StaticToken, Token},
@@ -182,4 +183,93 @@ async fn an_outage_keeps_a_new_service_unready_and_an_old_one_ready() {
     expect(StatusCode::SERVICE_UNAVAILABLE, "[-]create tokenreviews failed").await;
     let (_, body) = get(&app, "/readyz").await;
     assert!(!body.contains("system:") && !body.contains("checkout"), "{body}");
+}
+
+#[tokio::test]
+async fn each_of_the_two_rights_is_told_alone() {
+    let fixture = Fixture::start().await;
+    for (group, granted, missing) in [
+        ("authentication.k8s.io", "tokenreviews", "create subjectaccessreviews"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create tokenreviews"),
+    ] {
+        let rule = json!({"apiGroups": [group], "resources": [granted], "verbs": ["create"]});
+        fixture.cluster.revoke(Cluster::VERIFIER);
+        fixture.cluster.grant(Cluster::VERIFIER, &rule);
+        let auth = fixture.authenticator(fixture.review()).build().unwrap();
+        let sar = SubjectAccessReviewAuthorizer::builder(fixture.client());
+        let sar = sar.clock(fixture.clock.clock()).build().unwrap();
+        let readiness = SelfCheck::new(&auth).authorizer(sar).run().await;
+        let unmet = readiness.needs.iter().filter(|need| need.state != NeedState::Met);
+        let unmet: Vec<_> = unmet.map(|need| (&*need.name, need.state)).collect();
+        assert_eq!(unmet, [(missing, NeedState::Missing)]);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_may_not_be_read_are_missing_or_degraded_behind_a_verifier() {
+    let fixture = Fixture::start().await;
+    fixture.cluster.revoke_issuer_discovery();
+    let keys = || fixture.jwks().build().unwrap();
+    let alone = fixture.authenticator(keys()).build().unwrap().check().await;
+    assert_eq!(states(&alone), [("keys", NeedState::Missing)]);
+    assert!(alone.to_string().contains("system:service-account-issuer-discovery"), "{alone}");
+    let fallback = fixture.review().or_when_unavailable(keys());
+    let fallback = fixture.authenticator(fallback).build().unwrap().check().await;
+    assert_eq!(state_of(&fallback, "keys"), NeedState::Degraded);
+    let screen = fixture.authenticator(fixture.review().screened_by(keys())).build().unwrap();
+    assert_eq!(state_of(&screen.check().await, "keys"), NeedState::Degraded);
+}
+
+#[tokio::test]
+async fn a_credential_for_another_audience_or_an_expired_one_is_told() {
+    let fixture = Fixture::start().await;
+    let own = fixture.cluster.token("kube-auth", "verifier");
+    let mut expired = own.claims().unwrap();
+    for claim in ["exp", "iat", "nbf"] {
+        expired[claim] = json!(expired[claim].as_i64().unwrap() - 7_200);
+    }
+    let other = fixture.cluster.token("kube-auth", "verifier").audience("orders").issue().unwrap();
+    for credential in [other, fixture.cluster.mint(&expired)] {
+        let client = fixture.cluster.client_for(credential).unwrap();
+        let verifier = TokenReviewVerifier::new(client).clock(fixture.clock.clock());
+        let readiness = fixture.authenticator(verifier).build().unwrap().check().await;
+        assert_eq!(states(&readiness), [("create tokenreviews", NeedState::Missing)]);
+        let line = "does not accept this service's own credential (401); look at the token";
+        assert!(readiness.to_string().contains(line), "{readiness}");
+        assert!(!readiness.is_ready(true));
+    }
+}
+
+#[tokio::test]
+async fn an_own_token_for_another_audience_or_near_its_end_is_told() {
+    let fixture = Fixture::start().await;
+    let auth = fixture.authenticator(fixture.review()).build().unwrap();
+    let check = async |token: &str, audience: Option<&str>| {
+        let source = StaticToken::new(Token::new(token).unwrap());
+        let check = SelfCheck::new(&auth).token_source(source);
+        match audience {
+            Some(audience) => check.token_audience(audience).run().await,
+            None => check.run().await,
+        }
+    };
+    let own = fixture.token();
+    for (audience, state) in [
+        (None, NeedState::Met),
+        (Some("orders"), NeedState::Met),
+        (Some("payments"), NeedState::Missing),
+    ] {
+        let readiness = check(&own, audience).await;
+        assert_eq!(state_of(&readiness, "own token"), state, "{readiness}");
+        assert!(readiness.to_string().contains("[\"orders\"]"), "{readiness}");
+    }
+    // Valid for an hour; a tenth of that is 6 min.
+    for (advance, state) in [(3_230, NeedState::Met), (20, NeedState::Degraded)] {
+        fixture.clock.advance(Duration::from_secs(advance));
+        let readiness = check(&own, None).await;
+        assert_eq!(state_of(&readiness, "own token"), state, "{readiness}");
+        assert!(readiness.is_ready(true));
+    }
+    fixture.clock.advance(Duration::from_secs(600));
+    let readiness = check(&own, None).await;
+    assert_eq!(state_of(&readiness, "own token"), NeedState::Missing, "{readiness}");
 }

@@ -131,9 +131,9 @@ impl SubjectAccessReviewAuthorizer {
         self.invalidate(&Invalidation::All);
     }
 
-    /// Asks the API server nothing from now on, waits for the reviews under way for at most `limit`,
-    /// and aborts the rest. Call it after the server has ended its requests. Cached decisions are
-    /// still served; any other request is undecided (503).
+    /// Asks the API server nothing from now on, waits for the reviews under way for at most
+    /// `limit`, and aborts the rest. Call it after the server has ended its requests. Cached
+    /// decisions are still served; any other request is undecided (503).
     pub async fn shutdown(&self, limit: Duration) {
         if let Some(cache) = &self.cache {
             cache.shut_down(limit).await;

@@ -16,6 +16,7 @@ mod lost_store;
 mod restarts;
 mod rights;
 mod rotations;
+mod self_checks;
 mod signing;
 mod token_bindings;
 mod token_sources;
@@ -75,6 +76,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         own => watches::{an_expired_version_is_an_error_event},
         own => rotations::{old_and_new_tokens_are_accepted_without_a_restart_of_the_service},
         own => rights::{without_discovery_rights_the_error_names_the_role},
+        own => self_checks::{keys_that_cannot_be_loaded_are_reported},
         es256 => signing::{es256_tokens_are_verified},
         second_issuer => signing::{a_second_issuer_is_accepted},
         Needs::Shared => combinations::{
@@ -126,6 +128,12 @@ pub(crate) fn all() -> Vec<Scenario> {
             a_rule_for_resources_decides_about_each_attribute,
             a_binding_to_a_group_counts_for_its_members,
             without_auth_delegator_nothing_is_decided,
+        },
+        Needs::Shared => self_checks::{
+            a_service_with_all_its_rights_meets_all_needs,
+            a_missing_right_is_reported_alone,
+            an_own_token_for_another_audience_and_a_skewed_clock_are_reported,
+            a_self_review_answers_for_the_caller,
         },
         Needs::Shared => api_answers::{
             a_token_request_returns_the_expiry_of_the_token,
