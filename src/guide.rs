@@ -25,6 +25,9 @@ pub mod protect_metrics {}
 #[doc = include_str!("../docs/behind-nginx.md")]
 pub mod behind_nginx {}
 
+#[doc = include_str!("../docs/metrics.md")]
+pub mod metrics {}
+
 #[doc = include_str!("../docs/readiness.md")]
 pub mod readiness {}
 

@@ -39,6 +39,7 @@
 //! | `http-discovery` | no | `JwksVerifier::discover`, for issuers outside of the cluster: `reqwest` |
 //! | `watch` | no | [`live_objects`], which tells deleted objects from live ones |
 //! | `config` | no | [`config`], a service's configuration from a file |
+//! | `metrics` | no | counters, gauges and histograms, by the facade [`metrics`](https://docs.rs/metrics): see the guide `docs/metrics.md` |
 //! | `testing` | no | `testing`, the embedded cluster |
 //! | `latest` | no | forwards to `k8s-openapi/latest` |
 //! | `full` | no | all but `latest` |
@@ -87,6 +88,7 @@ pub mod server;
 mod single_flight;
 #[cfg(feature = "server")]
 mod sync_point;
+mod telemetry;
 mod token;
 pub mod verdict;
 pub mod verifier;

@@ -9,7 +9,7 @@ use super::{
     error::{ApiServerError, Failure, Purpose},
     server::ApiServer,
 };
-use crate::{api_types::Status, backoff::Backoff, clock::Clock};
+use crate::{api_types::Status, backoff::Backoff, clock::Clock, telemetry};
 
 /// Attempts of a call, as in k8s.io/apiserver's webhook clients.
 const ATTEMPTS: u32 = 5;
@@ -129,12 +129,14 @@ impl ApiClient {
             .body(document)
             .map_err(|error| Failure::Transport(error.into()))?;
         let limit = (self.timeout / 10 * 3).max(SHORTEST_ATTEMPT);
+        let mut call = telemetry::ApiCall::begin(self.purpose.stage, &self.clock);
         let response = self
             .clock
             .timeout(limit, self.server.send(request))
             .await
             .ok_or(Failure::Timeout)?
             .map_err(Failure::Transport)?;
+        call.answered(response.status());
         if response.status().is_success() {
             return Ok(response);
         }

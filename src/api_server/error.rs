@@ -5,7 +5,10 @@ use std::{error::Error, fmt, time::Duration};
 use http::StatusCode;
 
 use super::transport::BoxError;
-use crate::error::{VerifyError, VerifyErrorKind};
+use crate::{
+    error::{VerifyError, VerifyErrorKind},
+    telemetry::Stage,
+};
 
 /// A call to the API server that failed, with all its attempts.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct ApiServerError {
 pub(crate) struct Purpose {
     pub(crate) call: &'static str,
     pub(crate) when_forbidden: &'static str,
+    /// What a review is for; `None` for other calls.
+    pub(crate) stage: Option<Stage>,
 }
 
 /// The remedy if this service may not create TokenReviews or SubjectAccessReviews.
@@ -143,7 +148,7 @@ impl ApiServerError {
 
 impl fmt::Display for ApiServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Purpose { call, when_forbidden } = self.purpose;
+        let Purpose { call, when_forbidden, .. } = self.purpose;
         match &self.failure {
             Failure::Transport(_) => {
                 write!(f, "{call}: the API server cannot be reached: {}", self.failure)

@@ -18,6 +18,7 @@ const PURPOSE: Purpose = Purpose {
     call: "SelfSubjectAccessReview",
     when_forbidden: "bind the ClusterRole `system:basic-user` to the group `system:authenticated`, as \
                      Kubernetes does by default",
+    stage: None,
 };
 const CLOCK: &str = "clock";
 /// The skew that Kubernetes tolerates (`go-jose`'s default leeway is one minute).

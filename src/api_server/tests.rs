@@ -13,7 +13,8 @@ use super::{
 };
 use crate::clock::manual::ManualClock;
 
-const PURPOSE: Purpose = Purpose { call: "a call", when_forbidden: "ask for the right" };
+const PURPOSE: Purpose =
+    Purpose { call: "a call", when_forbidden: "ask for the right", stage: None };
 
 #[derive(Clone, Copy)]
 enum Answer {

@@ -5,10 +5,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::{metrics::AuthenticatorMetrics, token_loader::TokenLoader};
 use crate::{
     audience::Audiences,
-    cache::{Digest, Lookup, ReadThroughCache},
+    cache::{Digest, Load, Lookup, ReadThroughCache},
     counters::Counter,
     error::VerifyError,
     identity::ServiceAccountIdentity,
+    telemetry::{self, CacheStatus, Hits, Stage},
     token::{BearerToken, PresentedToken},
     verdict::{Acceptance, Outcome, Verdict},
     verifier::Verifier,
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     /// Requests that report-only layers let through.
     pub(super) let_through: Counter,
     pub(super) report_limit: WarnLimit,
+    pub(super) hits: Hits,
 }
 
 impl Authenticator {
@@ -70,10 +72,12 @@ impl Authenticator {
         if let Some(identity) = self.cached(token.into(), &digest) {
             return Ok(Verdict::Accept(Acceptance::new(identity)));
         }
-        match self.lookup(token, digest) {
+        let outcome = match self.lookup(token, digest) {
             Lookup::Decided(outcome) => outcome,
             Lookup::Waiting(waiting) => waiting.await,
-        }
+        };
+        telemetry::attempt(Stage::Authentication, TokenLoader::result(&outcome));
+        outcome
     }
 
     /// Ends verification, for a service that exits: begins none from now on, waits for those under
@@ -141,7 +145,12 @@ impl Authenticator {
         token: PresentedToken<'_>,
         digest: &Digest,
     ) -> Option<ServiceAccountIdentity> {
-        self.cache.accepted(digest, || Some(token.parse().ok()?.to_owned()))
+        let hit = self.cache.accepted(digest, || Some(token.parse().ok()?.to_owned()))?;
+        self.shared.hits.increment();
+        if hit.is_touch_due {
+            self.shared.hits.publish_if_due(self.cache.clock());
+        }
+        Some(hit.identity)
     }
 
     /// Decides about a token that is not [`cached`](Self::cached): at once if a cached decision,
@@ -149,8 +158,11 @@ impl Authenticator {
     pub(crate) fn lookup(&self, token: BearerToken<'_>, digest: Digest) -> Lookup {
         let known = self.cache.rejected_or_stale(&digest, || Some(token.to_owned()));
         if let Some(verdict) = known {
+            telemetry::token_cache(CacheStatus::Hit);
             return Lookup::Decided(Ok(verdict));
         }
+        telemetry::token_cache(CacheStatus::Miss);
+        self.shared.hits.publish_if_due(self.cache.clock());
         if let Err(error) = self.cache.ensure_open() {
             return Lookup::Decided(Err(error));
         }

@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     counters::Counter,
     identity::AuthenticatorId,
+    telemetry::{Hits, Stage},
     token::BearerToken,
     verifier::{DynVerifier, Verifier},
     warn_limit::WarnLimit,
@@ -332,6 +333,7 @@ impl AuthenticatorBuilder {
             warn_limit: WarnLimit::default(),
             let_through: Counter::default(),
             report_limit: WarnLimit::default(),
+            hits: Hits::new(Stage::Authentication, &self.clock),
         };
         let cache = Arc::new(ReadThroughCache::new(verdicts, loader, limit, timeout, self.clock));
         #[cfg(feature = "watch")]

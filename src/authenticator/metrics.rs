@@ -6,7 +6,7 @@ use crate::cache::CacheMetrics;
 /// system. The last four fields are gauges; the others start at zero and only grow.
 ///
 /// Cache hits are not counted: a counter that all threads write to costs more than the rest of a
-/// hit. Subtract these from the service's own request count instead.
+/// hit. The feature `metrics` counts them. Or subtract these from the service's own request count.
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {

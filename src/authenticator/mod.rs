@@ -11,8 +11,8 @@ mod metrics;
 mod precheck;
 mod token_loader;
 
+pub use self::metrics::AuthenticatorMetrics;
 pub use authenticator::Authenticator;
 pub use build_error::AuthenticatorBuildError;
 pub use builder::AuthenticatorBuilder;
 pub use check::SelfCheck;
-pub use metrics::AuthenticatorMetrics;

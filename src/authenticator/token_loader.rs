@@ -6,6 +6,7 @@ use crate::{
     cache::Load,
     counters::Counter,
     identity::AuthenticatorId,
+    telemetry::Stage,
     token::{BearerToken, OwnedBearerToken},
     verdict::Outcome,
     verifier::{DynVerifier, Verifier},
@@ -30,6 +31,7 @@ impl Load for TokenLoader {
     type Input = OwnedBearerToken;
 
     const NAME: &'static str = "the verifier";
+    const STAGE: Stage = Stage::Authentication;
 
     async fn load(&self, token: &OwnedBearerToken) -> Outcome {
         let verdict = self.verifier.verify(token.borrow(), &self.audiences).await?;

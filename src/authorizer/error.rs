@@ -56,25 +56,29 @@ impl AuthorizeErrorKind {
     }
 }
 
+impl AuthorizeErrorKind {
+    /// Returns the kind of a review whose failure is of `kind`.
+    pub(super) fn of_review(kind: VerifyErrorKind) -> Self {
+        match kind {
+            VerifyErrorKind::Unavailable | VerifyErrorKind::Inconclusive => Self::Unavailable,
+            VerifyErrorKind::Timeout => Self::Timeout,
+            VerifyErrorKind::RateLimited => Self::RateLimited,
+            VerifyErrorKind::Unauthenticated => Self::Unauthenticated,
+            VerifyErrorKind::Forbidden => Self::Forbidden,
+            VerifyErrorKind::InvalidResponse => Self::InvalidResponse,
+            VerifyErrorKind::Saturated => Self::Saturated,
+            VerifyErrorKind::Aborted => Self::Aborted,
+        }
+    }
+}
+
 error_with_details!(AuthorizeError, AuthorizeErrorKind);
 
 impl AuthorizeError {
     /// Returns the error of a review whose failure is `error`.
     pub(super) fn of_review(error: VerifyError) -> Self {
-        let kind = match error.kind() {
-            VerifyErrorKind::Unavailable | VerifyErrorKind::Inconclusive => {
-                AuthorizeErrorKind::Unavailable
-            }
-            VerifyErrorKind::Timeout => AuthorizeErrorKind::Timeout,
-            VerifyErrorKind::RateLimited => AuthorizeErrorKind::RateLimited,
-            VerifyErrorKind::Unauthenticated => AuthorizeErrorKind::Unauthenticated,
-            VerifyErrorKind::Forbidden => AuthorizeErrorKind::Forbidden,
-            VerifyErrorKind::InvalidResponse => AuthorizeErrorKind::InvalidResponse,
-            VerifyErrorKind::Saturated => AuthorizeErrorKind::Saturated,
-            VerifyErrorKind::Aborted => AuthorizeErrorKind::Aborted,
-        };
         let pause = error.retry_after();
-        let error = Self::new(kind, error.to_string());
+        let error = Self::new(AuthorizeErrorKind::of_review(error.kind()), error.to_string());
         match pause {
             Some(pause) => error.with_retry_after(pause),
             None => error,

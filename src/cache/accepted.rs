@@ -55,8 +55,8 @@ impl AcceptedCache {
     /// Returns the entry while it is fresh by both clocks.
     #[inline]
     pub(super) fn get(&self, digest: &Digest, clock: &Clock) -> Option<Hit> {
-        let (hit, is_touch_due) = self.entries.pin().get(digest)?.hit(clock)?;
-        if is_touch_due {
+        let hit = self.entries.pin().get(digest)?.hit(clock)?;
+        if hit.is_touch_due {
             self.touch(digest);
         }
         Some(hit)

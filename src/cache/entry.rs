@@ -19,6 +19,8 @@ pub(crate) struct Hit {
     pub(crate) identity: ServiceAccountIdentity,
     /// Most of the lifetime has passed: a background verification is due.
     pub(crate) is_due: bool,
+    /// The entry was not used in this second before: what is done once a second is due.
+    pub(crate) is_touch_due: bool,
 }
 
 /// All times are monotonic, except `expires_at`.
@@ -58,13 +60,12 @@ impl Entry {
         }
     }
 
-    /// Returns a hit while the entry is fresh by both clocks, and whether moka must be told of the
-    /// use.
+    /// Returns a hit while the entry is fresh by both clocks.
     ///
     /// Takes no lock, allocates nothing, and writes only the reference count, and one word per
     /// second.
     #[inline]
-    pub(super) fn hit(&self, clock: &Clock) -> Option<(Hit, bool)> {
+    pub(super) fn hit(&self, clock: &Clock) -> Option<Hit> {
         let now = clock.monotonic();
         let left = self.fresh_until.checked_duration_since(now).filter(|left| !left.is_zero())?;
         if self.has_expired(clock) {
@@ -75,10 +76,8 @@ impl Entry {
         if is_touch_due {
             self.last_touch.store(second, Ordering::Relaxed);
         }
-        Some((
-            Hit { identity: self.identity.clone(), is_due: now >= self.refresh_from },
-            is_touch_due,
-        ))
+        let is_due = now >= self.refresh_from;
+        Some(Hit { identity: self.identity.clone(), is_due, is_touch_due })
     }
 
     /// Returns the identity while the entry is fresh or within its grace period, but not past

@@ -14,10 +14,10 @@ mod recent_failure;
 mod revocation;
 mod verdict_cache;
 
+pub(crate) use self::metrics::CacheMetrics;
 pub(crate) use digest::{Digest, DigestWriter};
 pub(crate) use invalidations::Invalidation;
 pub(crate) use lifetimes::Lifetimes;
 pub(crate) use limit::Limit;
-pub(crate) use metrics::CacheMetrics;
 pub(crate) use read_through::{Load, Lookup, ReadThroughCache, Waiting};
 pub(crate) use verdict_cache::{Capacities, VerdictCache};

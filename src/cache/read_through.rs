@@ -14,6 +14,7 @@ use tracing::Instrument;
 
 use super::{
     digest::{Digest, DigestHasher, DigestWriter},
+    entry::Hit,
     invalidations::{Invalidation, VerificationStart},
     limit::Limit,
     metrics::{CacheMetrics, Counters},
@@ -25,9 +26,9 @@ use crate::{
     catch_panic::{Panicked, call_caught, poll_caught},
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
-    identity::ServiceAccountIdentity,
     single_flight::{self, Joined},
     sync_point::sync_point,
+    telemetry::{self, Stage},
     verdict::{Acceptance, Outcome, RejectReason, Verdict},
     warn_limit::WarnLimit,
 };
@@ -42,6 +43,17 @@ pub(crate) trait Load: Send + Sync + 'static {
 
     /// The name of what decides, for messages.
     const NAME: &'static str;
+    /// What is decided, for metrics.
+    const STAGE: Stage;
+
+    /// Returns the name of an outcome, for metrics. Defaults to the names of authentication.
+    fn result(outcome: &Outcome) -> &'static str {
+        match outcome {
+            Ok(Verdict::Accept(_)) => "accepted",
+            Ok(Verdict::Reject(reason)) => reason.as_str(),
+            Err(error) => error.kind().as_str(),
+        }
+    }
 
     fn load(&self, input: &Self::Input) -> impl Future<Output = Outcome> + Send;
 
@@ -144,7 +156,7 @@ impl<L: Load> ReadThroughCache<L> {
         self.verdicts.digest_of(write)
     }
 
-    /// Returns the identity of a fresh acceptance. If most of its lifetime has passed, decides anew
+    /// Returns a fresh acceptance. If most of its lifetime has passed, decides anew
     /// in the background, so that regular callers never wait. `input` is `None` if that turns out
     /// to be impossible.
     #[inline]
@@ -152,12 +164,12 @@ impl<L: Load> ReadThroughCache<L> {
         self: &Arc<Self>,
         digest: &Digest,
         input: impl FnOnce() -> Option<L::Input>,
-    ) -> Option<ServiceAccountIdentity> {
+    ) -> Option<Hit> {
         let hit = self.verdicts.accepted(digest)?;
         if hit.is_due {
             self.refresh_ahead(*digest, input);
         }
-        Some(hit.identity)
+        Some(hit)
     }
 
     /// Returns the reason of a cached rejection.
@@ -194,11 +206,9 @@ impl<L: Load> ReadThroughCache<L> {
             Ok(outcome) => outcome?,
             Err(panicked) => Err(self.limited.aborted(&panicked)),
         };
-        Some(
-            self.cache_outcome(digest, outcome, |verdict| {
-                self.verdicts.insert(digest, verdict, began)
-            }),
-        )
+        Some(self.cache_outcome(digest, outcome, began, |verdict| {
+            self.verdicts.insert(digest, verdict, began)
+        }))
     }
 
     /// Loads a decision that is not cached, or follows the load in flight. What waits runs in a
@@ -292,7 +302,7 @@ impl<L: Load> ReadThroughCache<L> {
     fn complete(&self, flight: Flight, outcome: Outcome) -> Outcome {
         let Flight { leader, digest, began } = flight;
         self.recent_failure.record(&outcome, self.clock().monotonic());
-        let outcome = self.cache_outcome(digest, outcome, |verdict| {
+        let outcome = self.cache_outcome(digest, outcome, began, |verdict| {
             leader.unless_detached(|| self.verdicts.insert(digest, verdict, began));
         });
         sync_point();
@@ -306,11 +316,13 @@ impl<L: Load> ReadThroughCache<L> {
         &self,
         digest: Digest,
         outcome: Outcome,
+        began: VerificationStart,
         insert: impl FnOnce(&Verdict),
     ) -> Outcome {
         let counters = &self.limited.counters;
         let outcome = unless_ended(outcome, self.verdicts.remaining(), self.clock());
         counters.count(&outcome);
+        telemetry::decided(L::STAGE, L::result(&outcome), began.at, self.clock());
         sync_point();
         let error = match outcome {
             Ok(verdict) => {
@@ -464,6 +476,7 @@ mod tests {
     impl Load for NeverCalled {
         type Input = ();
         const NAME: &'static str = "the loader";
+        const STAGE: Stage = Stage::Authentication;
 
         async fn load(&self, (): &()) -> Outcome {
             Err(VerifyError::new(VerifyErrorKind::Unavailable, "it was called"))

@@ -64,6 +64,7 @@ mod tests {
         clock::{Clock, manual::ManualClock},
         identity::ServiceAccountIdentity,
         sync_point::{set_sync_point_hook, sync_point},
+        telemetry::Stage,
         testing::IdentityBuilder,
         verdict::{Acceptance, Outcome, RejectReason, Verdict},
     };
@@ -89,6 +90,7 @@ mod tests {
     impl Load for Accepting {
         type Input = ();
         const NAME: &'static str = "the loader";
+        const STAGE: Stage = Stage::Authentication;
 
         async fn load(&self, (): &()) -> Outcome {
             self.calls.fetch_add(1, SeqCst);
@@ -129,8 +131,8 @@ mod tests {
     /// Returns the way in which an authenticator asks.
     async fn request(cache: &Cache) -> Verdict {
         let digest = cache.digest(b"token");
-        if let Some(identity) = cache.accepted(&digest, || Some(())) {
-            return Verdict::Accept(Acceptance::new(identity));
+        if let Some(hit) = cache.accepted(&digest, || Some(())) {
+            return Verdict::Accept(Acceptance::new(hit.identity));
         }
         if let Some(verdict) = cache.rejected_or_stale(&digest, || Some(())) {
             return verdict;
@@ -209,7 +211,7 @@ mod tests {
             assert!(early.is_err(), "it has looked before the insertion");
             has_dropped.recv().unwrap();
         });
-        assert_eq!(cache.accepted(&digest, || None), None);
+        assert!(cache.accepted(&digest, || None).is_none());
     }
 
     #[tokio::test]

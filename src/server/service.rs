@@ -20,6 +20,7 @@ use crate::{
     authenticator::Authenticator,
     cache::{Digest, Lookup, Waiting},
     identity::ServiceAccountIdentity,
+    telemetry::{self, Stage},
     token::PresentedToken,
 };
 
@@ -118,7 +119,10 @@ impl<S, R> Authenticate<S, R> {
         };
         match self.authenticator.lookup(token, digest) {
             Lookup::Decided(outcome) => match accepted_identity(outcome) {
-                Ok(identity) => AuthOutcome::Identity(identity),
+                Ok(identity) => {
+                    telemetry::attempt(Stage::Authentication, "accepted");
+                    AuthOutcome::Identity(identity)
+                }
                 Err(rejection) => AuthOutcome::Rejected(rejection),
             },
             Lookup::Waiting(waiting) => AuthOutcome::Undecided(waiting),
@@ -164,6 +168,7 @@ where
                 ResponseFuture::calling(self.inner.call(request))
             }
             AuthOutcome::Anonymous => {
+                count(&Rejection::MissingToken);
                 self.strip(request.headers_mut());
                 make_anonymous(request.extensions_mut(), &self.authenticator);
                 ResponseFuture::calling(self.inner.call(request))
@@ -191,6 +196,7 @@ where
                 )
             }
             AuthOutcome::Rejected(rejection) if self.options.report_only => {
+                count(&rejection);
                 let credential = request.headers().get(header::AUTHORIZATION);
                 rejection_log::report(&rejection, &self.authenticator, credential);
                 self.strip(request.headers_mut());
@@ -198,6 +204,7 @@ where
                 ResponseFuture::calling(self.inner.call(request))
             }
             AuthOutcome::Rejected(rejection) => {
+                count(&rejection);
                 release_readiness(&mut self.inner);
                 ResponseFuture::answered(reject(
                     &self.rejection_response,
@@ -235,7 +242,12 @@ where
     ) -> Poll<Result<Request<ReqBody>, Response<ResBody>>> {
         let outcome = ready!(self.waiting.as_mut().poll(cx));
         let Some(mut request) = self.request.take() else { return Poll::Pending };
-        Poll::Ready(match accepted_identity(outcome) {
+        let accepted = accepted_identity(outcome);
+        match &accepted {
+            Ok(_) => telemetry::attempt(Stage::Authentication, "accepted"),
+            Err(rejection) => count(rejection),
+        }
+        Poll::Ready(match accepted {
             Ok(identity) => {
                 request.extensions_mut().insert(identity);
                 Ok(request)
@@ -255,6 +267,18 @@ where
             )),
         })
     }
+}
+
+/// Counts a request that is not accepted, also if it goes on.
+fn count(rejection: &Rejection) {
+    telemetry::attempt(
+        Stage::Authentication,
+        match rejection {
+            Rejection::MissingToken => "no_token",
+            Rejection::MalformedToken(_) => "invalid_request",
+            other => other.reason(),
+        },
+    );
 }
 
 /// Removes the identity that an outer layer may have inserted, and marks the request as anonymous.

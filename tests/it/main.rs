@@ -42,4 +42,5 @@ mod stale;
 mod subject_access_review;
 #[path = "../support/mod.rs"]
 mod support;
+mod telemetry;
 mod tower_contract;

@@ -15,10 +15,14 @@ use crate::{
     cache::{Capacities, Lifetimes, Limit, ReadThroughCache, VerdictCache},
     clock::Clock,
     identity::ServiceAccountIdentity,
+    telemetry::Stage,
 };
 
-const PURPOSE: Purpose =
-    Purpose { call: "SubjectAccessReview", when_forbidden: BIND_AUTH_DELEGATOR };
+const PURPOSE: Purpose = Purpose {
+    call: "SubjectAccessReview",
+    when_forbidden: BIND_AUTH_DELEGATOR,
+    stage: Some(Stage::Authorization),
+};
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a review waits for a permit.
 const MAX_WAIT: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ mod builder;
 mod metrics;
 mod review;
 
+pub use self::metrics::SubjectAccessReviewMetrics;
 pub use attributes::{AccessAttributes, NonResourceAttributes, ResourceAttributes};
 pub use authorizer::SubjectAccessReviewAuthorizer;
 pub use builder::{SubjectAccessReviewBuildError, SubjectAccessReviewBuilder};
-pub use metrics::SubjectAccessReviewMetrics;

@@ -4,10 +4,12 @@ use super::attributes::{AccessAttributes, RequestAttributes};
 use crate::{
     api_server::ApiClient,
     api_types::{SubjectAccessReviewRequest, SubjectAccessReviewResponse},
+    authorizer::{AuthorizeErrorKind, DenyReason},
     cache::{DigestWriter, Load},
     error::{VerifyError, VerifyErrorKind},
     identity::ServiceAccountIdentity,
     json::{Object, ReadError},
+    telemetry::Stage,
     verdict::{Acceptance, Outcome, RejectReason, Verdict},
 };
 
@@ -31,6 +33,15 @@ impl Load for Reviewer {
     type Input = Review;
 
     const NAME: &'static str = "the SubjectAccessReview";
+    const STAGE: Stage = Stage::Authorization;
+
+    fn result(outcome: &Outcome) -> &'static str {
+        match outcome {
+            Ok(Verdict::Accept(_)) => "allowed",
+            Ok(Verdict::Reject(_)) => DenyReason::AccessReview.as_str(),
+            Err(error) => AuthorizeErrorKind::of_review(error.kind()).as_str(),
+        }
+    }
 
     async fn load(&self, review: &Review) -> Outcome {
         let Review { caller, attributes } = review;

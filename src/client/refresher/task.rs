@@ -19,6 +19,7 @@ use crate::{
     client::{Token, TokenError, TokenErrorKind},
     clock::Clock,
     lock::lock,
+    telemetry,
 };
 
 /// One way to get a token.
@@ -210,7 +211,12 @@ impl<F: Fetch> Task<F> {
                 // Callers wait for this attempt instead of getting the last one's error.
                 shared.phase.send_replace(Phase::Requested);
             }
-            let pause = match self.attempt().await {
+            let attempted = self.attempt().await;
+            telemetry::token_refreshed(match &attempted {
+                Ok(_) => "success",
+                Err(error) => error.kind().as_str(),
+            });
+            let pause = match attempted {
                 Ok(next) => {
                     failures = 0;
                     shared.phase.send_replace(Phase::Fresh);

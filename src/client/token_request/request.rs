@@ -29,6 +29,7 @@ const PURPOSE: Purpose = Purpose {
                      service's own ServiceAccount: \
                      examples/kubernetes/client-token-request.yaml of tower-kube-auth has the Role \
                      and the RoleBinding",
+    stage: None,
 };
 
 pub(super) fn api_client(api_server: ApiServer) -> ApiClient {

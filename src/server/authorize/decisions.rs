@@ -10,6 +10,7 @@ use crate::{
     counters::Counter,
     identity::ServiceAccountIdentity,
     server::{rejection::Rejection, rejection_log, service::Anonymous},
+    telemetry::{self, Hits, Stage},
     warn_limit::WarnLimit,
 };
 
@@ -20,16 +21,35 @@ pub(super) struct Decisions {
 }
 
 /// Shared by the services of a layer, so that no line comes at the rate of requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Logged {
     warn_limit: WarnLimit,
     let_through: Counter,
     report_limit: WarnLimit,
+    allowed: Hits,
+}
+
+impl Default for Logged {
+    fn default() -> Self {
+        Self {
+            warn_limit: WarnLimit::default(),
+            let_through: Counter::default(),
+            report_limit: WarnLimit::default(),
+            allowed: Hits::new(Stage::Authorization, &Clock::system()),
+        }
+    }
 }
 
 impl Decisions {
     pub(super) fn let_through(&self) -> u64 {
         self.logged.let_through.get()
+    }
+
+    /// Counts a request that is allowed.
+    #[inline]
+    pub(super) fn allow(&self) {
+        self.logged.allowed.increment();
+        self.logged.allowed.publish_if_due(&Clock::system());
     }
 
     /// Returns the rejection that `decision` leads to; none if the request goes on.
@@ -40,10 +60,14 @@ impl Decisions {
         head: RequestHead<'_>,
     ) -> Option<Rejection> {
         let rejection = match decision {
-            Ok(Decision::Allow) => return None,
+            Ok(Decision::Allow) => {
+                self.allow();
+                return None;
+            }
             Ok(Decision::Deny(reason)) => Rejection::Forbidden(reason),
             Err(error) => Rejection::AuthorizationUnavailable(error),
         };
+        telemetry::attempt(Stage::Authorization, rejection.reason());
         if self.report_only {
             self.report(&rejection, Some(caller), head);
             return None;

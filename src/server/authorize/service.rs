@@ -77,7 +77,10 @@ impl<R> Gate<R> {
         };
         let head = RequestHead::from(request);
         match self.authorizer.authorize_caught(caller, head) {
-            Some(Ok(Decision::Allow)) => AccessOutcome::Allowed,
+            Some(Ok(Decision::Allow)) => {
+                self.decisions.allow();
+                AccessOutcome::Allowed
+            }
             Some(decided) => match self.decisions.rejection(decided, caller, head) {
                 Some(rejection) => AccessOutcome::Rejected(rejection),
                 None => AccessOutcome::Allowed,

@@ -22,8 +22,8 @@ mod source;
 mod tests;
 mod verifier;
 
+pub use self::metrics::JwksMetrics;
 pub use algorithm::Algorithm;
 pub use build_error::JwksBuildError;
 pub use builder::JwksBuilder;
-pub use metrics::JwksMetrics;
 pub use verifier::JwksVerifier;

@@ -16,6 +16,7 @@ use crate::{
     inspect::UnverifiedToken,
     json::{Object, ReadError},
     readiness::Need,
+    telemetry::Stage,
     token::BearerToken,
     verdict::{Acceptance, RejectReason, Verdict},
     verifier::Verifier,
@@ -23,7 +24,11 @@ use crate::{
 
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-const PURPOSE: Purpose = Purpose { call: "TokenReview", when_forbidden: BIND_AUTH_DELEGATOR };
+const PURPOSE: Purpose = Purpose {
+    call: "TokenReview",
+    when_forbidden: BIND_AUTH_DELEGATOR,
+    stage: Some(Stage::Authentication),
+};
 const RIGHT: Right = Right {
     name: "create tokenreviews",
     group: "authentication.k8s.io",

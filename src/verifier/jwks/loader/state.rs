@@ -18,6 +18,7 @@ use crate::{
     error::{VerifyError, VerifyErrorKind},
     lock::lock,
     single_flight::{self, Flights, Joined},
+    telemetry,
     verifier::jwks::{
         algorithm::Algorithm,
         key_set::KeySet,
@@ -271,6 +272,10 @@ impl Fetch {
         }
         // Followers are woken outside of the lock.
         drop(history);
+        telemetry::keys_fetched(match &outcome {
+            Ok(()) => "success",
+            Err(error) => error.kind().as_str(),
+        });
         leader.complete(outcome);
     }
 }
@@ -280,6 +285,7 @@ impl Drop for Fetch {
     fn drop(&mut self) {
         if let Some(leader) = self.leader.take() {
             self.state.counters.failed_fetches.increment();
+            telemetry::keys_fetched(VerifyErrorKind::Aborted.as_str());
             let now = self.state.clock.monotonic();
             let mut history = lock(&self.state.history);
             leader.free_key();

@@ -18,6 +18,7 @@ const PURPOSE: Purpose = Purpose {
                      service's own ServiceAccount: kubectl create clusterrolebinding NAME \
                      --clusterrole=system:service-account-issuer-discovery \
                      --serviceaccount=NAMESPACE:NAME",
+    stage: None,
 };
 
 /// The advertised `jwks_uri` is not followed: a Pod often cannot reach it, and this service's own

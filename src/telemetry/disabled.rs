@@ -1,0 +1,51 @@
+//! What remains without the feature `metrics`: nothing.
+
+use std::time::Instant;
+
+use http::StatusCode;
+
+use super::subject::{CacheStatus, Stage};
+use crate::clock::Clock;
+
+#[inline]
+pub(crate) fn attempt(_: Stage, _: &'static str) {}
+
+#[inline]
+pub(crate) fn decided(_: Stage, _: &'static str, _: Instant, _: &Clock) {}
+
+#[inline]
+pub(crate) fn token_cache(_: CacheStatus) {}
+
+pub(crate) struct ApiCall;
+
+impl ApiCall {
+    #[inline]
+    pub(crate) fn begin(_: Option<Stage>, _: &Clock) -> Self {
+        Self
+    }
+
+    #[inline]
+    pub(crate) fn answered(&mut self, _: StatusCode) {}
+}
+
+#[inline]
+pub(crate) fn keys_fetched(_: &'static str) {}
+
+#[inline]
+pub(crate) fn token_refreshed(_: &'static str) {}
+
+#[derive(Debug)]
+pub(crate) struct Hits;
+
+impl Hits {
+    #[inline]
+    pub(crate) fn new(_: Stage, _: &Clock) -> Self {
+        Self
+    }
+
+    #[inline]
+    pub(crate) fn increment(&self) {}
+
+    #[inline]
+    pub(crate) fn publish_if_due(&self, _: &Clock) {}
+}
