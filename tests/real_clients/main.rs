@@ -10,6 +10,7 @@
     reason = "a failed expectation fails the test"
 )]
 
+mod alerts;
 mod nginx;
 mod process;
 mod prometheus;
@@ -30,6 +31,14 @@ fn main() {
         trial("nginx", "makes_a_503_of_an_undecided_request", nginx::undecided),
         trial("prometheus", "scrapes_with_a_role_and_not_without", prometheus::scrapes),
         trial("prometheus", "recovers_after_an_outage_of_the_api_server", prometheus::recovers),
+        trial("prometheus", "alerts_of_a_flood", alerts::flood),
+        trial("prometheus", "alerts_of_saturation", alerts::saturation),
+        trial("prometheus", "alerts_of_an_outage", alerts::outage),
+        trial("prometheus", "alerts_of_a_missing_right", alerts::missing_rights),
+        trial("prometheus", "alerts_of_missing_access_reviews", alerts::missing_access_reviews),
+        trial("prometheus", "alerts_of_a_rejected_token", alerts::own_token_rejected),
+        trial("prometheus", "alerts_of_a_stuck_key_rotation", alerts::stuck_rotation),
+        trial("prometheus", "alerts_of_slowness", alerts::slowness),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit()
 }
@@ -39,7 +48,8 @@ where
     F: Future<Output = ()> + 'static,
 {
     let run = move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        // On one thread, because a recorder of metrics is a thread's.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test());
         Ok(())
     };

@@ -1,7 +1,7 @@
 //! Prometheus scrapes an operator's `/metrics` with a ServiceAccount token from a file. What it sees
 //! is read through its own HTTP API.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::{Router, routing::get};
 use serde_json::{Value, json};
@@ -18,26 +18,40 @@ use crate::{
 
 const ACCOUNT: &str = "system:serviceaccount:monitoring:prometheus";
 
-struct Prometheus {
+/// Prometheus, which scrapes one target every second.
+pub struct Prometheus {
     address: SocketAddr,
     _process: Process,
 }
 
 impl Prometheus {
-    /// Starts Prometheus, which scrapes `target` every second with `token`.
+    /// Starts Prometheus, which authenticates its scrapes of `target` with `token`.
     fn start(target: SocketAddr, token: &str) -> Self {
-        let (address, folder) = (free_address(), folder());
+        let folder = folder();
+        let file = folder.join("token");
+        fs::write(&file, token).unwrap();
+        Self::run(target, json!({ "authorization": { "credentials_file": file } }), "", folder)
+    }
+
+    /// Starts Prometheus with the recording rules and alerts of `rules`.
+    pub fn with_rules(target: SocketAddr, rules: &str) -> Self {
+        Self::run(target, json!({}), rules, folder())
+    }
+
+    fn run(target: SocketAddr, mut scrape: Value, rules: &str, folder: PathBuf) -> Self {
+        let address = free_address();
         let of = |name: &str| folder.join(name).display().to_string();
-        fs::write(of("token"), token).unwrap();
+        scrape["job_name"] = "service".into();
+        scrape["static_configs"] = json!([{ "targets": [target.to_string()] }]);
         // YAML is a superset of JSON.
         let configuration = json!({
-            "global": { "scrape_interval": "1s", "scrape_timeout": "1s" },
-            "scrape_configs": [{
-                "job_name": "operator",
-                "authorization": { "credentials_file": of("token") },
-                "static_configs": [{ "targets": [target.to_string()] }],
-            }],
+            "global": {
+                "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s",
+            },
+            "rule_files": [of("rules.yml")],
+            "scrape_configs": [scrape],
         });
+        fs::write(of("rules.yml"), rules).unwrap();
         fs::write(of("prometheus.yml"), configuration.to_string()).unwrap();
         let arguments = [
             format!("--config.file={}", of("prometheus.yml")),
@@ -48,17 +62,34 @@ impl Prometheus {
         Self { address, _process: process }
     }
 
-    async fn api(&self, path: &str) -> Option<Value> {
+    async fn api(&self, path: &str, parameters: &[(&str, &str)]) -> Option<Value> {
         let url = format!("http://{}/api/v1/{path}", self.address);
+        let url = reqwest::Url::parse_with_params(&url, parameters).unwrap();
         let text = reqwest::get(url).await.ok()?.text().await.ok()?;
-        Some(serde_json::from_str::<Value>(&text).ok()?["data"].take())
+        let mut answer = serde_json::from_str::<Value>(&text).ok()?;
+        assert_ne!(answer["status"], "error", "{path} {parameters:?}: {answer}");
+        Some(answer["data"].take())
+    }
+
+    /// Returns the values of the series that `query` selects now.
+    pub async fn query(&self, query: &str) -> Option<Vec<f64>> {
+        let data = self.api("query", &[("query", query)]).await?;
+        let value = |series: &Value| series["value"][1].as_str()?.parse().ok();
+        data["result"].as_array()?.iter().map(value).collect()
+    }
+
+    /// Returns the names of the alerts that fire.
+    pub async fn firing(&self) -> Option<BTreeSet<String>> {
+        let data = self.api("alerts", &[]).await?;
+        let firing = data["alerts"].as_array()?.iter().filter(|alert| alert["state"] == "firing");
+        firing.map(|alert| Some(alert["labels"]["alertname"].as_str()?.to_owned())).collect()
     }
 
     /// Waits until the target's health is `health` and its last error contains `error`.
-    async fn wait_for(&self, health: &str, error: &str) {
+    pub async fn wait_for(&self, health: &str, error: &str) {
         let what = format!("the target is {health} ({error})");
         let seen = async || {
-            let targets = self.api("targets").await?;
+            let targets = self.api("targets", &[]).await?;
             let target = &targets["activeTargets"][0];
             let last_error = target["lastError"].as_str()?;
             (target["health"] == health && last_error.contains(error)).then_some(())
@@ -85,11 +116,13 @@ pub async fn scrapes() {
     prometheus.wait_for("down", "403 Forbidden").await;
     grant(&cluster);
     prometheus.wait_for("up", "").await;
-    let sample = async || {
-        let data = prometheus.api("query?query=operator_reconciliations_total").await?;
-        data["result"][0]["value"][1].as_str().map(str::to_owned)
+    let samples = async || {
+        prometheus
+            .query("operator_reconciliations_total")
+            .await
+            .filter(|samples| !samples.is_empty())
     };
-    assert_eq!(eventually("there is a sample", sample).await, "42");
+    assert_eq!(eventually("there is a sample", samples).await, [42.0]);
 }
 
 /// The layers of `metrics_auth`, with TTLs that a test can wait for.
