@@ -123,8 +123,8 @@ pub trait VerifierExt: Verifier + Sized {
     }
 
     /// Lets `other` decide about the tokens that are
-    /// [`Inconclusive`](crate::error::VerifyErrorKind::Inconclusive) to this verifier: it works, but
-    /// cannot decide about this token. All other outcomes of this verifier are final.
+    /// [`Inconclusive`](crate::error::VerifyErrorKind::Inconclusive) to this verifier: it works,
+    /// but cannot decide about this token. All other outcomes of this verifier are final.
     ///
     /// Meant for verifiers that decide almost everything without a call, with
     /// [`TokenReviewVerifier`](crate::TokenReviewVerifier) as `other`. `LocalReviewVerifier` cannot

@@ -54,12 +54,12 @@ impl JwksVerifier {
 
     /// Uses the keys of a JWK Set in a file, of a mounted ConfigMap for instance.
     ///
-    /// [`build`](JwksBuilder::build) reads it, and fails if there is no usable key. The file is read
-    /// again with [`refresh_interval`](JwksBuilder::refresh_interval), and at once for a token with
-    /// an unknown key id, at most once in
-    /// [`unknown_key_cooldown`](JwksBuilder::unknown_key_cooldown). So keys can be added and removed
-    /// without a restart. While the file cannot be read or has no usable key, the last keys stay in
-    /// use and the log says why.
+    /// [`build`](JwksBuilder::build) reads it, and fails if there is no usable key. The file is
+    /// read again with [`refresh_interval`](JwksBuilder::refresh_interval), and at once for a token
+    /// with an unknown key id, at most once in
+    /// [`unknown_key_cooldown`](JwksBuilder::unknown_key_cooldown). So keys can be added and
+    /// removed without a restart. While the file cannot be read or has no usable key, the last keys
+    /// stay in use and the log says why.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {

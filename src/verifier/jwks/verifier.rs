@@ -69,8 +69,8 @@ impl JwksVerifier {
         Self { shared: Arc::new(Shared { loader, rules }) }
     }
 
-    /// Fetches the keys now, or reads their file. Otherwise the first token does. A service that calls this at startup
-    /// fails early if the keys cannot be fetched.
+    /// Fetches the keys now, or reads their file. Otherwise the first token does. A service that
+    /// calls this at startup fails early if the keys cannot be fetched.
     ///
     /// # Errors
     ///
