@@ -1,5 +1,7 @@
 //! An embedded cluster on a manual clock, clients for it, and services that authenticate with it.
 
+use std::ops::Deref;
+
 use serde_json::Value;
 use tower_kube_auth::{
     Authenticator, JwksVerifier, TokenReviewVerifier, Verifier,
@@ -63,5 +65,33 @@ impl Fixture {
 
     pub fn reviews(&self) -> u64 {
         self.cluster.calls(Endpoint::TokenReview)
+    }
+}
+
+/// A cluster, and a service for each verifier.
+pub struct BothVerifiers {
+    fixture: Fixture,
+    pub review: Service,
+    pub jwks: Service,
+}
+
+impl BothVerifiers {
+    pub async fn start() -> Self {
+        let fixture = Fixture::start().await;
+        // A static token, because the services' own credential must not expire with the clock.
+        let client = fixture.cluster.admin_client().unwrap();
+        let clock = || fixture.clock.clock();
+        let review = TokenReviewVerifier::new(client.clone()).clock(clock());
+        let jwks = JwksVerifier::in_cluster(client).clock(clock()).build().unwrap();
+        let (review, jwks) = (fixture.service(review), fixture.service(jwks));
+        Self { fixture, review, jwks }
+    }
+}
+
+impl Deref for BothVerifiers {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        &self.fixture
     }
 }

@@ -21,7 +21,7 @@ mod wait;
 
 pub use fake_authorizer::{FakeAuthorizer, denied};
 pub use fake_verifier::{Behavior, FakeVerifier, accept, token};
-pub use fixture::Fixture;
+pub use fixture::{BothVerifiers, Fixture};
 pub use log::Log;
 pub use recorder::Recorder;
 pub use service::{Answer, Service, anonymous, answer, bearer, with_header};

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use tower_kube_auth::{JwksVerifier, TokenReviewVerifier};
 
-use crate::support::{Fixture, Service};
+use crate::support::BothVerifiers;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -17,38 +16,14 @@ const LONGEST_TTL: Duration = Duration::from_secs(66);
 /// The upper bound of a rejection's TTL.
 const LONGEST_REJECT_TTL: Duration = Duration::from_secs(11);
 
-struct BothVerifiers {
-    fixture: Fixture,
-    services: [(&'static str, Service); 2],
-}
-
 impl BothVerifiers {
-    async fn start() -> Self {
-        let fixture = Fixture::start().await;
-        // A static token, because the service's own credential must not expire with the clock.
-        let client = fixture.cluster.admin_client().unwrap();
-        let clock = || fixture.clock.clock();
-        let review = TokenReviewVerifier::new(client.clone()).clock(clock());
-        let jwks = JwksVerifier::in_cluster(client).clock(clock()).build().unwrap();
-        let services = [("TokenReview", fixture.service(review)), ("JWKS", fixture.service(jwks))];
-        Self { fixture, services }
-    }
-
     async fn answer(&self, token: &str, status: StatusCode, when: &str) {
-        for (name, service) in &self.services {
+        for (name, service) in [("TokenReview", &self.review), ("JWKS", &self.jwks)] {
             let reached = service.reached();
             assert_eq!(service.get(token).await.status, status, "{name}: {when}");
             let served = usize::from(status == StatusCode::OK);
             assert_eq!(service.reached() - reached, served, "{name}: {when}");
         }
-    }
-}
-
-impl std::ops::Deref for BothVerifiers {
-    type Target = Fixture;
-
-    fn deref(&self) -> &Fixture {
-        &self.fixture
     }
 }
 
@@ -140,30 +115,28 @@ async fn a_wall_clock_that_jumps_back_extends_no_cache_entry() {
 async fn a_deletion_is_noticed_within_the_ttl_although_the_clock_was_set_back() {
     let setup = BothVerifiers::start().await;
     let token = setup.token();
-    let (_, review) = &setup.services[0];
-    assert_eq!(review.get(&token).await.status, StatusCode::OK);
+    assert_eq!(setup.review.get(&token).await.status, StatusCode::OK);
     setup.cluster.delete_service_account("shop", "checkout");
     setup.clock.jump_back(LEEWAY / 2);
     setup.clock.advance(LONGEST_TTL);
-    assert_eq!(review.get(&token).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(setup.review.get(&token).await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
 async fn every_cache_entry_expires_within_the_jitter_of_its_ttl() {
     let setup = BothVerifiers::start().await;
-    let (_, review) = &setup.services[0];
     let tokens: Vec<_> = (0..50).map(|_| setup.token()).collect();
     for token in &tokens {
-        assert_eq!(review.get(token).await.status, StatusCode::OK);
+        assert_eq!(setup.review.get(token).await.status, StatusCode::OK);
     }
     setup.clock.advance(SHORTEST_TTL - Duration::from_millis(1));
     for token in &tokens {
-        assert_eq!(review.get(token).await.status, StatusCode::OK);
+        assert_eq!(setup.review.get(token).await.status, StatusCode::OK);
     }
     assert_eq!(setup.reviews(), 50, "no entry expires before 54 s");
     setup.clock.advance(LONGEST_TTL - SHORTEST_TTL + Duration::from_millis(1));
     for token in &tokens {
-        assert_eq!(review.get(token).await.status, StatusCode::OK);
+        assert_eq!(setup.review.get(token).await.status, StatusCode::OK);
     }
     assert_eq!(setup.reviews(), 100, "every entry expires by 66 s");
 }

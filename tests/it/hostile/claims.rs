@@ -5,22 +5,9 @@ use std::time::UNIX_EPOCH;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Fixture, Service};
-
-struct BothVerifiers {
-    fixture: Fixture,
-    jwks: Service,
-    review: Service,
-}
+use crate::support::{BothVerifiers, Service};
 
 impl BothVerifiers {
-    async fn start() -> Self {
-        let fixture = Fixture::start().await;
-        let jwks = fixture.service(fixture.jwks().build().unwrap());
-        let review = fixture.service(fixture.review());
-        Self { fixture, jwks, review }
-    }
-
     fn now(&self) -> f64 {
         self.clock.clock().wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
     }
@@ -64,14 +51,6 @@ impl BothVerifiers {
         let jwks = Self::accepts(&self.jwks, &token, &what).await;
         let review = Self::accepts(&self.review, &token, &what).await;
         assert_eq!([jwks, review], expected, "[JWKS, TokenReview]: {what}");
-    }
-}
-
-impl std::ops::Deref for BothVerifiers {
-    type Target = Fixture;
-
-    fn deref(&self) -> &Fixture {
-        &self.fixture
     }
 }
 
