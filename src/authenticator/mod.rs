@@ -5,14 +5,14 @@
 mod authenticator;
 mod build_error;
 mod builder;
-mod check;
 mod invalidate;
 mod metrics;
 mod precheck;
+mod self_check;
 mod token_loader;
 
 pub use self::metrics::AuthenticatorMetrics;
 pub use authenticator::Authenticator;
 pub use build_error::AuthenticatorBuildError;
 pub use builder::AuthenticatorBuilder;
-pub use check::SelfCheck;
+pub use self_check::SelfCheck;
