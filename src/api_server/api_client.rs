@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Request, Response, header};
 
 use super::{
     error::{ApiServerError, Failure, Purpose},
+    response_body::ResponseBody,
     server::ApiServer,
 };
 use crate::{api_types::Status, backoff::Backoff, clock::Clock, telemetry};
@@ -25,6 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Lower bound for the time limit of one attempt. A dead connection of the client's pool then costs
 /// one attempt instead of the call.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(3);
+/// Upper bound for a response body that is read whole, in bytes. Real ones have a few kilobytes.
+const BODY_LIMIT: usize = 1024 * 1024;
 /// Upper bound for a message of the API server, in characters.
 const LONGEST_MESSAGE: usize = 300;
 
@@ -101,11 +104,32 @@ impl ApiClient {
             }
         };
         let outcome = self.clock.timeout(self.timeout, attempts).await;
-        outcome.unwrap_or(Err(last)).map_err(|failure| ApiServerError {
-            failure,
-            purpose: self.purpose,
-            timeout: self.timeout,
-        })
+        outcome.unwrap_or(Err(last)).map_err(|failure| self.error(failure))
+    }
+
+    /// Gets a document as a stream, in one attempt. The time limit covers the head of a 2xx
+    /// response only.
+    #[cfg(feature = "watch")]
+    pub(crate) async fn open(
+        &self,
+        path: &str,
+        accept: &str,
+    ) -> Result<ResponseBody, ApiServerError> {
+        let request = Request::get(path).header(header::ACCEPT, accept).body(Bytes::new());
+        let opening = async {
+            let request = request.map_err(|error| Failure::Transport(error.into()))?;
+            let response = self.server.send(request).await.map_err(Failure::Transport)?;
+            if response.status().is_success() {
+                return Ok(response.into_body());
+            }
+            Err(status_failure(&read(response).await?))
+        };
+        let outcome = self.clock.timeout(self.timeout, opening).await;
+        outcome.unwrap_or(Err(Failure::Timeout)).map_err(|failure| self.error(failure))
+    }
+
+    fn error(&self, failure: Failure) -> ApiServerError {
+        ApiServerError { failure, purpose: self.purpose, timeout: self.timeout }
     }
 
     /// A time limit that overflows the clock is no limit: there is no deadline.
@@ -132,19 +156,32 @@ impl ApiClient {
         let mut call = telemetry::ApiCall::begin(self.purpose.stage, &self.clock);
         let response = self
             .clock
-            .timeout(limit, self.server.send(request))
+            .timeout(limit, async {
+                let response = self.server.send(request).await.map_err(Failure::Transport)?;
+                read(response).await
+            })
             .await
-            .ok_or(Failure::Timeout)?
-            .map_err(Failure::Transport)?;
+            .ok_or(Failure::Timeout)??;
         call.answered(response.status());
         if response.status().is_success() {
             return Ok(response);
         }
-        Err(Failure::Status {
-            status: response.status(),
-            retry_after: retry_after(response.headers()),
-            message: status_message(response.body()),
-        })
+        Err(status_failure(&response))
+    }
+}
+
+/// Reads the body of `response`, up to the limit.
+async fn read(response: Response<ResponseBody>) -> Result<Response<Bytes>, Failure> {
+    let (head, body) = response.into_parts();
+    let body = body.read(BODY_LIMIT).await.map_err(Failure::Transport)?;
+    Ok(Response::from_parts(head, body))
+}
+
+fn status_failure(response: &Response<Bytes>) -> Failure {
+    Failure::Status {
+        status: response.status(),
+        retry_after: retry_after(response.headers()),
+        message: status_message(response.body()),
     }
 }
 

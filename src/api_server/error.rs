@@ -4,7 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use http::StatusCode;
 
-use super::transport::BoxError;
+use super::response_body::BoxError;
 use crate::{
     error::{VerifyError, VerifyErrorKind},
     telemetry::Stage,

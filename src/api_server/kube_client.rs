@@ -15,8 +15,9 @@ use kube::{Client, Config, client::Body, config::AuthInfo};
 use tower_service::Service;
 
 use super::{
+    response_body::{BoxError, ResponseBody},
     server::ApiServer,
-    transport::{BoxError, ResponseFuture, Transport, read},
+    transport::{ResponseFuture, Transport},
 };
 
 /// Keeps kube from retrying, whatever the client's `default_retry` says.
@@ -136,7 +137,8 @@ impl Transport for KubeTransport {
             let (head, body) = request.into_parts();
             let body = without_retries(body).await?;
             // `send` and not `request`: the latter logs the body of a response that it cannot read.
-            read(client.send(Request::from_parts(head, body)).await?).await
+            let response = client.send(Request::from_parts(head, body)).await?;
+            Ok(response.map(ResponseBody::new))
         })
     }
 }

@@ -7,6 +7,7 @@ mod error;
 pub(crate) mod fake;
 #[cfg(feature = "kube")]
 mod kube_client;
+mod response_body;
 mod self_review;
 mod server;
 #[cfg(test)]
@@ -17,5 +18,7 @@ pub(crate) use api_client::ApiClient;
 pub(crate) use error::{ApiServerError, ApiServerErrorKind, BIND_AUTH_DELEGATOR, Purpose};
 #[cfg(feature = "kube")]
 pub use kube_client::ApiServerBuildError;
+#[cfg(feature = "watch")]
+pub(crate) use response_body::ResponseBody;
 pub(crate) use self_review::Right;
 pub use server::ApiServer;

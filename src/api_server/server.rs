@@ -47,7 +47,8 @@ impl ApiServer {
     ///
     /// A request has a path but no host (`/apis/authentication.k8s.io/v1/tokenreviews`): the
     /// service adds the server's address and this service's own credential, as every client of
-    /// kube does. The body of a response is read up to 1 MiB.
+    /// kube does. The body of a response is read up to 1 MiB, except that of a watch, which has to
+    /// arrive as it is sent.
     ///
     /// A client of any major of kube fits in three lines, because the body of each implements
     /// `From<Bytes>`:

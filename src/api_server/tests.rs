@@ -9,7 +9,7 @@ use http_body_util::Full;
 use tower::{ServiceExt, service_fn, util::BoxCloneService};
 
 use super::{
-    ApiClient, ApiServer, ApiServerError, ApiServerErrorKind, Purpose, transport::BoxError,
+    ApiClient, ApiServer, ApiServerError, ApiServerErrorKind, Purpose, response_body::BoxError,
 };
 use crate::clock::manual::ManualClock;
 

@@ -1,22 +1,18 @@
 //! The type-erased HTTP client of an API server.
 
-use std::{error::Error, future::poll_fn, pin::Pin, sync::Mutex};
+use std::{future::poll_fn, pin::Pin, sync::Mutex};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Limited};
 use tower_service::Service;
 
+use super::response_body::{BoxError, ResponseBody};
 use crate::lock::lock;
 
-pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type ResponseFuture =
-    Pin<Box<dyn Future<Output = Result<Response<Bytes>, BoxError>> + Send>>;
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, BoxError>> + Send>>;
 
-/// Upper bound for a response body, in bytes. Real ones have a few kilobytes.
-const BODY_LIMIT: usize = 1024 * 1024;
-
-/// Sends one request and reads the whole response.
+/// Sends one request and returns the response when its head has arrived.
 pub(super) trait Transport: Send + Sync {
     fn send(&self, request: Request<Bytes>) -> ResponseFuture;
 }
@@ -44,18 +40,7 @@ where
         Box::pin(async move {
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
             let response = service.call(request).await.map_err(Into::into)?;
-            read(response).await
+            Ok(response.map(ResponseBody::new))
         })
     }
-}
-
-/// Reads the body of `response`, up to the limit.
-pub(super) async fn read<B>(response: Response<B>) -> Result<Response<Bytes>, BoxError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    let (head, body) = response.into_parts();
-    let body = Limited::new(body, BODY_LIMIT).collect().await?.to_bytes();
-    Ok(Response::from_parts(head, body))
 }
