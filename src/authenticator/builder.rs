@@ -273,7 +273,7 @@ impl AuthenticatorBuilder {
     ///
     /// let cluster = Cluster::start().await?;
     /// let api = ApiServer::from(cluster.kube_client()?);
-    /// let live_objects = LiveObjects::builder(api.clone()).build();
+    /// let live_objects = LiveObjects::builder(api.clone()).build()?;
     /// let auth = Authenticator::builder(TokenReviewVerifier::new(api))
     ///     .audience("orders")
     ///     .invalidated_by(&live_objects)

@@ -47,7 +47,7 @@ const NOT_CURRENT: &str = "the watch of the tokens' objects is not synced or giv
 ///
 /// let api = ApiServer::try_default().await?;
 /// let jwks = JwksVerifier::in_cluster(api.clone()).build()?;
-/// let live_objects = LiveObjects::builder(api.clone()).build();
+/// let live_objects = LiveObjects::builder(api.clone()).build()?;
 /// let review = TokenReviewVerifier::new(api).screened_by(jwks.clone());
 /// let verifier = LocalReviewVerifier::new(jwks, live_objects.clone())
 ///     .or_when_inconclusive(review.clone())

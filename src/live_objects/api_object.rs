@@ -1,0 +1,103 @@
+//! Lists and events of the API server, reduced to the metadata that the index needs.
+
+use std::{borrow::Cow, time::SystemTime};
+
+use serde::Deserialize;
+
+/// A page of a list.
+#[derive(Deserialize)]
+pub(super) struct Page<'a> {
+    #[serde(borrow)]
+    pub(super) metadata: PageMetadata<'a>,
+    /// Go writes an empty list as `null`.
+    #[serde(borrow)]
+    pub(super) items: Option<Vec<ApiObject<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PageMetadata<'a> {
+    #[serde(borrow)]
+    pub(super) resource_version: Cow<'a, str>,
+    /// Empty on the last page.
+    #[serde(borrow, default, rename = "continue")]
+    pub(super) continue_token: Cow<'a, str>,
+}
+
+/// An event of a watch.
+#[derive(Deserialize)]
+pub(super) struct Event<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) object: ApiObject<'a>,
+}
+
+/// An object, or the `Status` of an `ERROR` event.
+#[derive(Deserialize)]
+pub(super) struct ApiObject<'a> {
+    #[serde(borrow, default)]
+    pub(super) metadata: Metadata<'a>,
+    /// Of a `Status`.
+    pub(super) code: Option<u16>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Metadata<'a> {
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) namespace: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) uid: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) resource_version: Cow<'a, str>,
+    deletion_timestamp: Option<String>,
+}
+
+impl Metadata<'_> {
+    pub(super) fn deletion_timestamp(&self) -> Result<Option<SystemTime>, jiff::Error> {
+        let parse = |text: &String| text.parse::<jiff::Timestamp>().map(SystemTime::from);
+        self.deletion_timestamp.as_ref().map(parse).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_an_event_has_beside_its_metadata_is_skipped() {
+        let line = r#"{"type":"MODIFIED","object":{"kind":"PartialObjectMetadata","apiVersion":
+            "meta.k8s.io/v1","metadata":{"name":"web-0","namespace":"shop","uid":"u",
+            "resourceVersion":"7","creationTimestamp":null,"deletionGracePeriodSeconds":30,
+            "deletionTimestamp":"2033-05-18T03:33:20Z","labels":{"a":"\u00e4"},
+            "managedFields":[{"fieldsV1":{"f:metadata":{"f:labels":{}}}}]}}}"#;
+        let Event { kind, object } = serde_json::from_str(line).unwrap();
+        let metadata = object.metadata;
+        assert_eq!((&*kind, object.code), ("MODIFIED", None));
+        assert_eq!((&*metadata.namespace, &*metadata.name), ("shop", "web-0"));
+        assert_eq!((&*metadata.uid, &*metadata.resource_version), ("u", "7"));
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+        assert_eq!(metadata.deletion_timestamp().unwrap(), Some(at));
+        assert!(matches!(metadata.name, Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_status_has_a_code() {
+        let line = r#"{"type":"ERROR","object":{"kind":"Status","metadata":{},"code":410}}"#;
+        let event: Event<'_> = serde_json::from_str(line).unwrap();
+        assert_eq!(event.object.code, Some(410));
+    }
+
+    #[test]
+    fn a_list_may_be_null() {
+        let page: Page<'_> =
+            serde_json::from_str(r#"{"metadata":{"resourceVersion":"7"},"items":null}"#).unwrap();
+        assert_eq!(&*page.metadata.continue_token, "");
+        assert!(page.items.is_none());
+    }
+}

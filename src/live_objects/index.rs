@@ -1,0 +1,288 @@
+//! The objects of one watch by name: UID and time of deletion, in 48 bytes each.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
+    time::{Duration, SystemTime},
+};
+
+use super::{liveness::Liveness, uid::Uid};
+
+/// Number of deleted objects that are remembered. Older ones are unknown again.
+const DELETED: usize = 32_768;
+
+/// Objects that were seen, by name.
+///
+/// A name is kept as a keyed digest of 128 bits, which is a third of its size. Nobody without the
+/// keys, which are new in each process, can choose names that collide; and an object counts as live
+/// only if its UID is the claimed one, so a collision could not revive one.
+#[derive(Default)]
+pub(super) struct Index {
+    keys: (RandomState, RandomState),
+    objects: HashMap<Name, Object, BuildHasherDefault<NameHasher>>,
+    /// Deleted objects, oldest first.
+    deleted: VecDeque<(Name, Uid)>,
+    /// The number of the latest listing.
+    listing: u32,
+    live: usize,
+}
+
+/// The digest of a namespace and a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Name(u64, u64);
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
+
+struct Object {
+    uid: Uid,
+    phase: Phase,
+    /// The latest listing or the one before the event in which the object was seen.
+    listing: u32,
+}
+
+/// Whether an object is live, being deleted or gone, in four bytes: 0, the seconds of its
+/// `deletionTimestamp`, or the largest value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Phase(u32);
+
+impl Phase {
+    const LIVE: Self = Self(0);
+    const DELETED: Self = Self(u32::MAX);
+
+    fn deleting(since: SystemTime) -> Self {
+        let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u32::try_from(since.as_secs()).unwrap_or(u32::MAX).clamp(1, u32::MAX - 1))
+    }
+
+    fn liveness(self) -> Liveness {
+        match self {
+            Self::LIVE => Liveness::Live,
+            Self::DELETED => Liveness::Deleted,
+            Self(seconds) => Liveness::Deleting {
+                since: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.into()),
+            },
+        }
+    }
+}
+
+impl Index {
+    /// Returns what is known about the object with this name and this UID.
+    pub(super) fn liveness(&self, namespace: &str, name: &str, uid: &str) -> Liveness {
+        let Some(object) = self.objects.get(&self.name(namespace, name)) else {
+            return Liveness::Unknown;
+        };
+        if object.uid == Uid::new(uid) {
+            return object.phase.liveness();
+        }
+        match object.phase {
+            Phase::LIVE => Liveness::Deleted,
+            // Either the object before this one or its successor, which the watch has not seen yet.
+            _ => Liveness::Unknown,
+        }
+    }
+
+    /// Returns the number of objects that are not deleted.
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Inserts or updates an object. Returns the UID of the one that it replaces.
+    pub(super) fn insert(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        deleting: Option<SystemTime>,
+    ) -> Option<Uid> {
+        let name = self.name(namespace, name);
+        let phase = deleting.map_or(Phase::LIVE, Phase::deleting);
+        let object = Object { uid: Uid::new(uid), phase, listing: self.listing };
+        self.live += 1;
+        match self.objects.insert(name, object) {
+            Some(before) if before.phase != Phase::DELETED => {
+                self.live -= 1;
+                (before.uid != Uid::new(uid)).then_some(before.uid)
+            }
+            _ => None,
+        }
+    }
+
+    /// Marks an object as deleted. Another object under the same name stays.
+    pub(super) fn remove(&mut self, namespace: &str, name: &str, uid: &str) {
+        let (name, uid) = (self.name(namespace, name), Uid::new(uid));
+        match self.objects.get_mut(&name) {
+            Some(object) if object.uid != uid || object.phase == Phase::DELETED => return,
+            Some(object) => {
+                object.phase = Phase::DELETED;
+                self.live -= 1;
+            }
+            None => {
+                let phase = Phase::DELETED;
+                let object = Object { uid: uid.clone(), phase, listing: self.listing };
+                self.objects.insert(name, object);
+            }
+        }
+        self.remember(name, uid);
+    }
+
+    /// Begins a listing: every object that exists is inserted, then the listing ends.
+    pub(super) fn begin_listing(&mut self) {
+        self.listing = self.listing.wrapping_add(1);
+    }
+
+    /// Marks all objects as deleted that the listing did not contain, and returns their UIDs.
+    pub(super) fn end_listing(&mut self) -> Vec<Uid> {
+        let mut missing = Vec::new();
+        for (name, object) in &mut self.objects {
+            if object.listing != self.listing && object.phase != Phase::DELETED {
+                object.phase = Phase::DELETED;
+                missing.push((*name, object.uid.clone()));
+            }
+        }
+        self.live -= missing.len();
+        let remembered = missing.iter().cloned();
+        remembered.for_each(|(name, uid)| self.remember(name, uid));
+        missing.into_iter().map(|(_, uid)| uid).collect()
+    }
+
+    /// Bounds the number of deleted objects.
+    fn remember(&mut self, name: Name, uid: Uid) {
+        self.deleted.push_back((name, uid));
+        if self.deleted.len() > DELETED
+            && let Some((name, uid)) = self.deleted.pop_front()
+            // Not its successor, and not an object that was restored.
+            && self.objects.get(&name).is_some_and(|it| it.phase == Phase::DELETED && it.uid == uid)
+        {
+            self.objects.remove(&name);
+        }
+    }
+
+    fn name(&self, namespace: &str, name: &str) -> Name {
+        let (first, second) = &self.keys;
+        Name(first.hash_one((namespace, name)), second.hash_one((namespace, name)))
+    }
+}
+
+/// Takes a word of the digest as the hash.
+#[derive(Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
+    }
+
+    /// Not called: a name writes one word.
+    fn write(&mut self, _: &[u8]) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+    const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+
+    fn insert(index: &mut Index, name: &str, uid: &str) -> Option<String> {
+        index.insert("shop", name, uid, None).map(|uid| uid.to_string())
+    }
+
+    #[test]
+    fn an_object_is_known_by_namespace_name_and_uid() {
+        let mut index = Index::default();
+        insert(&mut index, "web-0", A);
+        assert_eq!(index.liveness("shop", "web-0", A), Liveness::Live);
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Deleted);
+        assert_eq!(index.liveness("shop", "web-1", A), Liveness::Unknown);
+        assert_eq!(index.liveness("ops", "web-0", A), Liveness::Unknown);
+    }
+
+    #[test]
+    fn a_deleted_object_stays_deleted_and_says_nothing_about_its_successor() {
+        let mut index = Index::default();
+        insert(&mut index, "web-0", A);
+        index.remove("shop", "web-0", A);
+        assert_eq!(index.liveness("shop", "web-0", A), Liveness::Deleted);
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unknown);
+        assert_eq!(insert(&mut index, "web-0", B), None, "the deletion is known already");
+        assert_eq!(index.liveness("shop", "web-0", A), Liveness::Deleted);
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Live);
+        assert_eq!(index.len(), 1);
+    }
+
+    #[test]
+    fn an_object_with_another_uid_replaces_the_first() {
+        let mut index = Index::default();
+        assert_eq!(insert(&mut index, "web-0", A), None);
+        assert_eq!(insert(&mut index, "web-0", A), None, "an update");
+        assert_eq!(insert(&mut index, "web-0", B).as_deref(), Some(A));
+        index.remove("shop", "web-0", A);
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Live);
+        assert_eq!(index.len(), 1);
+    }
+
+    #[test]
+    fn a_deletion_timestamp_is_kept_in_seconds() {
+        let mut index = Index::default();
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+        index.insert("shop", "web-0", A, Some(since));
+        assert_eq!(index.liveness("shop", "web-0", A), Liveness::Deleting { since });
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unknown, "its successor");
+    }
+
+    #[test]
+    fn a_listing_deletes_what_it_does_not_contain() {
+        let mut index = Index::default();
+        insert(&mut index, "web-0", A);
+        insert(&mut index, "web-1", B);
+        index.begin_listing();
+        insert(&mut index, "web-0", A);
+        let missing: Vec<_> = index.end_listing().iter().map(Uid::to_string).collect();
+        assert_eq!(missing, [B]);
+        assert_eq!(index.liveness("shop", "web-0", A), Liveness::Live);
+        assert_eq!(index.liveness("shop", "web-1", B), Liveness::Deleted);
+        index.begin_listing();
+        insert(&mut index, "web-0", A);
+        insert(&mut index, "web-1", B);
+        assert!(index.end_listing().is_empty());
+        assert_eq!(index.liveness("shop", "web-1", B), Liveness::Live, "it was restored");
+        assert_eq!(index.len(), 2);
+    }
+
+    #[test]
+    fn the_number_of_deleted_objects_is_bounded() {
+        let mut index = Index::default();
+        for number in 0..DELETED + 10 {
+            let name = format!("job-{number}");
+            insert(&mut index, &name, A);
+            index.remove("shop", &name, A);
+        }
+        assert_eq!((index.objects.len(), index.deleted.len()), (DELETED, DELETED));
+        assert_eq!(index.liveness("shop", "job-9", A), Liveness::Unknown);
+        assert_eq!(index.liveness("shop", "job-10", A), Liveness::Deleted);
+    }
+
+    #[test]
+    fn a_forgotten_deletion_takes_no_successor_with_it() {
+        let mut index = Index::default();
+        index.remove("shop", "web-0", A);
+        insert(&mut index, "web-0", B);
+        for number in 0..DELETED {
+            index.remove("shop", &format!("job-{number}"), A);
+        }
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Live);
+    }
+
+    #[test]
+    fn an_entry_has_48_bytes() {
+        assert_eq!(size_of::<(Name, Object)>(), 48);
+    }
+}

@@ -1,0 +1,200 @@
+//! What is watched: one scope for each kind and namespace, with its objects and its progress.
+
+use std::{
+    sync::{Arc, Mutex, RwLock},
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    api_object::Metadata,
+    index::Index,
+    kind::ObjectKind,
+    liveness::Liveness,
+    state::{Progress, WatchPhase, WatchState},
+    uid::Uid,
+};
+use crate::{
+    clock::Clock,
+    lock::{lock, read, write},
+};
+
+/// Called with the kind and the UID of each object that is deleted.
+pub(crate) type OnDeleted = Arc<dyn Fn(ObjectKind, &str) + Send + Sync>;
+
+/// All scopes, in the order of kind and namespace.
+pub(super) struct Scopes {
+    pub(super) clock: Clock,
+    scopes: Vec<Arc<Scope>>,
+    subscribers: Arc<Subscribers>,
+}
+
+#[derive(Default)]
+struct Subscribers {
+    on_deleted: RwLock<Vec<OnDeleted>>,
+    /// Notified of each complete list.
+    listed: watch::Sender<()>,
+}
+
+impl Scopes {
+    /// Without namespaces, the whole cluster is watched.
+    pub(super) fn new(kinds: &[ObjectKind], namespaces: &[String], clock: Clock) -> Self {
+        let subscribers = Arc::<Subscribers>::default();
+        let mut places: Vec<(ObjectKind, Option<&String>)> = Vec::new();
+        for kind in kinds {
+            if kind.is_namespaced() && !namespaces.is_empty() {
+                places.extend(namespaces.iter().map(|namespace| (*kind, Some(namespace))));
+            } else {
+                places.push((*kind, None));
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        let scope = |(kind, namespace): (_, Option<&String>)| {
+            Arc::new(Scope {
+                kind,
+                namespace: namespace.cloned(),
+                index: RwLock::default(),
+                progress: Mutex::new(Progress::new(clock.monotonic())),
+                clock: clock.clone(),
+                subscribers: subscribers.clone(),
+            })
+        };
+        let scopes = places.into_iter().map(scope).collect();
+        Self { clock: clock.clone(), scopes, subscribers }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Scope>> {
+        self.scopes.iter()
+    }
+
+    pub(super) fn liveness(
+        &self,
+        kind: ObjectKind,
+        namespace: Option<&str>,
+        name: &str,
+        uid: &str,
+    ) -> Liveness {
+        let namespace = namespace.filter(|_| kind.is_namespaced());
+        let find = |place: (ObjectKind, Option<&str>)| {
+            let found = self.scopes.binary_search_by(|scope| scope.place().cmp(&place));
+            found.ok().and_then(|position| self.scopes.get(position))
+        };
+        let Some(scope) = find((kind, None)).or_else(|| find((kind, namespace))) else {
+            return Liveness::Unknown;
+        };
+        read(&scope.index).liveness(namespace.unwrap_or_default(), name, uid)
+    }
+
+    /// Whether each scope was current at some time within `max_staleness`.
+    pub(super) fn are_current(&self, max_staleness: Duration) -> bool {
+        let now = self.clock.monotonic();
+        self.scopes.iter().all(|scope| {
+            lock(&scope.progress)
+                .last_sign_of_life
+                .is_some_and(|at| now.saturating_duration_since(at) <= max_staleness)
+        })
+    }
+
+    /// Waits until each scope has been listed once.
+    pub(super) async fn listed(&self) {
+        let mut listed = self.subscribers.listed.subscribe();
+        let is_listed = |scope: &Arc<Scope>| lock(&scope.progress).last_sign_of_life.is_some();
+        // The sender lives in `self`, so the wait ends only with the condition.
+        let _ = listed.wait_for(|()| self.scopes.iter().all(is_listed)).await;
+    }
+
+    pub(super) fn subscribe(&self, on_deleted: OnDeleted) {
+        write(&self.subscribers.on_deleted).push(on_deleted);
+    }
+}
+
+/// One kind in one namespace, or in the cluster.
+pub(super) struct Scope {
+    pub(super) kind: ObjectKind,
+    pub(super) namespace: Option<String>,
+    index: RwLock<Index>,
+    progress: Mutex<Progress>,
+    clock: Clock,
+    subscribers: Arc<Subscribers>,
+}
+
+impl Scope {
+    fn place(&self) -> (ObjectKind, Option<&str>) {
+        (self.kind, self.namespace.as_deref())
+    }
+
+    pub(super) fn state(&self) -> WatchState {
+        let objects = read(&self.index).len();
+        let namespace = self.namespace.as_deref();
+        lock(&self.progress).state(self.kind.resource(), namespace, objects, &self.clock)
+    }
+
+    pub(super) fn begin_listing(&self) {
+        write(&self.index).begin_listing();
+    }
+
+    /// Objects of a page of a list, or one that an event brings, with their deletion timestamps.
+    pub(super) fn insert<'a>(
+        &self,
+        objects: impl IntoIterator<Item = (&'a Metadata<'a>, Option<SystemTime>)>,
+    ) {
+        let mut replaced = Vec::new();
+        let mut index = write(&self.index);
+        for (object, deleting) in objects {
+            let Metadata { namespace, name, uid, .. } = object;
+            replaced.extend(index.insert(namespace, name, uid, deleting));
+        }
+        drop(index);
+        self.report(&replaced);
+    }
+
+    pub(super) fn remove(&self, object: &Metadata<'_>) {
+        let Metadata { namespace, name, uid, .. } = object;
+        write(&self.index).remove(namespace, name, uid);
+        self.report(&[Uid::new(uid)]);
+    }
+
+    /// The objects are those of the moment at which the list was requested.
+    pub(super) fn end_listing(&self, requested: Instant) {
+        let missing = write(&self.index).end_listing();
+        self.report(&missing);
+        let mut progress = lock(&self.progress);
+        progress.lists += 1;
+        progress.last_sign_of_life = Some(requested);
+        drop(progress);
+        self.subscribers.listed.send_replace(());
+    }
+
+    /// Tells the subscribers of deletions that the index shows already: whoever read it before is
+    /// told, and whoever reads it later sees the deletion.
+    fn report(&self, deleted: &[Uid]) {
+        if deleted.is_empty() {
+            return;
+        }
+        // Not under the lock: a subscriber may call back.
+        let subscribers = read(&self.subscribers.on_deleted).clone();
+        for uid in deleted.iter().map(Uid::to_string) {
+            for on_deleted in &subscribers {
+                on_deleted(self.kind, &uid);
+            }
+        }
+    }
+
+    pub(super) fn event(&self, is_bookmark: bool) {
+        let mut progress = lock(&self.progress);
+        progress.events += u64::from(!is_bookmark);
+        progress.last_sign_of_life = Some(self.clock.monotonic());
+    }
+
+    pub(super) fn enter(&self, phase: WatchPhase) {
+        lock(&self.progress).enter(phase, self.clock.monotonic());
+    }
+
+    pub(super) fn fail(&self, failure: String) {
+        let mut progress = lock(&self.progress);
+        progress.enter(WatchPhase::Broken, self.clock.monotonic());
+        progress.last_failure = Some(failure);
+    }
+}
