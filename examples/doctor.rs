@@ -7,6 +7,8 @@
 //! `tokenreviews`, `subjectaccessreviews` (the rights to create them), `keys`, `server`,
 //! `credential` (for the API server), `clock`, `audience`, `expiry` (of the token for others).
 //!
+//! stderr has the log, of warnings or as `RUST_LOG` says.
+//!
 //! Exit codes: 0 all needs are met, 1 some need is not met or there is no configuration of an API
 //! server, 2 wrong use.
 
@@ -20,12 +22,15 @@ use tower_kube_auth::{
     client::{ProjectedToken, StaticToken, Token, TokenSource},
     testing::{Cluster, Endpoint, Fault, ManualClock},
 };
+use tracing_subscriber::EnvFilter;
 
 const USAGE: &str = "usage: doctor [--token FILE [--audience NAME]] | doctor --embedded [NEED]
 NEED: tokenreviews | subjectaccessreviews | keys | server | credential | clock | audience | expiry";
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {

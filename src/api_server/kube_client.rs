@@ -51,8 +51,8 @@ impl ApiServer {
     }
 
     /// Uses the API server at `url`, verified by the certificates in `ca_file`, with the token in
-    /// `token_file`. Both files are re-read every minute, so that a rotated CA and a renewed token
-    /// take effect. Must be called within a Tokio runtime.
+    /// `token_file`. kube reads the token again every minute, and the CA when a connection is made
+    /// and the last reading is a minute ago. Must be called within a Tokio runtime.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -19,8 +19,14 @@ use super::transport::{ResponseFuture, ServiceTransport, Transport};
 /// |---|---|---|
 /// | `try_default` | by kubeconfig, or by the mounted ServiceAccount within a Pod | feature `kube` |
 /// | `From<kube::Client>` | a client of the version of kube that this crate re-exports | feature `kube` |
-/// | `from_parts` | URL, CA file and token file; both files are re-read | feature `kube` |
+/// | `from_parts` | URL, CA file and token file | feature `kube` |
 /// | [`from_service`](Self::from_service) | any Tower service, of another major of kube for instance | |
+///
+/// # Files
+///
+/// In a Pod and with `from_parts`, kube reads the token again every minute, and the CA when a
+/// connection is made and the last reading is a minute ago. So rotated ones take effect without a
+/// restart. The certificates in a kubeconfig are read once.
 ///
 /// # Retries
 ///

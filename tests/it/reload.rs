@@ -3,15 +3,22 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use axum::http::StatusCode;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tower_kube_auth::{
-    Authenticator, JwksVerifier, authenticator::SelfCheck, error::VerifyErrorKind,
-    readiness::NeedState, verifier::jwks::JwksBuilder,
+    ApiServer, Audiences, Authenticator, BearerToken, JwksVerifier, TokenReviewVerifier, Verdict,
+    Verifier, authenticator::SelfCheck, error::VerifyErrorKind, readiness::NeedState,
+    verifier::jwks::JwksBuilder,
 };
 
 use crate::support::{Fixture, Service, bearer, idle, until};
@@ -154,4 +161,68 @@ async fn a_file_that_cannot_be_read_is_told_by_the_self_check_and_bounded_by_max
     assert_eq!(service.get(&fixture.token()).await.status, StatusCode::OK);
     fixture.clock.advance(limit);
     service.blocked(bearer(&fixture.token())).await.assert_unavailable();
+}
+
+/// Forwards connections to an address that can be changed.
+struct Relay {
+    address: SocketAddr,
+    target: watch::Sender<SocketAddr>,
+}
+
+impl Relay {
+    async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = watch::Sender::new(target);
+        let targets = target.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let (mut inbound, _) = listener.accept().await.unwrap();
+                let mut targets = targets.clone();
+                tokio::spawn(async move {
+                    let target = *targets.borrow_and_update();
+                    let Ok(mut outbound) = TcpStream::connect(target).await else { return };
+                    // Ends with its target.
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut inbound, &mut outbound) => {}
+                        _ = targets.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { address, target }
+    }
+}
+
+/// kube reads the files again by the system's clock.
+#[tokio::test]
+#[ignore = "takes a minute; CI runs it"]
+async fn a_new_ca_and_a_new_own_token_of_the_api_server_take_effect_within_two_minutes() {
+    let (old, new) = (Fixture::start().await, Fixture::start().await);
+    assert_ne!(old.cluster.ca_pem(), new.cluster.ca_pem());
+    let relay = Relay::to(old.cluster.address()).await;
+    let volume = KeyVolume::new("");
+    let replace = |fixture: &Fixture| {
+        let own = fixture.cluster.token("kube-auth", "verifier").issue().unwrap();
+        fixture.cluster.write_projected_volume(&volume.0, &own).unwrap();
+    };
+    replace(&old);
+    let url = format!("https://{}", relay.address);
+    let api = ApiServer::from_parts(&url, volume.0.join("ca.crt"), volume.0.join("token")).unwrap();
+    let verifier = TokenReviewVerifier::new(api);
+    let audiences = Audiences::new(["orders"]).unwrap();
+    let accepts = async |fixture: &Fixture| {
+        let token = fixture.token();
+        let verdict = verifier.verify(BearerToken::parse(&token).unwrap(), &audiences).await;
+        assert!(!matches!(verdict, Ok(Verdict::Reject(_))), "never a rejection");
+        verdict.is_ok()
+    };
+    assert!(accepts(&old).await);
+
+    relay.target.send_replace(new.cluster.address());
+    assert!(!accepts(&new).await, "the CA of another server is not trusted");
+    replace(&new);
+    let accepted = async { while !accepts(&new).await {} };
+    let in_time = tokio::time::timeout(Duration::from_secs(120), accepted).await;
+    assert!(in_time.is_ok(), "the files are not read again");
 }
