@@ -122,7 +122,10 @@ async fn a_request_that_waits_for_verification_holds_no_inner_permit() {
     assert_eq!(send("cached").await.unwrap().status(), StatusCode::OK);
 
     verifier.set(Behavior::Hang);
-    let waiting = tokio::spawn(send("junk"));
+    // The service outlives the call: readiness must not keep the permit in it.
+    let mut kept = service.clone();
+    let junk = request(&token("junk"), Full::default());
+    let waiting = tokio::spawn(async move { kept.ready().await.unwrap().call(junk).await });
     verifier.wait_for_calls(2).await;
     let cached = tokio::time::timeout(std::time::Duration::from_secs(30), send("cached")).await;
     assert_eq!(cached.expect("the permit is free").unwrap().status(), StatusCode::OK);
