@@ -278,10 +278,9 @@ async fn refresh_periodically(state: Weak<State>, _running: RunningGuard) {
         // whole period passes.
         clock.sleep(period.saturating_sub(std::mem::take(&mut age))).await;
         let Some(state) = state.upgrade() else { return };
-        if let Ok(mut fetch) = state.join_fetch(FetchTrigger::Internal) {
-            drop(state);
+        if let Ok(fetch) = state.join_fetch(FetchTrigger::Internal) {
             // A failure is logged by the fetch, and the current keys stay.
-            let _ = fetch.outcome().await;
+            let _ = state.outcome_of(fetch).await;
         }
     }
 }

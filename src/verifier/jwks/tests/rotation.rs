@@ -187,9 +187,12 @@ fn a_runtime_shutdown_aborts_the_fetch_without_a_deadlock() {
     assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(Err(VerifyErrorKind::Aborted)));
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 #[test]
 fn the_background_refresh_outlives_the_runtime_that_loaded_the_keys() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let setup = set_up();
     let token = setup.sign(&setup.claims());
     runtime().block_on(setup.verifier.refresh()).unwrap();
@@ -207,7 +210,6 @@ fn the_background_refresh_outlives_the_runtime_that_loaded_the_keys() {
 
 #[test]
 fn keys_that_aged_without_a_runtime_are_refreshed_when_due() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let setup = set_up();
     let token = setup.sign(&setup.claims());
     runtime().block_on(setup.verifier.refresh()).unwrap();
@@ -230,6 +232,39 @@ fn keys_that_aged_without_a_runtime_are_refreshed_when_due() {
         settle().await;
         assert_eq!(setup.source.fetches(), 3, "after a failure a whole period passes");
     });
+}
+
+#[test]
+fn the_background_refresh_gives_up_a_fetch_on_a_runtime_that_is_not_driven() {
+    let setup = set_up();
+    let token = setup.sign(&setup.with("exp", json!(setup.now() + 10_000.0)));
+    let (idle, driven) = (runtime(), runtime());
+    driven.block_on(async {
+        assert!(setup.accepts(&token).await);
+        settle().await;
+    });
+    setup.clock.advance(COOLDOWN);
+    let _never_opened = setup.source.close();
+    let unknown = setup.sign_as("made-up");
+    idle.block_on(async {
+        tokio::select! {
+            outcome = setup.verify(&unknown) => panic!("{outcome:?}"),
+            () = settle() => {}
+        }
+    });
+    assert_eq!(setup.source.fetches(), 2);
+    driven.block_on(async {
+        setup.source.open();
+        setup.source.publish(&[&key(testing::Algorithm::ES256)]);
+        // It joins the fetch, gives it up, and begins another one after a period.
+        for wait in [331, 6, 331] {
+            setup.clock.advance(Duration::from_secs(wait));
+            settle().await;
+        }
+        assert_eq!(setup.source.fetches(), 3);
+        assert_eq!(setup.verify_now(&token), None, "the key is no longer known");
+    });
+    drop(idle);
 }
 
 #[tokio::test]
