@@ -104,24 +104,26 @@ impl BackgroundTask {
     }
 
     /// Spawns what `task` returns in place of the task with this number, if that still runs: its
-    /// runtime may not be driven any more.
+    /// runtime may not be driven any more. Returns whether it did; of concurrent callers, one does.
     pub(crate) fn replace<F>(
         &self,
         number: u64,
         runtime: &Handle,
         task: impl FnOnce(RunningGuard) -> F,
-    ) where
+    ) -> bool
+    where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut current = lock(&self.task);
         if self.running() != number {
-            return;
+            return false;
         }
         let (last, task_of_last) = &mut *current;
         *last += 1;
         self.running.store(*last, Ordering::Release);
         let guard = RunningGuard { running: Arc::clone(&self.running), number: *last };
         *task_of_last = Some(runtime.spawn(task(guard)).into());
+        true
     }
 }
 
@@ -231,11 +233,12 @@ mod tests {
         let (stuck, driven) = (runtime(), runtime());
         start(&background, stuck.handle(), &mut starts);
         let number = background.running();
-        for _ in 0..2 {
-            background.replace(number, driven.handle(), |running| async move {
+        for is_first in [true, false] {
+            let has_replaced = background.replace(number, driven.handle(), |running| async move {
                 let _running = running;
                 std::future::pending::<()>().await;
             });
+            assert_eq!(has_replaced, is_first);
         }
         assert_eq!(background.running(), number + 1);
         drop(stuck);

@@ -230,8 +230,7 @@ impl JwksBuilder {
             if self.origin.is_given() {
                 return Err(JwksBuildError::KeyAgeOfGivenKeys);
             }
-            // A refresh comes up to a tenth later than its period.
-            let least = period.saturating_add(period / 10).saturating_add(fetch_timeout);
+            let least = self.freshness.longest_round();
             if limit <= least {
                 return Err(JwksBuildError::KeyAgeTooShort { limit, least });
             }

@@ -3,6 +3,7 @@
 
 mod cooldown;
 mod state;
+mod watchdog;
 
 use std::{
     fmt,
@@ -15,7 +16,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 pub(super) use self::state::Freshness;
 use self::{
     cooldown::MAX_WAITING,
-    state::{FetchTrigger, Outcome, State},
+    state::{FetchTrigger, JITTER, MAX_PERIOD, Outcome, State},
 };
 use super::{
     algorithm::Algorithm,
@@ -31,11 +32,6 @@ use crate::{
     error::{VerifyError, VerifyErrorKind},
     readiness::Need,
 };
-
-/// Fraction by which the refresh period varies either way.
-const JITTER: f64 = 0.1;
-/// Upper bound for the refresh period. Longer ones, which mean "never", overflow instants.
-const MAX_PERIOD: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Refresh periods without success after which keys count as overdue.
 const OVERDUE_AFTER: u32 = 3;
@@ -228,15 +224,30 @@ impl Loader {
         })
     }
 
-    /// Starts the background refresh if it does not run. Without it, a key that the issuer has
-    /// removed would verify tokens indefinitely.
+    /// Starts the background refresh if it does not run, and replaces it if it has stopped with a
+    /// runtime that nothing drives any more. Without it, a key that the issuer has removed would
+    /// verify tokens indefinitely.
     fn ensure_background_refresh(&self) {
-        if matches!(self.state.source, Source::Fixed) || self.background.is_running() {
+        let State { source, watchdog, .. } = &*self.state;
+        if matches!(source, Source::Fixed) {
             return;
         }
-        if let Ok(runtime) = Handle::try_current() {
-            let state = Arc::downgrade(&self.state);
-            self.background.start(&runtime, |running| refresh_periodically(state, running));
+        let running = self.background.running();
+        if running != 0 && !watchdog.has_expired() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        let state = Arc::downgrade(&self.state);
+        let refresh = |running| refresh_periodically(state, running);
+        if running == 0 {
+            watchdog.reset();
+            self.background.start(&runtime, refresh);
+        } else if watchdog.reset_if_expired() && self.background.replace(running, &runtime, refresh)
+        {
+            tracing::warn!(
+                %source,
+                "the task that refreshes the issuer's keys does not answer; starting another one"
+            );
         }
     }
 }

@@ -10,7 +10,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::runtime::Handle;
 
-use super::cooldown::{Cooldown, remaining};
+use super::{
+    cooldown::{Cooldown, remaining},
+    watchdog::Watchdog,
+};
 use crate::{
     background_task::Tasks,
     catch_panic::{Panicked, poll_caught},
@@ -33,6 +36,11 @@ use crate::{
 /// issuer that is down.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// Fraction by which the refresh period varies either way.
+pub(super) const JITTER: f64 = 0.1;
+/// Upper bound for the refresh period. Longer ones, which mean "never", overflow instants.
+pub(super) const MAX_PERIOD: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// How much longer than a fetch's own time limit its followers wait.
 const WAIT_MARGIN: Duration = Duration::from_secs(1);
 
@@ -50,6 +58,13 @@ pub(in crate::verifier::jwks) struct Freshness {
     pub(in crate::verifier::jwks) max_key_age: Option<Duration>,
 }
 
+impl Freshness {
+    /// Returns the longest time from the begin of a fetch to the end of the next periodic one.
+    pub(in crate::verifier::jwks) fn longest_round(&self) -> Duration {
+        self.period.min(MAX_PERIOD).mul_f64(1.0 + JITTER).saturating_add(self.fetch_timeout)
+    }
+}
+
 pub(super) struct State {
     pub(super) source: Source,
     pub(super) algorithms: Arc<[Algorithm]>,
@@ -57,6 +72,7 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) current: ArcSwapOption<KeySnapshot>,
     pub(super) counters: Counters,
+    pub(super) watchdog: Watchdog,
     warn_limit: WarnLimit,
     flights: Arc<Flights<(), Outcome>>,
     pub(super) fetches: Tasks,
@@ -90,6 +106,8 @@ impl State {
         clock: Clock,
     ) -> Self {
         let cooldown = Cooldown::new(freshness.cooldown);
+        // A refresh that waited in vain for another's fetch begins its own a round later.
+        let watchdog = Watchdog::new(freshness.longest_round().saturating_mul(2), clock.clone());
         let history = History { begun: 0, last: None, last_success: None, cooldown };
         Self {
             source,
@@ -98,6 +116,7 @@ impl State {
             clock,
             current: ArcSwapOption::empty(),
             counters: Counters::default(),
+            watchdog,
             warn_limit: WarnLimit::default(),
             flights: Flights::new(),
             fetches: Tasks::default(),
@@ -150,6 +169,7 @@ impl State {
             history.cooldown.begin(number, key_id);
         }
         history.begun = number;
+        self.watchdog.reset();
         // A runtime that is shutting down drops the task within `spawn`, and the drop takes the
         // lock.
         drop(history);

@@ -235,6 +235,38 @@ fn keys_that_aged_without_a_runtime_are_refreshed_when_due() {
 }
 
 #[test]
+fn the_background_refresh_moves_away_from_a_runtime_that_is_not_driven() {
+    let setup = set_up();
+    let token = setup.sign(&setup.with("exp", json!(setup.now() + 10_000.0)));
+    let (idle, driven) = (runtime(), runtime());
+    idle.block_on(async {
+        assert!(setup.accepts(&token).await);
+        settle().await;
+    });
+    setup.source.publish(&[&key(testing::Algorithm::ES256)]);
+    driven.block_on(async {
+        // Twice 300 s, a tenth, and the 5 s of a fetch.
+        setup.clock.advance(Duration::from_secs(670));
+        for _ in 0..100 {
+            assert!(setup.verify_now(&token).is_some());
+        }
+        settle().await;
+        assert_eq!(setup.source.fetches(), 1, "the refresh may be on time on its own runtime");
+        setup.clock.advance(Duration::from_secs(1));
+        for _ in 0..100 {
+            setup.verify_now(&token);
+        }
+        settle().await;
+        assert_eq!(setup.source.fetches(), 2, "otherwise a removed key verifies indefinitely");
+        assert_eq!(setup.verify_now(&token), None, "the key is no longer known");
+        setup.clock.advance(Duration::from_secs(331));
+        settle().await;
+        assert_eq!(setup.source.fetches(), 3, "the new task goes on");
+    });
+    drop(idle);
+}
+
+#[test]
 fn the_background_refresh_gives_up_a_fetch_on_a_runtime_that_is_not_driven() {
     let setup = set_up();
     let token = setup.sign(&setup.with("exp", json!(setup.now() + 10_000.0)));
