@@ -4,6 +4,9 @@ use http_body_util::BodyExt as _;
 
 use super::{super::*, *};
 
+/// Upper bound for the wait of a test that is about to fail.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// An open watch.
 struct Watch {
     body: kube::client::Body,
@@ -18,9 +21,10 @@ impl Watch {
         Self { body: response.into_body(), read: Vec::new() }
     }
 
-    /// Returns the next event, or `None` at a clean end.
+    /// Returns the next event, or `None` at a clean end. Fails if there is none for a while.
     async fn next(&mut self) -> Option<Value> {
-        self.try_next().await.unwrap()
+        let next = tokio::time::timeout(PATIENCE, self.try_next()).await;
+        next.expect("an event or the end").unwrap()
     }
 
     async fn try_next(&mut self) -> Result<Option<Value>, kube::Error> {
