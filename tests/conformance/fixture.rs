@@ -8,7 +8,7 @@ use k8s_openapi::{
         authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
         authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
         core::v1::{Namespace, Node, Pod, Secret, ServiceAccount},
-        rbac::v1::ClusterRoleBinding,
+        rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
     },
     serde::{Serialize, de::DeserializeOwned},
 };
@@ -201,6 +201,25 @@ impl Fixture {
         let username = self.username(service_account);
         eventually("the ClusterRoleBinding to take effect", || self.may_review_tokens(&username))
             .await
+    }
+
+    /// Lets a ServiceAccount list and watch these resources of the namespace, as
+    /// examples/kubernetes/live-objects.yaml does for the cluster.
+    pub(crate) async fn grant_watching(
+        &self,
+        service_account: &str,
+        resources: &[&str],
+    ) -> Outcome {
+        let metadata = json!({"name": "live-objects"});
+        let rule = json!({"apiGroups": [""], "resources": resources, "verbs": ["list", "watch"]});
+        self.create::<Role>(json!({"metadata": metadata, "rules": [rule]})).await?;
+        self.create::<RoleBinding>(json!({
+            "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "live-objects"},
+            "subjects": [{"kind": "ServiceAccount", "name": service_account, "namespace": self.namespace}],
+        }))
+        .await?;
+        Ok(())
     }
 
     async fn may_review_tokens(&self, username: &str) -> Outcome<bool> {

@@ -12,6 +12,7 @@ mod forged_tokens;
 mod in_cluster;
 mod issuer_documents;
 mod legacy_tokens;
+mod live_objects;
 mod lost_store;
 mod restarts;
 mod rights;
@@ -146,6 +147,10 @@ pub(crate) fn all() -> Vec<Scenario> {
             a_watch_without_a_version_starts_with_the_objects,
             a_watch_ends_at_its_timeout_after_a_bookmark,
             listing_and_watching_need_rights,
+        },
+        Needs::Shared => live_objects::{
+            deletions_are_seen_without_a_review,
+            the_missing_right_on_one_kind_is_named,
         },
         Needs::Shared => issuer_documents::{
             the_discovery_document_is_as_expected,
