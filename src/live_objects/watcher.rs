@@ -275,3 +275,14 @@ fn percent_encoded(text: &str) -> String {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::percent_encoded;
+
+    #[test]
+    fn a_continue_token_is_one_value_of_the_query() {
+        assert_eq!(percent_encoded("aZ09-_.~"), "aZ09-_.~");
+        assert_eq!(percent_encoded("a+b/c=&d\u{e4}"), "a%2Bb%2Fc%3D%26d%C3%A4");
+    }
+}
