@@ -9,7 +9,7 @@
 //! `ApiServer::try_default` finds the API server as every kube client does: by `KUBECONFIG`, or by
 //! what is mounted into the Pod.
 
-use std::{env, error::Error};
+use std::{env, error::Error, time::Duration};
 
 use axum::{Json, Router, routing::get};
 use tower_kube_auth::{
@@ -48,6 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, app).with_graceful_shutdown(shutdown()).await?;
+    auth.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }
 

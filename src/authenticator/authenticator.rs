@@ -85,8 +85,9 @@ impl Authenticator {
     /// the refresh of keys.
     ///
     /// Call it after the server has ended its requests. A request that comes later is served from
-    /// the cache as long as its entry is valid; any other token is undecided, also a wrong one: 503
-    /// with `Retry-After`, never 401. The self-check and `/readyz` report the shutdown.
+    /// the cache as long as its entry is valid, cached rejections included; any other token is
+    /// undecided, also one that would be rejected: 503 with `Retry-After`. The self-check and
+    /// `/readyz` report the shutdown.
     ///
     /// All handles and layers of this authenticator are shut down with it. Other authenticators
     /// that share its verifier are not. Dropping the future aborts what it waits for.
