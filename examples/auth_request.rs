@@ -23,8 +23,9 @@ pub fn app(api: impl Into<ApiServer>, audience: &str) -> Result<Router, Box<dyn 
         .build()?;
     Ok(Router::new()
         .route("/auth", any(allowed))
-        .layer(AuthorizeLayer::new(authorizer))
-        .layer(auth.build()?.layer()))
+        // nginx reads the HTTP status, and sends the client's `Content-Type`, gRPC's too.
+        .layer(AuthorizeLayer::new(authorizer).grpc(false))
+        .layer(auth.build()?.layer().grpc(false)))
 }
 
 async fn allowed(caller: ServiceAccountIdentity) -> [(&'static str, String); 2] {
