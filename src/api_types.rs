@@ -111,7 +111,8 @@ pub(crate) struct SubjectAccessReviewResponse {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubjectAccessReviewStatus {
-    #[serde(default, deserialize_with = "or_default")]
+    /// Required, as in Kubernetes' API: every API server writes it, `false` too. Go's client reads
+    /// a missing one as `false`; here, what an API server never sends decides nothing.
     pub(crate) allowed: bool,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) denied: bool,

@@ -211,8 +211,7 @@ async fn denied_overrides_allowed_and_neither_is_a_denial() {
         (json!({"allowed": false, "denied": true, "reason": "no"}), DENIED),
         (json!({"allowed": false}), DENIED),
         (json!({"allowed": false, "evaluationError": "webhook is down"}), DENIED),
-        (json!({"allowed": null, "denied": null, "reason": null}), DENIED),
-        (json!({}), DENIED),
+        (json!({"allowed": false, "denied": null, "reason": null}), DENIED),
     ] {
         let setup = Setup::start().await;
         let body = json!({"status": status}).to_string();
@@ -223,8 +222,16 @@ async fn denied_overrides_allowed_and_neither_is_a_denial() {
 
 #[tokio::test]
 async fn what_is_no_review_is_no_decision_and_is_asked_again() {
-    for body in ["", "[]", "{}", "null", r#"{"status": []}"#, r#"{"status": {"allowed": "true"}}"#]
-    {
+    for body in [
+        "",
+        "[]",
+        "{}",
+        "null",
+        r#"{"status": []}"#,
+        r#"{"status": {}}"#,
+        r#"{"status": {"allowed": null}}"#,
+        r#"{"status": {"allowed": "true"}}"#,
+    ] {
         let setup = Setup::start().await;
         setup.grant_path("/metrics");
         setup.cluster.set_fault(Endpoint::SubjectAccessReview, Fault::Body(body.into()));
