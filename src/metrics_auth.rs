@@ -30,6 +30,12 @@ pub type MetricsAuthLayer = Stack<AuthorizeLayer, AuthenticateLayer>;
 /// `examples/kubernetes/metrics.yaml` has both. Decisions are cached for a minute, and a failure of
 /// the API server is a 503.
 ///
+/// **Nested routers.** The path that is reviewed is the one that the layer sees, and axum's `nest`
+/// removes its prefix first: with the layer within `nest("/internal", …)`, `/internal/metrics` is
+/// reviewed as `/metrics`, and the ClusterRole for `/metrics` allows it. Put the layer around the
+/// outer router's route to have the whole path reviewed. A path with `.`, `..` or empty segments,
+/// `%2e`, `%2f`, `%5c` or a backslash is denied.
+///
 /// The risk is that of
 /// [`api_server_audience`](crate::authenticator::AuthenticatorBuilder::api_server_audience): put
 /// this layer on operational routes only.

@@ -115,6 +115,42 @@ async fn the_clusters_rbac_decides_about_path_and_method() {
 }
 
 #[tokio::test]
+async fn a_path_that_a_router_may_normalize_is_denied_and_not_asked_about() {
+    let setup = Setup::start().await;
+    setup.grant_path("/open/*");
+    let (service, token) = (setup.service(), setup.token());
+    let caller = caller();
+    for path in [
+        "/open/../admin",
+        "/open/..",
+        "/open/./a",
+        "/open//a",
+        "//open/a",
+        "/open/%2e%2E/admin",
+        "/open/%2E",
+        "/open%2fa",
+        "/open/a%2Fb",
+        "/open/a%5Cb",
+        "/open/..\\admin",
+    ] {
+        let denied = Ok(Decision::Deny(DenyReason::NoAttributes));
+        assert_eq!(setup.decide(&caller, path).await, denied, "{path}");
+        let request = Request::get(path).body(()).unwrap();
+        let decision = setup.authorizer.authorize(&caller, RequestHead::from(&request)).await;
+        assert_eq!(decision.map_err(|error| error.to_string()), denied, "{path}");
+        let mut request = bearer(&token);
+        *request.uri_mut() = path.parse().unwrap();
+        let answer = service.blocked(request).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+        assert!(answer.challenge().unwrap().contains("error=\"insufficient_scope\""), "{path}");
+    }
+    assert_eq!(setup.calls(), 0);
+    for path in ["/open/a..b", "/open/.well-known", "/open/a%20b", "/open/a/"] {
+        assert_eq!(setup.decide(&caller, path).await, Ok(ALLOWED), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn fixed_attributes_and_those_of_a_closure_are_asked_about() {
     let namespaced = || ResourceAttributes::new("create", "orders").group("shop.example.org");
     let setup =

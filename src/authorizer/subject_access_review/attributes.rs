@@ -166,6 +166,19 @@ impl<'a> RequestAttributes<'a> {
     }
 }
 
+/// Whether a router behind the authorizer may take `path` for another one: it has `.`, `..` or empty
+/// segments, or such that escapes or backslashes may stand for.
+pub(super) fn may_be_normalized(path: &str) -> bool {
+    let is_dots = |segment: &str| segment == "." || segment == "..";
+    let is_escaped = |bytes: &[u8]| {
+        [b"%2e", b"%2f", b"%5c"].iter().any(|escape| bytes.eq_ignore_ascii_case(*escape))
+    };
+    path.contains("//")
+        || path.contains('\\')
+        || path.split('/').any(is_dots)
+        || path.as_bytes().windows(3).any(is_escaped)
+}
+
 fn write_non_resource(writer: &mut DigestWriter, path: &str, verb: &str) {
     writer.part(b"path");
     writer.part(path.as_bytes());

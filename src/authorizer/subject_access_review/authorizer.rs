@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::{
-    attributes::{AccessAttributes, RequestAttributes},
+    attributes::{AccessAttributes, RequestAttributes, may_be_normalized},
     metrics::SubjectAccessReviewMetrics,
     review::{Review, Reviewer, write_key},
 };
@@ -32,6 +32,9 @@ const RIGHT: Right = Right {
 /// By default it asks for the request's path and method, as the API server does about itself and
 /// controller-runtime does about `/metrics`: a ClusterRole with `nonResourceURLs: ["/metrics"]` and
 /// `verbs: ["get"]` allows `GET /metrics`.
+/// A path that a router may normalize is denied without asking, so that `/open/../admin` is not
+/// allowed by a right on `/open/*`: one with `.`, `..` or empty segments, `%2e`, `%2f`, `%5c` or a
+/// backslash.
 /// [`attributes`](super::SubjectAccessReviewBuilder::attributes) asks for the same attributes at each
 /// request, [`attributes_fn`](super::SubjectAccessReviewBuilder::attributes_fn) for what a closure returns.
 /// Username, uid, groups and extra of the caller are sent as TokenReview reported them.
@@ -152,6 +155,12 @@ impl SubjectAccessReviewAuthorizer {
         self.cache.as_ref().map(|cache| cache.metrics().into()).unwrap_or_default()
     }
 
+    /// Whether it is unclear which path the request is for. Such a request is never asked about, so
+    /// that no decision to allow it is in the cache.
+    fn is_ambiguous(&self, head: RequestHead<'_>) -> bool {
+        matches!(self.rule, AttributesRule::Request) && may_be_normalized(head.uri().path())
+    }
+
     /// Returns the attributes to ask about; `None` if the closure knows none.
     fn attributes<'a>(
         &'a self,
@@ -180,6 +189,9 @@ impl Authorizer for SubjectAccessReviewAuthorizer {
             let message = "the operating system gave no random bytes for the cache's digest key";
             return Err(AuthorizeError::new(AuthorizeErrorKind::Aborted, message));
         };
+        if self.is_ambiguous(head) {
+            return Ok(Decision::Deny(DenyReason::NoAttributes));
+        }
         let Some(attributes) = self.attributes(caller, head) else {
             return Ok(Decision::Deny(DenyReason::NoAttributes));
         };
@@ -206,6 +218,10 @@ impl Authorizer for SubjectAccessReviewAuthorizer {
             || Some(Review { caller: caller.clone(), attributes: attributes.into_owned() });
         if cache.accepted(&digest, review).is_some() {
             return Some(Decision::Allow);
+        }
+        // After the cache, to keep the check off the path of a hit.
+        if self.is_ambiguous(head) {
+            return Some(Decision::Deny(DenyReason::NoAttributes));
         }
         cache.rejected(&digest).map(|_| Decision::Deny(DenyReason::AccessReview))
     }
