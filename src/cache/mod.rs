@@ -2,6 +2,7 @@
 //! decision that is not cached: single-flight, limits, background tasks.
 
 mod accepted;
+mod caller_shares;
 mod digest;
 mod entry;
 mod invalidations;

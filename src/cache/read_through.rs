@@ -55,6 +55,12 @@ pub(crate) trait Load: Send + Sync + 'static {
         }
     }
 
+    /// Returns the uid of the caller whose share of the limit a load uses. Defaults to none: the
+    /// load is about nobody who is known yet.
+    fn caller(_input: &Self::Input) -> Option<&str> {
+        None
+    }
+
     fn load(&self, input: &Self::Input) -> impl Future<Output = Outcome> + Send;
 
     /// Decides without I/O, or returns `None`.
@@ -394,7 +400,7 @@ impl<L: Load> ReadThroughCache<L> {
 impl<L: Load> Limited<L> {
     /// Waits for a permit and loads.
     async fn load_when_permitted(&self, input: &L::Input, is_known: bool) -> Outcome {
-        match self.limit.acquire(is_known).await {
+        match self.limit.acquire(is_known, L::caller(input)).await {
             Ok(_permit) => self.loader.load(input).await,
             // A fallback may decide by now.
             Err(saturated) => self.loader.load_now(input).unwrap_or_else(|| {

@@ -6,19 +6,21 @@ use axum::{
     body::Body,
     http::{Request, StatusCode, header},
 };
+use bytes::Bytes;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_kube_auth::{
-    ServiceAccountIdentity,
+    ApiServer, ServiceAccountIdentity,
     authorizer::{
         Authorizer, Decision, DenyReason, NonResourceAttributes, RequestHead, ResourceAttributes,
         SubjectAccessReviewAuthorizer, SubjectAccessReviewBuildError, SubjectAccessReviewBuilder,
     },
     server::AuthorizeLayer,
-    testing::{Cluster, Endpoint, Fault, IdentityBuilder},
+    testing::{Cluster, Endpoint, Fault, IdentityBuilder, ManualClock},
 };
 
-use crate::support::{Answer, Fixture, Service, bearer, drive, join_all};
+use crate::support::{Answer, Fixture, Service, bearer, drive, idle, join_all};
 
 const CALLER: &str = "system:serviceaccount:shop:checkout";
 const ALLOWED: Decision = Decision::Allow;
@@ -435,6 +437,41 @@ async fn a_flood_of_paths_leaves_bounded_memory_and_other_callers_decisions() {
     assert!(metrics.saturated > 0, "{metrics:?}");
     // moka evicts a little later than it admits.
     assert!(metrics.allowed_entries <= 100 + 500 && metrics.denied_entries <= 100, "{metrics:?}");
+}
+
+/// A caller without any right asks about more paths than the API server answers.
+#[tokio::test]
+async fn a_callers_flood_of_paths_leaves_permits_and_queue_to_other_callers() {
+    let api = ApiServer::from_service(service_fn(async |request: Request<Bytes>| {
+        if String::from_utf8_lossy(request.body()).contains("shop:basket") {
+            std::future::pending::<()>().await;
+        }
+        let allowed = json!({"status": {"allowed": true}}).to_string();
+        Ok::<_, std::io::Error>(axum::http::Response::new(Full::new(Bytes::from(allowed))))
+    }));
+    let clock = ManualClock::new();
+    let builder = SubjectAccessReviewAuthorizer::builder(api).clock(clock.clock());
+    let authorizer = builder.build().unwrap();
+    let ask = |caller: &ServiceAccountIdentity, path: String| {
+        let (authorizer, caller) = (authorizer.clone(), caller.clone());
+        tokio::spawn(async move { decide(&authorizer, &caller, &path).await })
+    };
+    let basket = IdentityBuilder::new("shop", "basket").uid("basket").build();
+    let flood: Vec<_> = (0..2000).map(|path| ask(&basket, format!("/{path}"))).collect();
+    idle().await;
+    let metrics = authorizer.metrics();
+    assert_eq!((metrics.in_flight, metrics.waiting), (12, 192), "a quarter of 48 and 768");
+    for path in 0..100 {
+        let asked = ask(&caller(), format!("/orders/{path}"));
+        idle().await;
+        assert!(asked.is_finished(), "{path}: it waits for nobody");
+        assert_eq!(asked.await.unwrap(), Ok(ALLOWED));
+    }
+    clock.advance(Duration::from_secs(1));
+    idle().await;
+    let saturated = flood.into_iter().filter(|asked| asked.is_finished()).count();
+    assert_eq!(saturated, 2000 - 12);
+    assert_eq!(authorizer.metrics().saturated, 2000 - 12);
 }
 
 #[tokio::test]

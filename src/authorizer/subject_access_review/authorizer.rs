@@ -53,7 +53,7 @@ const RIGHT: Right = Right {
 /// keyed digest of what is sent; an entry has the same size however long the path is. Concurrent
 /// requests for one decision make one call, which survives a caller that goes away. Decisions in use
 /// are made anew after 80 % of their time in the background. The limit on concurrent reviews is
-/// this authorizer's own. Clones share all of it.
+/// this authorizer's own, and each caller's share of it is limited. Clones share all of it.
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -175,6 +175,11 @@ impl SubjectAccessReviewBuilder {
     /// Sets the limit on concurrent reviews. Defaults to 64, and must be at least 2. A quarter, at
     /// least one, is reserved for decisions that allowed before. Up to 16 times as many wait, for at
     /// most 1 s; then the answer is 503.
+    ///
+    /// One caller, by its uid, uses a quarter of the other permits and of their queue at most, at
+    /// least one permit; and as many permits and queue places again for decisions that allowed
+    /// before. Beyond that this caller alone is answered with 503: a caller without any right, or
+    /// with many, cannot keep others from their decisions.
     pub fn max_in_flight(mut self, reviews: usize) -> Self {
         self.max_in_flight = reviews;
         self

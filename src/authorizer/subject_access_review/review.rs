@@ -43,6 +43,10 @@ impl Load for Reviewer {
         }
     }
 
+    fn caller(review: &Review) -> Option<&str> {
+        Some(review.caller.uid())
+    }
+
     async fn load(&self, review: &Review) -> Outcome {
         let Review { caller, attributes } = review;
         let document = serde_json::to_vec(&SubjectAccessReviewRequest::new(
