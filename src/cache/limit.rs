@@ -1,10 +1,13 @@
 //! The limit on concurrent loads, with a bounded queue in front of it.
 
 use std::{
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -92,7 +95,7 @@ impl Limit {
                         Some(slot) => Some(slot.acquire().await?),
                         None => None,
                     };
-                    Ok::<_, AcquireError>((pool.permits.acquire().await?, of_caller))
+                    Ok::<_, AcquireError>((self.next(is_known).await?, of_caller))
                 };
                 match self.clock.timeout(self.max_wait, waiting).await {
                     Some(Ok(acquired)) => acquired,
@@ -105,6 +108,21 @@ impl Limit {
 
     fn try_acquire<'a>(&'a self, pool: &'a Pool) -> Option<SemaphorePermit<'a>> {
         [&self.shared, pool].into_iter().find_map(|pool| pool.permits.try_acquire().ok())
+    }
+
+    /// Waits for a permit of the pools that are open to the key.
+    async fn next(&self, is_known: bool) -> Result<SemaphorePermit<'_>, AcquireError> {
+        if !is_known {
+            return self.shared.permits.acquire().await;
+        }
+        let mut reserved = pin!(self.reserved.permits.acquire());
+        let mut shared = pin!(self.shared.permits.acquire());
+        // What is acquired by the one that is dropped goes back to its pool.
+        poll_fn(|cx| match reserved.as_mut().poll(cx) {
+            Poll::Pending => shared.as_mut().poll(cx),
+            acquired => acquired,
+        })
+        .await
     }
 
     /// Returns a permit for a background verification of a known token: a reserved one, or a shared
@@ -174,9 +192,8 @@ fn caller_saturated() -> VerifyError {
 #[cfg(test)]
 mod tests {
     use std::{
-        future::Future,
-        pin::{Pin, pin},
-        task::{Context, Poll, Waker},
+        pin::Pin,
+        task::{Context, Waker},
     };
 
     use super::*;
@@ -255,6 +272,21 @@ mod tests {
         assert!(known.is_ok(), "known keys have permits of their own");
         drop(held);
         assert!(poll(waiting[0].as_mut()).unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_known_key_in_the_queue_takes_the_first_permit_of_either_pool() {
+        for is_shared_first in [true, false] {
+            let limit = limit(2);
+            let shared = limit.acquire(true, None).await.unwrap();
+            let reserved = limit.acquire(true, None).await.unwrap();
+            let mut waiting = pin!(limit.acquire(true, None));
+            assert!(poll(waiting.as_mut()).is_none());
+            let (first, _held) =
+                if is_shared_first { (shared, reserved) } else { (reserved, shared) };
+            drop(first);
+            assert!(poll(waiting.as_mut()).unwrap().is_ok(), "shared: {is_shared_first}");
+        }
     }
 
     #[tokio::test]
