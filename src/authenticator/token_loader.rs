@@ -41,4 +41,9 @@ impl Load for TokenLoader {
     fn load_now(&self, token: &OwnedBearerToken) -> Option<Outcome> {
         self.verify_now(token.borrow())
     }
+
+    async fn load_when_saturated(&self, token: &OwnedBearerToken) -> Option<Outcome> {
+        let verdict = self.verifier.verify_when_saturated(token.borrow(), &self.audiences).await?;
+        Some(Ok(verdict.accepted_by(self.id)))
+    }
 }

@@ -65,6 +65,14 @@ pub(crate) trait Load: Send + Sync + 'static {
 
     /// Decides without I/O, or returns `None`.
     fn load_now(&self, input: &Self::Input) -> Option<Outcome>;
+
+    /// Decides without a permit, or returns `None`.
+    fn load_when_saturated(
+        &self,
+        input: &Self::Input,
+    ) -> impl Future<Output = Option<Outcome>> + Send {
+        async { self.load_now(input) }
+    }
 }
 
 pub(crate) struct ReadThroughCache<L> {
@@ -402,8 +410,7 @@ impl<L: Load> Limited<L> {
     async fn load_when_permitted(&self, input: &L::Input, is_known: bool) -> Outcome {
         match self.limit.acquire(is_known, L::caller(input)).await {
             Ok(_permit) => self.loader.load(input).await,
-            // A fallback may decide by now.
-            Err(saturated) => self.loader.load_now(input).unwrap_or_else(|| {
+            Err(saturated) => self.loader.load_when_saturated(input).await.unwrap_or_else(|| {
                 self.counters.saturated.increment();
                 Err(saturated)
             }),

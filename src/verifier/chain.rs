@@ -52,6 +52,14 @@ impl<V: Verifier, O: Verifier> Verifier for Chain<V, O> {
         self.verifier.verify_now(token, audiences)
     }
 
+    async fn verify_when_saturated(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Option<Verdict> {
+        self.verifier.verify_when_saturated(token, audiences).await
+    }
+
     fn warm_up(&self) {
         self.verifier.warm_up();
         self.other.warm_up();

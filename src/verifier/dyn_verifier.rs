@@ -34,11 +34,18 @@ pub struct DynVerifier(Arc<dyn Erased>);
 
 type Verification<'a> = Pin<Box<dyn Future<Output = Result<Verdict, VerifyError>> + Send + 'a>>;
 
+type Deciding<'a> = Pin<Box<dyn Future<Output = Option<Verdict>> + Send + 'a>>;
+
 type Checking<'a> = Pin<Box<dyn Future<Output = Vec<Need>> + Send + 'a>>;
 
 trait Erased: Send + Sync {
     fn verify<'a>(&'a self, token: BearerToken<'a>, audiences: &'a Audiences) -> Verification<'a>;
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict>;
+    fn verify_when_saturated<'a>(
+        &'a self,
+        token: BearerToken<'a>,
+        audiences: &'a Audiences,
+    ) -> Deciding<'a>;
     fn warm_up(&self);
     fn stop_background_tasks(&self);
     fn accepts_opaque_tokens(&self) -> bool;
@@ -53,6 +60,14 @@ impl<V: Verifier> Erased for V {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         Verifier::verify_now(self, token, audiences)
+    }
+
+    fn verify_when_saturated<'a>(
+        &'a self,
+        token: BearerToken<'a>,
+        audiences: &'a Audiences,
+    ) -> Deciding<'a> {
+        Box::pin(Verifier::verify_when_saturated(self, token, audiences))
     }
 
     fn warm_up(&self) {
@@ -97,6 +112,14 @@ impl Verifier for DynVerifier {
 
     fn verify_now(&self, token: BearerToken<'_>, audiences: &Audiences) -> Option<Verdict> {
         self.0.verify_now(token, audiences)
+    }
+
+    async fn verify_when_saturated(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Option<Verdict> {
+        self.0.verify_when_saturated(token, audiences).await
     }
 
     fn warm_up(&self) {

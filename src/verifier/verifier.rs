@@ -81,6 +81,22 @@ pub trait Verifier: Send + Sync + 'static {
         None
     }
 
+    /// Decides about a token that gets no place among the verifications under way within
+    /// [`max_wait`]; `None` is [`Saturated`]. Defaults to [`verify_now`](Self::verify_now). It may
+    /// wait a little, as a [`Fallback`](super::Fallback) does until it knows whether its verifier is
+    /// unavailable, but must not call a backend: these are the callers beyond the limit. A verifier
+    /// that wraps another one and changes its verdicts keeps the default.
+    ///
+    /// [`max_wait`]: crate::authenticator::AuthenticatorBuilder::max_wait
+    /// [`Saturated`]: crate::error::VerifyErrorKind::Saturated
+    fn verify_when_saturated(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> impl Future<Output = Option<Verdict>> + Send {
+        async move { self.verify_now(token, audiences) }
+    }
+
     /// Begins in the background to load what verification needs, such as keys, unless that is
     /// loaded, and returns at once. A [`Fallback`](super::Fallback) calls it while its verifier
     /// still works. Defaults to nothing. A verifier that wraps another one forwards it.

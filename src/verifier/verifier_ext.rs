@@ -80,13 +80,18 @@ pub trait VerifierExt: Verifier + Sized {
     ///   signature. Whether a key, an issuer or an algorithm is known depends on the fallback's
     ///   configuration, so in these cases this verifier's error is returned: an outage rejects
     ///   nobody. For the same reason the fallback needs at least this verifier's leeway.
-    /// - An outage is *suspected* when this verifier is asked and has decided about nobody for 1 s
-    ///   ([`suspect_outage_after`](Fallback::suspect_outage_after)): the fallback decides, and the
-    ///   calls under way go on in the background. A decision about anybody ends the suspicion, so a
-    ///   flood that this verifier still decides about never makes the fallback decide.
+    /// - An outage is *suspected* when a call about a token that the fallback accepts takes 1 s
+    ///   ([`suspect_outage_after`](Fallback::suspect_outage_after)) and this verifier has decided
+    ///   about nobody since the call began: the fallback decides, and the calls under way go on in
+    ///   the background, with a new one each second. A decision about anybody ends the suspicion, so
+    ///   a flood that this verifier still decides about never makes the fallback decide. Nor do calls
+    ///   that are slow or fail about a stranger's token.
     /// - After a failure this verifier is not called for as long as its error asks, between 1 s and
-    ///   30 s. Then one call probes it in the background, while the fallback decides. A success
-    ///   ends the outage for all. What nobody waits for ends after 30 s and is a failure.
+    ///   30 s. Then one call probes it in the background, about a token that the fallback accepts. A
+    ///   success ends the outage for all. If no such token comes for 30 s, the outage counts as
+    ///   over. What nobody waits for ends after 30 s and is a failure; there are at most 64 of these.
+    /// - A token that this verifier rejects although the fallback accepts it is not accepted by the
+    ///   fallback again, until this verifier accepts it (the last 1 024 of them).
     /// - Tokens that the fallback cannot decide during an outage go to this verifier, at most four
     ///   at a time, because their key may be new. Above that limit the error of the outage is
     ///   returned, so that junk with made-up key ids does not occupy all verifications.

@@ -73,6 +73,18 @@ impl<V: Verifier, S: Verifier> Verifier for Screened<V, S> {
             .filter(|verdict| matches!(verdict, Verdict::Reject(_)))
     }
 
+    /// Asks the verifier about what the screen accepts.
+    async fn verify_when_saturated(
+        &self,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> Option<Verdict> {
+        match self.screen.verify_now(token, audiences)? {
+            Verdict::Accept(_) => self.verifier.verify_when_saturated(token, audiences).await,
+            rejection @ Verdict::Reject(_) => Some(rejection),
+        }
+    }
+
     fn warm_up(&self) {
         self.verifier.warm_up();
         self.screen.warm_up();

@@ -68,8 +68,11 @@ async fn without_a_permit_the_answer_is_the_last_error_and_the_remaining_pause()
     setup.clock.advance(5 * SECOND / 2);
     assert_eq!(without_permit(), (DOWN, SECOND), "at least a second");
     setup.clock.advance(3 * SECOND);
-    let prober = setup.spawn();
+    assert_eq!(without_permit(), (DOWN, SECOND), "also after the pause");
+    setup.fallback.set(Ok(accept("sa")));
+    setup.verify().await.unwrap();
     settle().await;
+    setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
     assert_eq!(without_permit(), (DOWN, SECOND), "also during a probe");
     setup.verifier.set(Err(error(VerifyErrorKind::Timeout).with_retry_after(9 * SECOND)));
     // The gate is fair: the four go first, and four others take their permits.
@@ -79,7 +82,7 @@ async fn without_a_permit_the_answer_is_the_last_error_and_the_remaining_pause()
     settle().await;
     assert_eq!(without_permit(), (DOWN, SECOND), "only a probe renews it");
     gate.add_permits(1);
-    assert_eq!(prober.await.unwrap(), Err(VerifyErrorKind::Timeout));
+    settle().await;
     assert_eq!(without_permit(), (VerifyErrorKind::Timeout, 9 * SECOND));
 }
 
@@ -91,7 +94,7 @@ async fn a_call_that_outlasts_the_outage_in_the_fallback_needs_no_permit() {
     let asked: Vec<_> = (0..10).map(|_| setup.spawn()).collect();
     settle().await;
     setup.verifier.set(Ok(accept("sa")));
-    setup.clock.advance(SECOND);
+    setup.clock.advance(31 * SECOND);
     assert_eq!(setup.verify().await, Ok(accept("sa")));
     let verifiers_gate = setup.verifier.hold();
     gate.add_permits(10);

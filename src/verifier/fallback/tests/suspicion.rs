@@ -25,8 +25,151 @@ async fn a_verifier_that_decides_about_nobody_for_a_second_is_suspected() {
     setup.clock.advance(Duration::from_millis(1));
     assert_eq!(setup.verify_now(), Some(marked()), "who comes now does not wait");
     assert_eq!(first.await.unwrap(), Ok(marked()));
-    assert_eq!(setup.verify().await, Ok(marked()));
-    assert_eq!(setup.verifier.calls(), 1, "nobody else asks");
+    for second in 2..5 {
+        for _ in 0..10 {
+            assert_eq!(setup.verify_now(), Some(marked()));
+            assert_eq!(setup.verify().await, Ok(marked()));
+            settle().await;
+        }
+        assert_eq!(setup.verifier.calls(), second, "one call a second, in the background");
+        setup.clock.advance(SECOND);
+    }
+}
+
+#[tokio::test]
+async fn a_call_in_the_background_ends_the_suspicion() {
+    let (setup, gate) = hanging();
+    let first = setup.spawn();
+    settle().await;
+    setup.clock.advance(SECOND);
+    assert_eq!(first.await.unwrap(), Ok(marked()));
+    assert_eq!(setup.verify_now(), Some(marked()));
+    settle().await;
+    // The gate is fair: the first call goes first, and fails alone.
+    setup.verifier.set(Err(error(VerifyErrorKind::Inconclusive)));
+    gate.add_permits(1);
+    settle().await;
+    setup.verifier.set(Ok(Verdict::Reject(RejectReason::Unauthenticated)));
+    assert_eq!(
+        setup.both.phase(),
+        Phase::Closed { until_suspicion: SECOND },
+        "the second is young"
+    );
+    gate.add_permits(2);
+    settle().await;
+    assert_eq!(setup.verify_now(), None);
+    assert_eq!(setup.verify().await, Ok(Verdict::Reject(RejectReason::Unauthenticated)));
+}
+
+/// The verifier sees what the fallback does not. Or else a slow verifier would make a revoked token
+/// good again each time that its rejection has gone from the cache.
+#[tokio::test]
+async fn the_fallback_does_not_accept_what_the_verifier_rejected() {
+    let rejection = || Verdict::Reject(RejectReason::Unauthenticated);
+    for is_slow in [true, false] {
+        let (setup, gate) = hanging();
+        setup.verifier.set(Ok(rejection()));
+        let first = setup.spawn();
+        settle().await;
+        if is_slow {
+            setup.clock.advance(SECOND);
+            assert_eq!(first.await.unwrap(), Ok(marked()));
+            gate.add_permits(1);
+        } else {
+            gate.add_permits(1);
+            assert_eq!(first.await.unwrap(), Ok(rejection()));
+        }
+        settle().await;
+        let second = setup.spawn();
+        settle().await;
+        setup.clock.advance(9 * SECOND);
+        assert_eq!(setup.verify_now(), None, "no suspicion either");
+        settle().await;
+        assert!(!second.is_finished(), "the verifier decides");
+        gate.add_permits(1);
+        assert_eq!(second.await.unwrap(), Ok(rejection()));
+        setup.verifier.set(Err(error(DOWN)));
+        gate.add_permits(1);
+        assert_eq!(setup.verify().await, Err(DOWN), "also in a known outage");
+        setup.clock.advance(SECOND);
+        setup.verifier.set(Ok(accept("sa")));
+        gate.add_permits(1);
+        assert_eq!(setup.verify().await, Ok(accept("sa")), "until the verifier accepts it");
+        setup.verifier.set(Err(error(DOWN)));
+        gate.add_permits(1);
+        assert_eq!(setup.verify().await, Ok(marked()));
+    }
+}
+
+/// A rejection may arrive while another caller with the token waits.
+#[tokio::test]
+async fn a_rejection_counts_for_those_who_wait_with_the_same_token() {
+    let (setup, gate) = hanging();
+    let (first, second) = (setup.spawn(), setup.spawn());
+    settle().await;
+    setup.verifier.set(Ok(Verdict::Reject(RejectReason::Unauthenticated)));
+    gate.add_permits(1);
+    assert_eq!(first.await.unwrap(), Ok(Verdict::Reject(RejectReason::Unauthenticated)));
+    setup.clock.advance(5 * SECOND);
+    settle().await;
+    assert!(!second.is_finished());
+    gate.add_permits(1);
+    assert_eq!(second.await.unwrap(), Ok(Verdict::Reject(RejectReason::Unauthenticated)));
+}
+
+/// Some authenticator of the API server may take long about the token of a stranger.
+#[tokio::test]
+async fn calls_about_tokens_that_the_fallback_does_not_accept_are_no_suspicion() {
+    for reason in [RejectReason::UnknownKey, RejectReason::Signature] {
+        let setup = set_up(FakeVerifier::accepting("sa"), FakeVerifier::rejecting(reason));
+        let gate = setup.verifier.hold();
+        let stranger = setup.spawn();
+        settle().await;
+        setup.clock.advance(5 * SECOND);
+        settle().await;
+        let _ = setup.fallback.clone().with_verify_now(Some(accept("sa")));
+        setup.fallback.set(Ok(accept("sa")));
+        assert_eq!(setup.verify_now(), None);
+        let known = setup.spawn();
+        settle().await;
+        // Its call, the stranger's, and one in the background.
+        gate.add_permits(3);
+        assert_eq!(known.await.unwrap(), Ok(accept("sa")));
+        assert_eq!(stranger.await.unwrap(), Ok(accept("sa")));
+    }
+}
+
+/// Calls overlap at all times in a busy service. Each is prompt, so nothing is suspected.
+#[tokio::test]
+async fn prompt_calls_that_overlap_are_no_suspicion() {
+    let (setup, gate) = hanging();
+    let mut last = setup.spawn();
+    settle().await;
+    // An error about one token is no decision.
+    setup.verifier.set(Err(error(VerifyErrorKind::Inconclusive)));
+    for _ in 0..20 {
+        setup.clock.advance(SECOND * 6 / 10);
+        let next = setup.spawn();
+        settle().await;
+        assert_eq!(setup.verify_now(), None);
+        gate.add_permits(1);
+        assert_eq!(last.await.unwrap(), Err(VerifyErrorKind::Inconclusive));
+        last = next;
+    }
+}
+
+#[test]
+fn a_call_on_a_runtime_that_nobody_drives_is_no_suspicion_after_its_limit() {
+    let stuck = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (setup, _gate) = hanging();
+    stuck.block_on(async {
+        let _waiting = setup.spawn();
+        settle().await;
+    });
+    setup.clock.advance(SECOND);
+    assert_eq!(setup.both.phase(), Phase::Suspected);
+    setup.clock.advance(DETACHED_LIMIT + Duration::from_millis(1));
+    assert_eq!(setup.both.phase(), Phase::Closed { until_suspicion: SECOND });
 }
 
 #[tokio::test]
@@ -84,7 +227,6 @@ async fn while_others_are_decided_nothing_is_suspected() {
     let (setup, gate) = hanging();
     let slow = setup.spawn();
     settle().await;
-    setup.verifier.set(Ok(Verdict::Reject(RejectReason::Unauthenticated)));
     for _ in 0..20 {
         setup.clock.advance(SECOND * 9 / 10);
         settle().await;
@@ -96,8 +238,7 @@ async fn while_others_are_decided_nothing_is_suspected() {
         settle().await;
         drop(next);
     }
-    let decided = slow.await.unwrap();
-    assert_eq!(decided, Ok(Verdict::Reject(RejectReason::Unauthenticated)));
+    assert_eq!(slow.await.unwrap(), Ok(accept("sa")));
     assert_eq!(setup.fallback.calls(), 0);
 }
 
@@ -110,39 +251,55 @@ async fn no_call_under_way_is_no_suspicion() {
     assert_eq!(first.await.unwrap(), Ok(accept("sa")));
     setup.clock.advance(100 * SECOND);
     assert_eq!(setup.verify_now(), None);
-    let gone = setup.spawn();
-    settle().await;
-    gone.abort();
-    settle().await;
-    setup.clock.advance(100 * SECOND);
-    assert_eq!(setup.verify_now(), None, "nobody waits for an answer");
 }
 
+/// For example by the authenticator, at its time limit.
 #[tokio::test]
-async fn a_suspected_call_that_is_dropped_without_an_outcome_is_a_failure() {
-    let (setup, _gate) = hanging();
-    setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
-    let undecided = setup.spawn();
+async fn a_call_that_is_dropped_goes_on_and_leads_to_a_suspicion() {
+    let (setup, gate) = hanging();
+    let dropped = setup.spawn();
     settle().await;
-    setup.clock.advance(5 * SECOND);
+    setup.clock.advance(SECOND / 2);
+    dropped.abort();
     settle().await;
-    assert!(!undecided.is_finished(), "the fallback cannot decide");
-    undecided.abort();
+    assert_eq!(setup.verify_now(), None);
+    setup.clock.advance(SECOND / 2);
+    assert_eq!(setup.verify_now(), Some(marked()));
+    setup.verifier.set(Err(error(DOWN)));
+    gate.add_permits(1);
     settle().await;
-    setup.fallback.set(Ok(accept("sa")));
-    assert_eq!(setup.verify_now(), Some(marked()), "the outage is known");
+    assert_eq!(setup.both.phase(), Phase::Open);
 }
 
 #[tokio::test]
 async fn what_the_fallback_cannot_decide_waits_for_the_verifier() {
-    let (setup, gate) = hanging();
-    setup.fallback.set(Ok(Verdict::Reject(RejectReason::UnknownKey)));
+    let unknown = FakeVerifier::rejecting(RejectReason::UnknownKey);
+    let setup = set_up(FakeVerifier::accepting("sa"), unknown);
+    let gate = setup.verifier.hold();
     let undecided = setup.spawn();
     settle().await;
     setup.clock.advance(SECOND);
     settle().await;
     gate.add_permits(1);
     assert_eq!(undecided.await.unwrap(), Ok(accept("sa")));
+}
+
+#[tokio::test]
+async fn a_fallback_that_needs_time_is_asked_when_an_outage_is_suspected() {
+    let setup = set_up(FakeVerifier::accepting("sa"), FakeVerifier::accepting("sa"));
+    let (_verifiers_gate, gate) = (setup.verifier.hold(), setup.fallback.hold());
+    let waiting = setup.spawn();
+    settle().await;
+    setup.clock.advance(SECOND - Duration::from_millis(1));
+    settle().await;
+    assert_eq!(setup.asked(), (1, 0));
+    setup.clock.advance(Duration::from_millis(1));
+    settle().await;
+    assert_eq!(setup.asked(), (1, 1));
+    gate.add_permits(2);
+    settle().await;
+    assert!(waiting.is_finished());
+    assert_eq!(waiting.await.unwrap(), Ok(marked()));
 }
 
 #[tokio::test]
