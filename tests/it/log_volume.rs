@@ -1,15 +1,19 @@
 //! How many lines requests can cause in the log.
 
+use std::{io, time::Duration};
+
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{Request, Response, StatusCode},
 };
+use http_body_util::Full;
+use serde_json::json;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_kube_auth::{
-    ServiceAccountIdentity,
+    ApiServer, JwksVerifier, ServiceAccountIdentity,
     authorizer::{AuthorizeError, Authorizer, Decision, RequestHead},
     server::AuthorizeLayer,
-    testing::IdentityBuilder,
+    testing::{Algorithm, IdentityBuilder, ManualClock, SigningKey},
 };
 
 use crate::support::{FakeVerifier, Log, Service, bearer, token};
@@ -71,4 +75,35 @@ async fn a_missing_authenticate_layer_logs_one_error() {
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
     assert_eq!(log.lines().len(), 1, "{:?}", log.lines());
+}
+
+#[tokio::test]
+async fn fetches_of_a_key_set_with_unusable_keys_or_none_warn_once() {
+    let good = SigningKey::generate(Algorithm::ES256).unwrap().jwk();
+    for (keys, warning) in [
+        (json!([good, { "kty": "oct", "k": "AA" }]), "some keys of the JWK Set cannot be used"),
+        (json!([]), "the issuer's key set is empty"),
+    ] {
+        let answer = Bytes::from(json!({ "keys": keys }).to_string());
+        let api_server = ApiServer::from_service(service_fn(move |_: Request<Bytes>| {
+            let response = Response::new(Full::new(answer.clone()));
+            async move { Ok::<_, io::Error>(response) }
+        }));
+        let clock = ManualClock::new();
+        let verifier = JwksVerifier::in_cluster(api_server)
+            .issuer("https://issuer.example")
+            .clock(clock.clock())
+            .build()
+            .unwrap();
+        let (log, _watching) = Log::watch();
+        for _ in 0..REQUESTS {
+            verifier.refresh().await.unwrap();
+        }
+        clock.advance(Duration::from_secs(10));
+        verifier.refresh().await.unwrap();
+        let lines = log.lines();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines.iter().all(|line| line.contains(warning)), "{lines:?}");
+        assert!(lines[1].contains("suppressed=49"), "{lines:?}");
+    }
 }

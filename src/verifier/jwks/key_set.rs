@@ -19,6 +19,17 @@ const MAX_KEYS_TRIED: usize = 16;
 pub(super) struct KeySet {
     keys: Vec<Key>,
     by_id: HashMap<Box<str>, Vec<usize>>,
+    skipped: Option<Skipped>,
+}
+
+/// The keys of a JWK Set that cannot be used.
+#[derive(Clone, Copy)]
+pub(super) struct Skipped {
+    pub(super) count: usize,
+    /// The position of the first of them, from 1.
+    pub(super) position: usize,
+    /// The reason why the first of them cannot be used.
+    pub(super) reason: UnusableReason,
 }
 
 #[derive(Deserialize)]
@@ -39,9 +50,9 @@ pub(super) enum SignatureCheck {
 }
 
 impl KeySet {
-    /// Reads a JWK Set ([RFC 7517 §5]). Skips keys that cannot be used, with one warning for all of
-    /// them. A set that has keys of which none can be used is invalid: an issuer whose keys this
-    /// service cannot use must not turn into one without keys, whose tokens are all rejected.
+    /// Reads a JWK Set ([RFC 7517 §5]). [Skips](Self::skipped) keys that cannot be used. A set that
+    /// has keys of which none can be used is invalid: an issuer whose keys this service cannot use
+    /// must not turn into one without keys, whose tokens are all rejected.
     ///
     /// [RFC 7517 §5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
     pub(super) fn from_json(json: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeys> {
@@ -62,14 +73,8 @@ impl KeySet {
         for (position, reason) in &skipped {
             tracing::debug!(position, reason, "skipped a key of the JWK Set");
         }
-        tracing::warn!(
-            skipped = skipped.len(),
-            usable = keys.len(),
-            position,
-            reason,
-            "some keys of the JWK Set cannot be used; this is why the first of them cannot"
-        );
-        Ok(Self::new(keys))
+        let skipped = Some(Skipped { count: skipped.len(), position, reason });
+        Ok(Self { skipped, ..Self::new(keys) })
     }
 
     /// Reads all `PUBLIC KEY` blocks of a PEM text. Each must be usable, because the text is the
@@ -93,11 +98,16 @@ impl KeySet {
                 by_id.entry(id.into()).or_default().push(position);
             }
         }
-        Self { keys, by_id }
+        Self { keys, by_id, skipped: None }
     }
 
     pub(super) fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Returns the keys that were read and cannot be used.
+    pub(super) fn skipped(&self) -> Option<Skipped> {
+        self.skipped
     }
 
     pub(super) fn contains(&self, id: &str) -> bool {

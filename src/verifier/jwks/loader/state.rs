@@ -24,7 +24,7 @@ use crate::{
     telemetry,
     verifier::jwks::{
         algorithm::Algorithm,
-        key_set::KeySet,
+        key_set::{KeySet, Skipped},
         key_snapshot::{FetchSequence, KeySnapshot, LoadedKeys},
         metrics::Counters,
         source::Source,
@@ -126,6 +126,7 @@ impl State {
 
     /// Stores keys that were read before the first fetch. Those that never change have no age.
     pub(super) fn start_with(&self, keys: KeySet) {
+        self.warn_about(&keys);
         let (loaded, began) = (LoadedKeys { keys, issuer: None }, self.clock.monotonic());
         if !matches!(self.source, Source::Fixed) {
             lock(&self.history).last_success = Some(began);
@@ -224,6 +225,30 @@ impl State {
         Some(self.clock.monotonic().saturating_duration_since(fetched))
     }
 
+    /// Warns of keys that cannot be used, and of a set without keys.
+    fn warn_about(&self, keys: &KeySet) {
+        let Self { source, warn_limit, clock, .. } = self;
+        let (usable, now) = (keys.len(), clock.monotonic());
+        if let Some(Skipped { count, position, reason }) = keys.skipped()
+            && let Some(suppressed) = warn_limit.admit("unusable keys", now)
+        {
+            tracing::warn!(
+                %source,
+                skipped = count,
+                usable,
+                position,
+                reason,
+                suppressed,
+                "some keys of the JWK Set cannot be used; this is why the first of them cannot"
+            );
+        }
+        if usable == 0
+            && let Some(suppressed) = warn_limit.admit("no keys", now)
+        {
+            tracing::warn!(%source, suppressed, "the issuer's key set is empty");
+        }
+    }
+
     async fn fetch(&self, number: u64) -> Outcome {
         let (limit, began) = (self.freshness.fetch_timeout, self.clock.monotonic());
         let fetched = self.clock.timeout(limit, self.source.fetch(&self.algorithms)).await;
@@ -233,10 +258,8 @@ impl State {
         });
         match fetched {
             Ok(loaded) => {
+                self.warn_about(&loaded.keys);
                 let keys = loaded.keys.len();
-                if keys == 0 {
-                    tracing::warn!(source = %self.source, "the issuer's key set is empty");
-                }
                 tracing::debug!(source = %self.source, keys, "loaded the issuer's keys");
                 self.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: number, began })));
                 Ok(())
