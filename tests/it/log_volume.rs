@@ -12,11 +12,12 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_kube_auth::{
     ApiServer, JwksVerifier, ServiceAccountIdentity,
     authorizer::{AuthorizeError, Authorizer, Decision, RequestHead},
+    client::{TokenRequestSource, TokenSource},
     server::AuthorizeLayer,
     testing::{Algorithm, IdentityBuilder, ManualClock, SigningKey},
 };
 
-use crate::support::{FakeVerifier, Log, Service, bearer, token};
+use crate::support::{FakeVerifier, Log, Service, bearer, idle, token};
 
 const REQUESTS: usize = 50;
 
@@ -106,4 +107,47 @@ async fn fetches_of_a_key_set_with_unusable_keys_or_none_warn_once() {
         assert!(lines.iter().all(|line| line.contains(warning)), "{lines:?}");
         assert!(lines[1].contains("suppressed=49"), "{lines:?}");
     }
+}
+
+#[test]
+fn callers_that_replace_a_task_on_a_stalled_runtime_warn_once() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (stalled, driven, clock) = (runtime(), runtime(), ManualClock::new());
+    let api_server = ApiServer::from_service(service_fn(|_: Request<Bytes>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, io::Error>>()
+    }));
+    let source = TokenRequestSource::builder(api_server)
+        .namespace("shop")
+        .service_account("checkout")
+        .audience("orders")
+        .clock(clock.clock())
+        .build()
+        .unwrap();
+    let (log, _watching) = Log::watch();
+    stalled.block_on(async {
+        tokio::select! {
+            biased;
+            _ = source.token() => panic!("the API server does not answer"),
+            () = tokio::task::yield_now() => {}
+        }
+    });
+    driven.block_on(async {
+        let callers: Vec<_> = (0..REQUESTS)
+            .map(|_| {
+                let source = source.clone();
+                tokio::spawn(async move { source.token().await })
+            })
+            .collect();
+        // Until the callers replace the task, and until the new one's attempt ends.
+        for _ in 0..2 {
+            idle().await;
+            clock.advance(Duration::from_secs(16));
+        }
+        for caller in callers {
+            caller.await.unwrap().unwrap_err();
+        }
+    });
+    let lines = log.lines();
+    let replaced = lines.iter().filter(|line| line.contains("starting another one")).count();
+    assert_eq!(replaced, 1, "{lines:?}");
 }

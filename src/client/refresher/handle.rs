@@ -64,12 +64,13 @@ impl<F: Fetch> Refresher<F> {
     /// started on.
     async fn take_over(&self, running: u64) -> Result<Token, TokenError> {
         let Owner { shared, task } = &*self.0;
-        tracing::warn!(
-            source = shared.fetch.what(),
-            "the task that refreshes the token does not answer; starting another one"
-        );
         let spawn = |running| Task::new(Arc::clone(shared), running).run();
-        task.replace(running, &Self::runtime(shared)?, spawn);
+        if task.replace(running, &Self::runtime(shared)?, spawn) {
+            tracing::warn!(
+                source = shared.fetch.what(),
+                "the task that refreshes the token does not answer; starting another one"
+            );
+        }
         let limit = shared.fetch.time_limit().saturating_add(WAIT_MARGIN);
         let wait = shared.clock().timeout(limit, shared.wait());
         wait.await.unwrap_or_else(|| Err(shared.stuck()))
