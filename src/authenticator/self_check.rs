@@ -13,7 +13,7 @@ use crate::{
     audience::Audiences,
     authorizer::{Authorizer, DynAuthorizer},
     catch_panic::poll_caught,
-    client::{Token, TokenSource},
+    client::{Token, TokenErrorKind, TokenSource},
     clock::Clock,
     inspect::UnverifiedToken,
     readiness::{Need, Readiness},
@@ -165,8 +165,13 @@ async fn own_token(
     let token = match source.token().await {
         Ok(token) => token,
         Err(error) => {
-            let detail = format!("there is none: {:?}", error.kind());
-            return Need::missing(OWN_TOKEN, detail, "look at the projected volume; see the log");
+            let detail = format!("there is none: {}", error.kind().as_str());
+            let remedy = "look at the projected volume; see the log";
+            return if is_permanent(error.kind()) {
+                Need::missing(OWN_TOKEN, detail, remedy)
+            } else {
+                Need::unknown(OWN_TOKEN, detail, remedy)
+            };
         }
     };
     let claims = UnverifiedToken::decode(token.expose_secret()).ok();
@@ -196,6 +201,25 @@ async fn own_token(
             format!("undecided: {}; {left}", error.kind().as_str()),
             "the other lines say why",
         ),
+    }
+}
+
+/// Whether an operator must act. An outage of the API server ends by itself, also if a token expires
+/// meanwhile because the kubelet cannot replace it.
+fn is_permanent(kind: TokenErrorKind) -> bool {
+    match kind {
+        TokenErrorKind::Unreadable
+        | TokenErrorKind::Malformed
+        | TokenErrorKind::Unauthenticated
+        | TokenErrorKind::Forbidden
+        | TokenErrorKind::InvalidRequest
+        | TokenErrorKind::UnknownServiceAccount => true,
+        TokenErrorKind::Expired
+        | TokenErrorKind::RateLimited
+        | TokenErrorKind::Unavailable
+        | TokenErrorKind::Timeout
+        | TokenErrorKind::InvalidResponse
+        | TokenErrorKind::Aborted => false,
     }
 }
 

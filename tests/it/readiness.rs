@@ -14,13 +14,13 @@ use tower_kube_auth::{
     ApiServer, Authenticator, DynVerifier, TokenReviewVerifier, VerifierExt,
     authenticator::SelfCheck,
     authorizer::{AllowList, SubjectAccessReviewAuthorizer, all_of, any_of},
-    client::{StaticToken, Token},
+    client::{StaticToken, Token, TokenError, TokenErrorKind, TokenSource},
     readiness::{NeedState, Readiness},
     server::Readyz,
     testing::{Cluster, Endpoint, Fault},
 };
 
-use crate::support::{Fixture, until};
+use crate::support::{FakeVerifier, Fixture, until};
 
 fn states(readiness: &Readiness) -> Vec<(&str, NeedState)> {
     readiness.needs.iter().map(|need| (&*need.name, need.state)).collect()
@@ -272,4 +272,27 @@ async fn an_own_token_for_another_audience_or_near_its_end_is_told() {
     fixture.clock.advance(Duration::from_secs(600));
     let readiness = check(&own, None).await;
     assert_eq!(state_of(&readiness, "own token"), NeedState::Missing, "{readiness}");
+}
+
+#[tokio::test]
+async fn an_own_token_that_an_outage_ends_is_unknown_and_other_lacks_are_missing() {
+    struct Failing(TokenErrorKind);
+    impl TokenSource for Failing {
+        async fn token(&self) -> Result<Token, TokenError> {
+            Err(TokenError::new(self.0, "on purpose"))
+        }
+    }
+    use TokenErrorKind::*;
+    let unknown = [Unavailable, Timeout, RateLimited, Aborted, Expired, InvalidResponse];
+    let missing =
+        [Unreadable, Malformed, Unauthenticated, Forbidden, InvalidRequest, UnknownServiceAccount];
+    let auth = FakeVerifier::accepting().authenticator();
+    for (kinds, state) in [(unknown, NeedState::Unknown), (missing, NeedState::Missing)] {
+        for kind in kinds {
+            let readiness = SelfCheck::new(&auth).token_source(Failing(kind)).run().await;
+            assert_eq!(state_of(&readiness, "own token"), state, "{readiness}");
+            assert_eq!(readiness.is_ready(true), state == NeedState::Unknown);
+            assert!(!readiness.is_ready(false));
+        }
+    }
 }
