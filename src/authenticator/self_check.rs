@@ -22,8 +22,6 @@ use crate::{
     verifier::Verifier,
 };
 
-/// Time limit of a check: longer than that of one call to the API server.
-const TIMEOUT: Duration = Duration::from_secs(15);
 const OWN_TOKEN: &str = "own token";
 
 /// Checks what a service needs: that which its verifier needs, its authorizers, and the source of
@@ -112,12 +110,15 @@ impl SelfCheck {
         self
     }
 
+    /// Time limit of a check: longer than that of one call to the API server.
+    pub(crate) const TIMEOUT: Duration = Duration::from_secs(15);
+
     /// Runs the check, for at most 15 s.
     pub async fn run(&self) -> Readiness {
         let mut checking = pin!(self.needs());
         let caught = poll_fn(|cx| poll_caught(checking.as_mut(), cx));
         let unknown = |detail: &str| vec![Need::unknown("self-check", detail, "see the log")];
-        Readiness::new(match self.clock().timeout(TIMEOUT, caught).await {
+        Readiness::new(match self.clock().timeout(Self::TIMEOUT, caught).await {
             Some(Ok(needs)) => needs,
             Some(Err(_)) => unknown("it panicked"),
             None => unknown("it did not end in time"),

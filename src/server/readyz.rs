@@ -18,18 +18,24 @@ use crate::{
     authenticator::SelfCheck,
     lock::lock,
     readiness::{NeedState, Readiness},
-    single_flight::{Flights, Joined},
+    single_flight::{Flights, Follower, Joined},
 };
 
 /// For how long a result answers requests.
 const DEFAULT_TTL: Duration = Duration::from_secs(5);
 
+/// A check that takes longer than its own time limit is on a runtime that nothing drives any more.
+const GIVE_UP_AFTER: Duration = SelfCheck::TIMEOUT.saturating_add(Duration::from_secs(1));
+
 /// A Tower service that answers a readiness probe with the result of a [`SelfCheck`]: 200 if the
 /// service is ready, 503 if not. With axum, it is the service of a route.
 ///
 /// A result is served for 5 s. The next request starts one check in the background and gets the
-/// last result meanwhile; only the first requests wait. So a probe's answer may be as old as the
-/// probe before it, and requests, however many, cannot flood the API server.
+/// last result meanwhile; only the first requests wait, for at most 16 s. So a probe's answer may be
+/// as old as the probe before it, and requests, however many, cannot flood the API server.
+///
+/// A check runs on the Tokio runtime of the request that starts it. If it has not ended after 16 s,
+/// because nothing drives that runtime any more, the next request starts another one.
 ///
 /// [`Readiness::is_ready`] decides. An outage of the API server keeps a service unready until it
 /// was ready once, and never makes it unready again. A missing right does.
@@ -62,14 +68,20 @@ pub struct Readyz {
     ttl: Duration,
 }
 
+/// The future of the first result, or the reason why there is none.
+type FirstResult = Pin<Box<dyn Future<Output = Result<Last, &'static str>> + Send>>;
+
 struct Shared {
     check: SelfCheck,
     last: Mutex<Option<Last>>,
+    /// When the latest check began. Locked before `flights`, so that both change together.
+    began: Mutex<Option<Instant>>,
     flights: Arc<Flights<(), Arc<Last>>>,
 }
 
 #[derive(Clone)]
 struct Last {
+    began: Instant,
     at: Instant,
     readiness: Arc<Readiness>,
     is_ready: bool,
@@ -80,8 +92,9 @@ impl Readyz {
     /// Returns the service. Clones share the last result.
     #[must_use]
     pub fn new(check: SelfCheck) -> Self {
-        let shared = Shared { check, last: Mutex::default(), flights: Flights::new() };
-        Self { shared: Arc::new(shared), ttl: DEFAULT_TTL }
+        let (last, began, flights) = (Mutex::default(), Mutex::default(), Flights::new());
+        let shared = Arc::new(Shared { check, last, began, flights });
+        Self { shared, ttl: DEFAULT_TTL }
     }
 
     /// Sets for how long a result answers requests. Defaults to 5 s; at least 1 s.
@@ -92,41 +105,65 @@ impl Readyz {
     }
 
     /// Returns the last result, or the future of the first one.
-    fn result(&self) -> Result<Last, Pin<Box<dyn Future<Output = Option<Last>> + Send>>> {
+    fn result(&self) -> Result<Last, FirstResult> {
         let shared = &self.shared;
         let last = lock(&shared.last).clone();
-        let now = shared.check.clock().monotonic();
+        let clock = shared.check.clock();
+        let now = clock.monotonic();
         if let Some(last) = &last
             && now.saturating_duration_since(last.at) < self.ttl
         {
             return Ok(last.clone());
         }
-        let mut follower = match shared.flights.join(()) {
-            Joined::Follower(follower) => follower,
-            Joined::Leader(leader) => {
-                let follower = leader.follower();
-                // Without a runtime nobody leads, and followers get no outcome.
-                if let Ok(runtime) = Handle::try_current() {
-                    let shared = Arc::clone(shared);
-                    runtime.spawn(async move {
-                        let last = shared.run().await;
-                        leader.complete(Arc::new(last));
-                    });
-                }
-                follower
-            }
-        };
-        match last {
-            Some(last) => Ok(last),
-            None => Err(Box::pin(async move { Some(Last::clone(&*follower.outcome().await?)) })),
+        let mut follower = shared.follow(now);
+        if let Some(last) = last {
+            return Ok(last);
         }
+        let clock = clock.clone();
+        Err(Box::pin(async move {
+            match clock.timeout(GIVE_UP_AFTER, follower.outcome()).await {
+                Some(Some(first)) => Ok(Last::clone(&first)),
+                Some(None) => Err("the check was ended with its runtime"),
+                None => Err("the check did not end in time"),
+            }
+        }))
     }
 }
 
 impl Shared {
-    async fn run(&self) -> Last {
+    /// Follows the check under way, or starts one if there is none that may still end.
+    fn follow(self: &Arc<Self>, now: Instant) -> Follower<(), Arc<Last>> {
+        let mut began = lock(&self.began);
+        let may_end =
+            began.is_some_and(|began| now.saturating_duration_since(began) < GIVE_UP_AFTER);
+        let leader = loop {
+            match self.flights.join(()) {
+                Joined::Leader(leader) => break leader,
+                Joined::Follower(follower) if may_end => return follower,
+                Joined::Follower(follower) => follower.give_up(),
+            }
+        };
+        *began = Some(now);
+        drop(began);
+        let follower = leader.follower();
+        // Without a runtime nobody leads, and followers get no outcome.
+        if let Ok(runtime) = Handle::try_current() {
+            let shared = Arc::clone(self);
+            runtime.spawn(async move {
+                let last = shared.run(now).await;
+                leader.complete(Arc::new(last));
+            });
+        }
+        follower
+    }
+
+    async fn run(&self, began: Instant) -> Last {
         let readiness = self.check.run().await;
         let mut last = lock(&self.last);
+        // A check that was given up may end after a later one.
+        if let Some(later) = last.as_ref().filter(|last| last.began > began) {
+            return later.clone();
+        }
         let (was_ready, been_ready) =
             last.as_ref().map_or((true, false), |last| (last.is_ready, last.been_ready));
         let is_ready = readiness.is_ready(been_ready);
@@ -138,6 +175,7 @@ impl Shared {
             tracing::info!("ready");
         }
         let result = Last {
+            began,
             at: self.check.clock().monotonic(),
             readiness: Arc::new(readiness),
             is_ready,
@@ -162,18 +200,21 @@ impl<B> Service<Request<B>> for Readyz {
             query.split('&').any(|pair| pair.split('=').next() == Some("verbose"))
         });
         match self.result() {
-            Ok(last) => Box::pin(ready(Ok(respond(Some(&last), is_verbose)))),
-            Err(first) => Box::pin(async move { Ok(respond(first.await.as_ref(), is_verbose)) }),
+            Ok(last) => Box::pin(ready(Ok(respond(Ok(&last), is_verbose)))),
+            Err(first) => Box::pin(async move {
+                let first = first.await;
+                Ok(respond(first.as_ref().map_err(|why| *why), is_verbose))
+            }),
         }
     }
 }
 
-fn respond(last: Option<&Last>, is_verbose: bool) -> Response<String> {
-    let is_ready = last.is_some_and(|last| last.is_ready);
+fn respond(last: Result<&Last, &str>, is_verbose: bool) -> Response<String> {
+    let is_ready = last.is_ok_and(|last| last.is_ready);
     let body = match last {
-        Some(_) if is_ready && !is_verbose => "ok".to_owned(),
-        Some(last) => lines(&last.readiness, is_ready),
-        None => "the check was ended with its runtime\n".to_owned(),
+        Ok(_) if is_ready && !is_verbose => "ok".to_owned(),
+        Ok(last) => lines(&last.readiness, is_ready),
+        Err(why) => format!("{why}\n"),
     };
     let mut response = Response::new(body);
     if !is_ready {

@@ -34,6 +34,7 @@ mod offline;
 mod opaque_tokens;
 mod properties;
 mod readiness;
+mod readyz;
 mod refresh_ahead;
 mod reload;
 mod report_only;
