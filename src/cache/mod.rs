@@ -13,6 +13,7 @@ mod read_through;
 mod recent_failure;
 #[cfg(feature = "watch")]
 mod revocation;
+mod started_loads;
 mod verdict_cache;
 
 pub(crate) use self::metrics::CacheMetrics;

@@ -19,6 +19,7 @@ use super::{
     limit::Limit,
     metrics::{CacheMetrics, Counters},
     recent_failure::RecentFailure,
+    started_loads::{Loading, StartedLoad, StartedLoads},
     verdict_cache::{Remaining, VerdictCache},
 };
 use crate::{
@@ -87,6 +88,7 @@ pub(crate) struct ReadThroughCache<L> {
 struct Limited<L> {
     loader: L,
     limit: Limit,
+    started: StartedLoads,
     timeout: Duration,
     counters: Counters,
     clock: Clock,
@@ -101,8 +103,6 @@ pub(crate) enum Lookup {
 
 /// Resolves with the outcome of a load that runs in a task.
 pub(crate) type Waiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
-
-type Loading = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 type Flights = single_flight::Flights<Digest, Outcome, DigestHasher>;
 type Leader = single_flight::Leader<Digest, Outcome, DigestHasher>;
@@ -133,6 +133,7 @@ impl<L: Load> ReadThroughCache<L> {
             limited: Arc::new(Limited {
                 loader,
                 limit,
+                started: StartedLoads::default(),
                 timeout,
                 counters,
                 clock,
@@ -259,6 +260,7 @@ impl<L: Load> ReadThroughCache<L> {
             return Lookup::Decided(Ok(verdict));
         }
         sync_point();
+        self.limited.drop_overdue();
         let (limited, input, is_known) =
             (Arc::clone(&self.limited), input(), self.verdicts.contains(&digest));
         let mut loading: Loading =
@@ -290,6 +292,7 @@ impl<L: Load> ReadThroughCache<L> {
             return;
         }
         let (Some(input), Ok(runtime)) = (input(), Handle::try_current()) else { return };
+        self.limited.drop_overdue();
         let Some(permit) = self.limited.limit.try_acquire_background() else { return };
         let Joined::Leader(leader) = self.flights.join(digest) else { return };
         self.limited.counters.refreshed_ahead.increment();
@@ -308,7 +311,8 @@ impl<L: Load> ReadThroughCache<L> {
     /// The task holds only a weak reference, so it ends with the last handle.
     fn spawn(self: &Arc<Self>, runtime: &Handle, loading: Loading, flight: Flight) {
         let (cache, limited) = (Arc::downgrade(self), Arc::clone(&self.limited));
-        self.tasks.spawn(runtime, run(cache, limited, loading, flight).in_current_span());
+        let load = limited.start(loading);
+        self.tasks.spawn(runtime, run(cache, limited, load, flight).in_current_span());
     }
 
     /// Caches the outcome and completes the flight. Inserts before notifying followers, so that
@@ -417,10 +421,23 @@ impl<L: Load> Limited<L> {
         }
     }
 
-    /// Drives `loading` to its outcome, within the time limit.
-    async fn within_timeout(&self, mut loading: Loading) -> Outcome {
-        let loaded = poll_fn(|cx| self.poll(&mut loading, cx));
-        self.clock.timeout(self.timeout, loaded).await.unwrap_or_else(|| {
+    /// Returns `loading` for a task, which has to end it within the time limit.
+    fn start(&self, loading: Loading) -> Arc<StartedLoad> {
+        let limit = self.timeout.saturating_add(WAIT_MARGIN);
+        let now = self.clock.monotonic();
+        // A time limit beyond what the clock can tell is none.
+        self.started.add(loading, now.checked_add(limit))
+    }
+
+    /// Drops what the tasks of a runtime that is not driven any more hold, permits above all.
+    fn drop_overdue(&self) {
+        self.started.drop_overdue(self.clock.monotonic());
+    }
+
+    /// Drives `load` to its outcome, within the time limit.
+    async fn within_timeout(&self, load: Arc<StartedLoad>) -> Outcome {
+        let loaded = poll_fn(|cx| load.poll(|loading| self.poll(loading, cx)));
+        self.clock.timeout(self.timeout, loaded).await.flatten().unwrap_or_else(|| {
             let message = format!("{} did not decide within {:?}", L::NAME, self.timeout);
             Err(VerifyError::new(VerifyErrorKind::Timeout, message))
         })
@@ -443,10 +460,10 @@ impl<L: Load> Limited<L> {
 async fn run<L: Load>(
     cache: Weak<ReadThroughCache<L>>,
     limited: Arc<Limited<L>>,
-    loading: Loading,
+    load: Arc<StartedLoad>,
     flight: Flight,
 ) {
-    let outcome = limited.within_timeout(loading).await;
+    let outcome = limited.within_timeout(load).await;
     if let Some(cache) = cache.upgrade() {
         // The request that leads waits as a follower too.
         drop(cache.complete(flight, outcome));

@@ -219,3 +219,33 @@ async fn followers_of_a_leader_on_a_stalled_runtime_get_503_in_time() {
     assert_eq!(Service::new(&authenticator).get(&token("a")).await.status, StatusCode::OK);
     stalled.shutdown_background();
 }
+
+/// The tasks of a runtime that nobody drives hold the one shared permit, and wait for it.
+#[tokio::test]
+async fn permits_that_a_stalled_runtime_holds_are_free_after_the_time_limit() {
+    let verifier = FakeVerifier::new(Behavior::Hang);
+    let authenticator = verifier.builder().max_in_flight(2).build().unwrap();
+    let service = Service::new(&authenticator);
+    let stalled = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = service.clone();
+    let driven_once = tokio::task::spawn_blocking(move || {
+        for name in ["a", "b", "c"] {
+            let token = token(name);
+            let request = first.get(&token);
+            let _ = stalled.block_on(async { tokio::time::timeout(Duration::ZERO, request).await });
+        }
+        stalled
+    });
+    let stalled = driven_once.await.unwrap();
+    let metrics = authenticator.metrics();
+    assert_eq!((metrics.in_flight, metrics.waiting), (1, 2));
+    verifier.set(Behavior::Accept);
+    verifier.advance(16.0);
+    let next = service.spawn_get(&token("d"));
+    idle().await;
+    assert!(next.is_finished(), "a permit is free");
+    assert_eq!(next.await.unwrap().status, StatusCode::OK);
+    let metrics = authenticator.metrics();
+    assert_eq!((metrics.in_flight, metrics.waiting), (0, 0));
+    stalled.shutdown_background();
+}
