@@ -21,7 +21,8 @@ impl VerdictCache {
 }
 
 impl<L: Load> ReadThroughCache<L> {
-    /// Drops acceptances when an object of their identity is deleted.
+    /// Drops acceptances when an object of their identity is deleted, or gets a deletion timestamp,
+    /// which limits those that are inserted later.
     ///
     /// An acceptance is inserted only if the watch does not know of a deletion, and a deletion drops
     /// what was inserted before the watch knew. So none survives, and there is no log whose capacity

@@ -91,8 +91,8 @@ impl LiveObjects {
         self.0.scopes.are_current(max_staleness)
     }
 
-    /// Calls `on_deleted` for each deletion from now on, after [`liveness`](Self::liveness) shows
-    /// it: whoever read that an object is live before it was deleted is told of its deletion
+    /// Calls `on_deleted` for each deletion and each new deletion timestamp from now on, after
+    /// [`liveness`](Self::liveness) shows it: whoever read that an object is live before it was deleted is told of its deletion
     /// afterwards.
     pub(crate) fn subscribe(&self, on_deleted: OnDeleted) {
         self.start();

@@ -1,7 +1,7 @@
 //! The objects of one watch by name: UID and time of deletion, in 48 bytes each.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::RandomState},
+    collections::{HashMap, HashSet, VecDeque, hash_map::RandomState},
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
     time::{Duration, SystemTime},
 };
@@ -22,6 +22,8 @@ pub(super) struct Index {
     objects: HashMap<Name, Object, BuildHasherDefault<NameHasher>>,
     /// Deleted objects, oldest first.
     deleted: VecDeque<(Name, Uid)>,
+    /// Those of them whose name another object has.
+    replaced: HashSet<Uid>,
     /// The number of the latest listing.
     listing: u32,
     live: usize,
@@ -72,15 +74,11 @@ impl Phase {
 impl Index {
     /// Returns what is known about the object with this name and this UID.
     pub(super) fn liveness(&self, namespace: &str, name: &str, uid: &str) -> Liveness {
-        let Some(object) = self.objects.get(&self.name(namespace, name)) else {
-            return Liveness::Unknown;
-        };
-        if object.uid == Uid::new(uid) {
-            return object.phase.liveness();
-        }
-        match object.phase {
-            Phase::LIVE => Liveness::Deleted,
-            // Either the object before this one or its successor, which the watch has not seen yet.
+        let uid = Uid::new(uid);
+        match self.objects.get(&self.name(namespace, name)) {
+            Some(object) if object.uid == uid => object.phase.liveness(),
+            _ if self.replaced.contains(&uid) => Liveness::Deleted,
+            // Perhaps the successor of the object, which the watch has not seen yet.
             _ => Liveness::Unknown,
         }
     }
@@ -90,32 +88,48 @@ impl Index {
         self.live
     }
 
-    /// Inserts or updates an object. Returns the UID of the one that it replaces.
+    /// Inserts or updates an object. Returns the UIDs of the objects that end: of the one that it
+    /// replaces, and its own if its deletion timestamp is new.
     pub(super) fn insert(
         &mut self,
         namespace: &str,
         name: &str,
         uid: &str,
         deleting: Option<SystemTime>,
-    ) -> Option<Uid> {
-        let name = self.name(namespace, name);
+    ) -> [Option<Uid>; 2] {
+        let (name, uid) = (self.name(namespace, name), Uid::new(uid));
         let phase = deleting.map_or(Phase::LIVE, Phase::deleting);
-        let object = Object { uid: Uid::new(uid), phase, listing: self.listing };
+        let object = Object { uid: uid.clone(), phase, listing: self.listing };
         self.live += 1;
-        match self.objects.insert(name, object) {
-            Some(before) if before.phase != Phase::DELETED => {
-                self.live -= 1;
-                (before.uid != Uid::new(uid)).then_some(before.uid)
-            }
-            _ => None,
+        let before = self.objects.insert(name, object);
+        let was_known = before.as_ref().is_some_and(|it| it.uid == uid && it.phase == phase);
+        let marked = (phase != Phase::LIVE && !was_known).then(|| uid.clone());
+        let Some(before) = before else { return [None, marked] };
+        let has_ended = before.phase == Phase::DELETED;
+        if !has_ended {
+            self.live -= 1;
         }
+        if before.uid == uid {
+            return [None, marked];
+        }
+        self.replaced.insert(before.uid.clone());
+        if has_ended {
+            return [None, marked];
+        }
+        self.remember(name, before.uid.clone());
+        [Some(before.uid), marked]
     }
 
     /// Marks an object as deleted. Another object under the same name stays.
     pub(super) fn remove(&mut self, namespace: &str, name: &str, uid: &str) {
         let (name, uid) = (self.name(namespace, name), Uid::new(uid));
         match self.objects.get_mut(&name) {
-            Some(object) if object.uid != uid || object.phase == Phase::DELETED => return,
+            Some(object) if object.uid == uid && object.phase == Phase::DELETED => return,
+            Some(object) if object.uid != uid => {
+                if !self.replaced.insert(uid.clone()) {
+                    return;
+                }
+            }
             Some(object) => {
                 object.phase = Phase::DELETED;
                 self.live -= 1;
@@ -154,10 +168,13 @@ impl Index {
         self.deleted.push_back((name, uid));
         if self.deleted.len() > DELETED
             && let Some((name, uid)) = self.deleted.pop_front()
-            // Not its successor, and not an object that was restored.
-            && self.objects.get(&name).is_some_and(|it| it.phase == Phase::DELETED && it.uid == uid)
         {
-            self.objects.remove(&name);
+            self.replaced.remove(&uid);
+            // Not its successor, and not an object that was restored.
+            let is_gone = |it: &Object| it.phase == Phase::DELETED && it.uid == uid;
+            if self.objects.get(&name).is_some_and(is_gone) {
+                self.objects.remove(&name);
+            }
         }
     }
 
@@ -192,7 +209,9 @@ mod tests {
     const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
     fn insert(index: &mut Index, name: &str, uid: &str) -> Option<String> {
-        index.insert("shop", name, uid, None).map(|uid| uid.to_string())
+        let [replaced, marked] = index.insert("shop", name, uid, None);
+        assert_eq!(marked, None);
+        replaced.map(|uid| uid.to_string())
     }
 
     #[test]
@@ -200,7 +219,7 @@ mod tests {
         let mut index = Index::default();
         insert(&mut index, "web-0", A);
         assert_eq!(index.liveness("shop", "web-0", A), Liveness::Live);
-        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Deleted);
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unknown, "its successor");
         assert_eq!(index.liveness("shop", "web-1", A), Liveness::Unknown);
         assert_eq!(index.liveness("ops", "web-0", A), Liveness::Unknown);
     }
@@ -224,6 +243,7 @@ mod tests {
         assert_eq!(insert(&mut index, "web-0", A), None);
         assert_eq!(insert(&mut index, "web-0", A), None, "an update");
         assert_eq!(insert(&mut index, "web-0", B).as_deref(), Some(A));
+        assert_eq!(index.liveness("shop", "web-0", A), Liveness::Deleted);
         index.remove("shop", "web-0", A);
         assert_eq!(index.liveness("shop", "web-0", B), Liveness::Live);
         assert_eq!(index.len(), 1);
@@ -233,7 +253,11 @@ mod tests {
     fn a_deletion_timestamp_is_kept_in_seconds() {
         let mut index = Index::default();
         let since = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
-        index.insert("shop", "web-0", A, Some(since));
+        let mark = |index: &mut Index| index.insert("shop", "web-0", A, Some(since));
+        assert_eq!(mark(&mut index), [None, Some(Uid::new(A))], "seen with its mark");
+        assert_eq!(mark(&mut index), [None, None], "known");
+        insert(&mut index, "web-0", A);
+        assert_eq!(mark(&mut index), [None, Some(Uid::new(A))]);
         assert_eq!(index.liveness("shop", "web-0", A), Liveness::Deleting { since });
         assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unknown, "its successor");
     }
@@ -268,6 +292,16 @@ mod tests {
         assert_eq!((index.objects.len(), index.deleted.len()), (DELETED, DELETED));
         assert_eq!(index.liveness("shop", "job-9", A), Liveness::Unknown);
         assert_eq!(index.liveness("shop", "job-10", A), Liveness::Deleted);
+        for number in 0..DELETED + 10 {
+            insert(&mut index, "web-0", &number.to_string());
+        }
+        assert_eq!(index.replaced.len(), DELETED);
+        index.remove("shop", "web-0", "a");
+        index.remove("shop", "web-0", "a");
+        assert_eq!((index.replaced.len(), index.deleted.len()), (DELETED, DELETED));
+        assert_eq!(index.liveness("shop", "web-0", "a"), Liveness::Deleted);
+        insert(&mut index, "web-0", "a");
+        assert_eq!(index.liveness("shop", "web-0", "a"), Liveness::Live, "it was restored");
     }
 
     #[test]

@@ -12,7 +12,8 @@ pub(crate) enum Liveness {
         /// Its `deletionTimestamp`: the time of the request plus the grace period.
         since: SystemTime,
     },
-    /// The object was seen and is gone, or another object has its name.
+    /// The object was seen and is gone. Another UID under its name is no proof: that may be its
+    /// predecessor, while the watch lags.
     Deleted,
     /// The object was never seen, or its kind or its namespace is not watched.
     Unknown,

@@ -20,7 +20,7 @@ use crate::{
     lock::{lock, read, write},
 };
 
-/// Called with the kind and the UID of each object that is deleted.
+/// Called with the kind and the UID of each object that is deleted, or gets a deletion timestamp.
 pub(crate) type OnDeleted = Arc<dyn Fn(ObjectKind, &str) + Send + Sync>;
 
 /// All scopes, in the order of kind and namespace.
@@ -140,14 +140,14 @@ impl Scope {
         &self,
         objects: impl IntoIterator<Item = (&'a Metadata<'a>, Option<SystemTime>)>,
     ) {
-        let mut replaced = Vec::new();
+        let mut ending = Vec::new();
         let mut index = write(&self.index);
         for (object, deleting) in objects {
             let Metadata { namespace, name, uid, .. } = object;
-            replaced.extend(index.insert(namespace, name, uid, deleting));
+            ending.extend(index.insert(namespace, name, uid, deleting).into_iter().flatten());
         }
         drop(index);
-        self.report(&replaced);
+        self.report(&ending);
     }
 
     pub(super) fn remove(&self, object: &Metadata<'_>) {

@@ -184,9 +184,9 @@ async fn chosen_namespaces_and_kinds_are_watched() {
     assert_eq!(live.liveness(Pod, Some("shop"), "web", &shop), Liveness::Live);
     assert_eq!(live.liveness(Pod, Some("ops"), "web", &ops), Liveness::Live);
     assert_eq!(live.liveness(Pod, Some("dev"), "web", &dev), Liveness::Unknown);
-    assert_eq!(live.liveness(Pod, Some("shop"), "web", &ops), Liveness::Deleted);
+    assert_eq!(live.liveness(Pod, Some("shop"), "web", &ops), Liveness::Unknown);
     assert_eq!(live.liveness(Secret, Some("ops"), "secret", &secret), Liveness::Live);
-    assert_eq!(live.liveness(Node, None, "node-1", &secret), Liveness::Deleted);
+    assert_eq!(live.liveness(Node, None, "node-1", &secret), Liveness::Unknown);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A UID. The API server makes UUIDs only, in lower case; any other text is kept as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Uid {
     Uuid([u8; 16]),
     Text(Box<str>),

@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// Accepts if all objects of the token exist, by the rules of kube-apiserver
-/// (`pkg/serviceaccount/claims.go`): a deleted object, or another one of its name, rejects; an
-/// object that is not known leaves the token undecided.
+/// (`pkg/serviceaccount/claims.go`): a deleted object rejects. An object that was not seen leaves the
+/// token undecided, also if another one has its name: kube-apiserver rejects then, but asks etcd.
 pub(super) fn decide(
     token: BearerToken<'_>,
     accepted: Acceptance,

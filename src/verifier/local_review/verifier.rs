@@ -25,7 +25,7 @@ const NOT_CURRENT: &str = "the watch of the tokens' objects is not synced or giv
 /// | the token's ServiceAccount, and the Pod, Secret or Node that it is bound to | outcome |
 /// |---|---|
 /// | all exist with the UIDs that the token names | accepted, with the identity that TokenReview gives |
-/// | one is deleted, or another object has its name | rejected: [`Deleted`](crate::verdict::RejectReason::Deleted) |
+/// | one was seen and is deleted, also if another object has its name by now | rejected: [`Deleted`](crate::verdict::RejectReason::Deleted) |
 /// | one has a deletion timestamp that is more than 60 s past | rejected: `Deleted` |
 /// | one was never seen: it is newer than the watch, or its kind or namespace is not watched | [`Inconclusive`](VerifyErrorKind::Inconclusive) |
 /// | any, while the watch is not synced or has given no sign of life for [`max_staleness`](Self::max_staleness) | [`Unavailable`](VerifyErrorKind::Unavailable) |
