@@ -26,6 +26,7 @@ mod fault_injection;
 mod graceful_shutdown;
 mod hostile;
 mod invalidation;
+mod local_review;
 mod log_volume;
 mod manifests;
 mod metrics_auth;

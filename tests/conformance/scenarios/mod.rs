@@ -13,6 +13,7 @@ mod in_cluster;
 mod issuer_documents;
 mod legacy_tokens;
 mod live_objects;
+mod local_reviews;
 mod lost_store;
 mod restarts;
 mod rights;
@@ -135,6 +136,10 @@ pub(crate) fn all() -> Vec<Scenario> {
             a_missing_right_is_reported_alone,
             an_own_token_for_another_audience_and_a_skewed_clock_are_reported,
             a_self_review_answers_for_the_caller,
+        },
+        Needs::Shared => local_reviews::{
+            the_identity_is_that_of_token_review,
+            a_deletion_rejects_also_what_token_review_still_accepts,
         },
         Needs::Shared => api_answers::{
             a_token_request_returns_the_expiry_of_the_token,
