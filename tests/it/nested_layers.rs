@@ -1,8 +1,12 @@
 //! A layer within another one, and the option for gRPC responses.
 
+use std::time::Duration;
+
 use axum::{
     Router,
-    http::{Method, StatusCode, header},
+    body::Body,
+    http::{Method, Request, StatusCode, header},
+    middleware::map_request,
 };
 use tower_kube_auth::Authenticator;
 
@@ -46,6 +50,23 @@ async fn the_identity_of_another_authenticator_does_not_count() {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     let answer = nested((STRICT, &auth), (OPTIONAL, &other)).get(&token("a")).await;
     assert!(answer.body.starts_with("nobody "), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn an_identity_that_expires_between_the_layers_does_not_count() {
+    let verifier = FakeVerifier::new(Behavior::Accept);
+    let life = Duration::from_secs(30);
+    verifier.set(Behavior::AcceptUntil(verifier.clock.clock().wall() + life));
+    let (auth, clock) = (verifier.authenticator(), verifier.clock.clone());
+    let delay = map_request(move |request: Request<Body>| {
+        clock.advance(life);
+        std::future::ready(request)
+    });
+    let service =
+        Service::behind(|router| router.layer(auth.layer()).layer(delay).layer(auth.layer()));
+    let answer = service.blocked(bearer(&token("a"))).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.challenge().is_some());
 }
 
 #[tokio::test]
