@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
 
 use super::{
+    clock_skew::clock_skew,
     error::{ApiServerError, Failure, Purpose},
     response_body::ResponseBody,
     server::ApiServer,
@@ -153,6 +154,7 @@ impl ApiClient {
             .body(document)
             .map_err(|error| Failure::Transport(error.into()))?;
         let limit = (self.timeout / 10 * 3).max(SHORTEST_ATTEMPT);
+        let sent = self.clock.wall();
         let mut call = telemetry::ApiCall::begin(self.purpose.stage, &self.clock);
         let response = self
             .clock
@@ -163,6 +165,7 @@ impl ApiClient {
             .await
             .ok_or(Failure::Timeout)??;
         call.answered(response.status());
+        telemetry::clock_skew(|| clock_skew(response.headers(), sent, self.clock.wall()));
         if response.status().is_success() {
             return Ok(response);
         }

@@ -2,6 +2,7 @@
 //! it.
 
 mod api_client;
+mod clock_skew;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -1,14 +1,15 @@
 //! What this service may do at the API server (SelfSubjectAccessReview), and whether their clocks
 //! agree.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::{HeaderMap, header};
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
     api_client::ApiClient,
+    clock_skew::clock_skew,
     error::{ApiServerError, ApiServerErrorKind, Purpose},
 };
 use crate::{json::Object, readiness::Need};
@@ -23,8 +24,6 @@ const PURPOSE: Purpose = Purpose {
 const CLOCK: &str = "clock";
 /// The skew that Kubernetes tolerates (`go-jose`'s default leeway is one minute).
 const LEEWAY: Duration = Duration::from_secs(60);
-/// `Date` has whole seconds.
-const GRANULARITY: Duration = Duration::from_secs(1);
 
 /// A right to create a resource.
 pub(crate) struct Right {
@@ -72,7 +71,7 @@ impl ApiClient {
                 "look for a proxy between this service and the API server",
             ),
         };
-        [Some(need), compare_clocks(response.headers(), sent, received)]
+        [Some(need), clock_skew(response.headers(), sent, received).map(clock_need)]
             .into_iter()
             .flatten()
             .collect()
@@ -113,19 +112,13 @@ fn need_of(name: &str, error: &ApiServerError) -> Need {
     }
 }
 
-/// Compares the `Date` of a response with the time between request and response. A skewed clock is
-/// no reason to take a service out: if it is the API server's, that would hit all replicas.
-fn compare_clocks(headers: &HeaderMap, sent: SystemTime, received: SystemTime) -> Option<Need> {
-    let date = headers.get(header::DATE)?.as_bytes();
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
-    let date = SystemTime::from(date);
-    let ahead = sent.duration_since(date + GRANULARITY).unwrap_or_default();
-    let behind = date.duration_since(received).unwrap_or_default();
-    let skew = ahead.max(behind);
-    if skew <= LEEWAY {
-        return Some(Need::met(CLOCK, "agrees with the API server's"));
+/// Judges the skew between the two clocks. It is no reason to take a service out: if the API server's
+/// clock is wrong, that would hit all replicas.
+fn clock_need(skew: SignedDuration) -> Need {
+    if skew.unsigned_abs() <= LEEWAY {
+        return Need::met(CLOCK, "agrees with the API server's");
     }
-    let direction = if ahead > behind { "ahead of" } else { "behind" };
-    let detail = format!("{} s {direction} the API server's", skew.as_secs());
-    Some(Need::degraded(CLOCK, detail, "synchronise the clocks of the nodes (NTP)"))
+    let direction = if skew.is_negative() { "ahead of" } else { "behind" };
+    let detail = format!("{} s {direction} the API server's", skew.unsigned_abs().as_secs());
+    Need::degraded(CLOCK, detail, "synchronise the clocks of the nodes (NTP)")
 }

@@ -29,13 +29,16 @@ use crate::{
     error::{VerifyError, VerifyErrorKind},
     single_flight::{self, Joined},
     sync_point::sync_point,
-    telemetry::{self, Stage},
+    telemetry::{self, Gauges, Measure, Stage},
     verdict::{Acceptance, Outcome, RejectReason, Verdict},
     warn_limit::WarnLimit,
 };
 
 /// How much longer than a decision's own time limit its followers wait.
 const WAIT_MARGIN: Duration = Duration::from_secs(1);
+
+const MEASURES: [Measure; 4] =
+    [Measure::AcceptedEntries, Measure::RejectedEntries, Measure::InFlight, Measure::Waiting];
 
 /// Makes the decisions that are cached.
 pub(crate) trait Load: Send + Sync + 'static {
@@ -82,6 +85,8 @@ pub(crate) struct ReadThroughCache<L> {
     tasks: Tasks,
     recent_failure: RecentFailure,
     limited: Arc<Limited<L>>,
+    /// Of decisions about tokens; there are none of other decisions.
+    gauges: Option<Gauges<4>>,
 }
 
 /// The loader with its limits. Tasks hold this instead of the cache, so they do not keep it alive.
@@ -130,6 +135,7 @@ impl<L: Load> ReadThroughCache<L> {
             flights: Flights::new(),
             tasks: Tasks::default(),
             recent_failure: RecentFailure::default(),
+            gauges: (L::STAGE == Stage::Authentication).then(|| Gauges::new(MEASURES)),
             limited: Arc::new(Limited {
                 loader,
                 limit,
@@ -221,9 +227,11 @@ impl<L: Load> ReadThroughCache<L> {
             Ok(outcome) => outcome?,
             Err(panicked) => Err(self.limited.aborted(&panicked)),
         };
-        Some(self.cache_outcome(digest, outcome, began, |verdict| {
+        let outcome = self.cache_outcome(digest, outcome, began, |verdict| {
             self.verdicts.insert(digest, verdict, began)
-        }))
+        });
+        self.publish_gauges();
+        Some(outcome)
     }
 
     /// Loads a decision that is not cached, or follows the load in flight. What waits runs in a
@@ -281,6 +289,7 @@ impl<L: Load> ReadThroughCache<L> {
         };
         let follower = flight.leader.follower();
         self.spawn(&runtime, loading, flight);
+        self.publish_gauges();
         Lookup::Waiting(self.wait_for_flight(follower))
     }
 
@@ -323,9 +332,19 @@ impl<L: Load> ReadThroughCache<L> {
         let outcome = self.cache_outcome(digest, outcome, began, |verdict| {
             leader.unless_detached(|| self.verdicts.insert(digest, verdict, began));
         });
+        self.publish_gauges();
         sync_point();
         leader.complete(outcome.clone());
         outcome
+    }
+
+    fn publish_gauges(&self) {
+        let Some(gauges) = &self.gauges else { return };
+        gauges.publish(|| {
+            let Limited { limit, .. } = &*self.limited;
+            let (accepted, rejected) = self.verdicts.len();
+            [accepted, rejected, limit.in_flight() as u64, limit.waiting() as u64]
+        });
     }
 
     /// Counts the outcome and caches a decision by `insert`. On a failure, an earlier acceptance
@@ -406,6 +425,7 @@ impl<L: Load> ReadThroughCache<L> {
             sync_point();
             self.flights.detach_all();
         }
+        self.publish_gauges();
     }
 }
 

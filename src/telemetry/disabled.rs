@@ -1,10 +1,11 @@
 //! What remains without the feature `metrics`: nothing.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::StatusCode;
+use jiff::SignedDuration;
 
-use super::subject::{CacheStatus, Stage};
+use super::subject::{CacheStatus, Measure, Stage};
 use crate::clock::Clock;
 
 #[inline]
@@ -32,7 +33,26 @@ impl ApiCall {
 pub(crate) fn keys_fetched(_: &'static str) {}
 
 #[inline]
-pub(crate) fn token_refreshed(_: &'static str) {}
+pub(crate) fn keys_loaded(_: &Clock) {}
+
+#[inline]
+pub(crate) fn token_refreshed(_: Result<Option<SystemTime>, &'static str>, _: &Clock) {}
+
+#[inline]
+pub(crate) fn clock_skew(_: impl FnOnce() -> Option<SignedDuration>) {}
+
+#[derive(Debug)]
+pub(crate) struct Gauges<const N: usize>;
+
+impl<const N: usize> Gauges<N> {
+    #[inline]
+    pub(crate) fn new(_: [Measure; N]) -> Self {
+        Self
+    }
+
+    #[inline]
+    pub(crate) fn publish(&self, _: impl FnOnce() -> [u64; N]) {}
+}
 
 #[derive(Debug)]
 pub(crate) struct Hits;

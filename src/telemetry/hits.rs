@@ -88,3 +88,23 @@ impl fmt::Debug for Hits {
         f.debug_struct("Hits").field("stage", &self.stage).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_hit_of_threads_that_share_a_shard_is_lost() {
+        const HITS: u64 = 100_000;
+        let (hits, threads) = (Hits::new(Stage::Authorization, &Clock::system()), 2 * SHARDS);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| (0..HITS).for_each(|_| hits.increment()));
+            }
+        });
+        hits.publish();
+        assert_eq!(hits.published.load(Ordering::Relaxed), HITS * threads as u64);
+    }
+}

@@ -7,6 +7,8 @@
 #[cfg(not(feature = "metrics"))]
 mod disabled;
 #[cfg(feature = "metrics")]
+mod gauges;
+#[cfg(feature = "metrics")]
 mod hits;
 #[cfg(feature = "metrics")]
 mod recorded;
@@ -14,10 +16,15 @@ mod subject;
 
 #[cfg(not(feature = "metrics"))]
 pub(crate) use disabled::{
-    ApiCall, Hits, attempt, decided, keys_fetched, token_cache, token_refreshed,
+    ApiCall, Gauges, Hits, attempt, clock_skew, decided, keys_fetched, keys_loaded, token_cache,
+    token_refreshed,
 };
+#[cfg(feature = "metrics")]
+pub(crate) use gauges::Gauges;
 #[cfg(feature = "metrics")]
 pub(crate) use hits::Hits;
 #[cfg(feature = "metrics")]
-pub(crate) use recorded::{ApiCall, attempt, decided, keys_fetched, token_cache, token_refreshed};
-pub(crate) use subject::{CacheStatus, Stage};
+pub(crate) use recorded::{
+    ApiCall, attempt, clock_skew, decided, keys_fetched, keys_loaded, token_cache, token_refreshed,
+};
+pub(crate) use subject::{CacheStatus, Measure, Stage};

@@ -6,13 +6,14 @@
 use std::{
     ptr,
     sync::atomic::{AtomicUsize, Ordering},
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use http::StatusCode;
+use jiff::SignedDuration;
 use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
 
-use super::subject::{CacheStatus, Stage};
+use super::subject::{CacheStatus, Measure, Stage};
 use crate::clock::Clock;
 
 const METADATA: Metadata<'static> =
@@ -37,6 +38,16 @@ const AUTHZ_REQUEST_DURATION: &str = name!("delegated_authz_request_duration_sec
 const JWKS_FETCHES: &str = name!("jwks_fetches_total");
 const TOKEN_SOURCE_REFRESHES: &str = name!("token_source_refreshes_total");
 
+const TOKEN_CACHE_ENTRIES: &str = name!("token_cache_entries");
+const IN_FLIGHT: &str = name!("verifications_in_flight");
+const WAITING: &str = name!("verifications_waiting");
+const JWKS_KEYS: &str = name!("jwks_keys");
+const JWKS_LAST_SUCCESS: &str = name!("jwks_last_success_timestamp_seconds");
+const TOKEN_SOURCE_EXPIRY: &str = name!("token_source_expiry_timestamp_seconds");
+const TOKEN_SOURCE_LAST_SUCCESS: &str = name!("token_source_last_success_timestamp_seconds");
+const FALLBACK_ACTIVE: &str = name!("fallback_active");
+const CLOCK_SKEW: &str = name!("clock_skew_seconds");
+
 const COUNTERS: [(&str, &str); 7] = [
     (AUTHENTICATION_ATTEMPTS, "Requests whose caller was authenticated, rejected or undecided."),
     (TOKEN_CACHE_REQUESTS, "Look-ups of a token in the cache of decisions."),
@@ -52,6 +63,18 @@ const HISTOGRAMS: [(&str, &str); 4] = [
     (AUTHN_REQUEST_DURATION, "Attempts of TokenReviews."),
     (AUTHORIZATION_DURATION, "Access reviews that the cache did not answer."),
     (AUTHZ_REQUEST_DURATION, "Attempts of SubjectAccessReviews."),
+];
+
+const GAUGES: [(&str, Unit, &str); 9] = [
+    (TOKEN_CACHE_ENTRIES, Unit::Count, "Decisions about tokens in the cache."),
+    (IN_FLIGHT, Unit::Count, "Verifications in flight."),
+    (WAITING, Unit::Count, "Verifications that wait for a permit."),
+    (JWKS_KEYS, Unit::Count, "Usable keys that are loaded."),
+    (JWKS_LAST_SUCCESS, Unit::Seconds, "Time of the last successful fetch of keys."),
+    (TOKEN_SOURCE_EXPIRY, Unit::Seconds, "Expiry of the token for outgoing requests."),
+    (TOKEN_SOURCE_LAST_SUCCESS, Unit::Seconds, "Time of the last refresh of that token."),
+    (FALLBACK_ACTIVE, Unit::Count, "Fallbacks that decide because their verifier is unavailable."),
+    (CLOCK_SKEW, Unit::Seconds, "How far the API server's clock is ahead."),
 ];
 
 /// Counts a request whose caller was decided about.
@@ -136,9 +159,53 @@ pub(crate) fn keys_fetched(result: &'static str) {
     count(JWKS_FETCHES, Label::from_static_parts("result", result));
 }
 
-/// Counts an attempt to get a token to send.
-pub(crate) fn token_refreshed(result: &'static str) {
-    count(TOKEN_SOURCE_REFRESHES, Label::from_static_parts("result", result));
+/// Notes that keys were loaded now.
+#[cfg_attr(not(feature = "jwks"), allow(dead_code, reason = "there are no keys to load"))]
+pub(crate) fn keys_loaded(clock: &Clock) {
+    set(JWKS_LAST_SUCCESS, timestamp(clock.wall()));
+}
+
+/// Counts an attempt to get a token to send, and notes when it expires.
+pub(crate) fn token_refreshed(result: Result<Option<SystemTime>, &'static str>, clock: &Clock) {
+    count(
+        TOKEN_SOURCE_REFRESHES,
+        Label::from_static_parts("result", result.err().unwrap_or("success")),
+    );
+    if let Ok(expiry) = result {
+        set(TOKEN_SOURCE_EXPIRY, expiry.map_or(f64::INFINITY, timestamp));
+        set(TOKEN_SOURCE_LAST_SUCCESS, timestamp(clock.wall()));
+    }
+}
+
+/// Notes how far the API server's clock is ahead.
+pub(crate) fn clock_skew(skew: impl FnOnce() -> Option<SignedDuration>) {
+    if let Some(skew) = skew() {
+        set(CLOCK_SKEW, skew.as_secs_f64());
+    }
+}
+
+/// Returns the handle of a gauge.
+pub(super) fn gauge(recorder: &dyn Recorder, measure: Measure) -> metrics::Gauge {
+    let decision = |value| vec![Label::from_static_parts("decision", value)];
+    let key = match measure {
+        Measure::AcceptedEntries => Key::from_parts(TOKEN_CACHE_ENTRIES, decision("accepted")),
+        Measure::RejectedEntries => Key::from_parts(TOKEN_CACHE_ENTRIES, decision("rejected")),
+        Measure::InFlight => Key::from_static_name(IN_FLIGHT),
+        Measure::Waiting => Key::from_static_name(WAITING),
+        Measure::Keys => Key::from_static_name(JWKS_KEYS),
+        Measure::ActiveFallbacks => Key::from_static_name(FALLBACK_ACTIVE),
+    };
+    recorder.register_gauge(&key, &METADATA)
+}
+
+/// Sets a gauge that shows the last value, whoever set it.
+fn set(name: &'static str, value: f64) {
+    let key = Key::from_static_name(name);
+    with_recorder(|recorder, _| recorder.register_gauge(&key, &METADATA).set(value));
+}
+
+fn timestamp(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn count(name: &'static str, label: Label) {
@@ -147,17 +214,18 @@ fn count(name: &'static str, label: Label) {
 
 fn add(name: &'static str, label: Label, number: u64) {
     let key = Key::from_parts(name, vec![label]);
-    with_recorder(|recorder| recorder.register_counter(&key, &METADATA).increment(number));
+    with_recorder(|recorder, _| recorder.register_counter(&key, &METADATA).increment(number));
 }
 
 fn observe(name: &'static str, label: Label, began: Instant, clock: &Clock) {
     let seconds = clock.monotonic().saturating_duration_since(began).as_secs_f64();
     let key = Key::from_parts(name, vec![label]);
-    with_recorder(|recorder| recorder.register_histogram(&key, &METADATA).record(seconds));
+    with_recorder(|recorder, _| recorder.register_histogram(&key, &METADATA).record(seconds));
 }
 
-/// Calls `record` with the installed recorder, to which the metrics have been described.
-fn with_recorder(record: impl FnOnce(&dyn Recorder)) {
+/// Calls `record` with the installed recorder, to which the metrics have been described, and with its
+/// address.
+pub(super) fn with_recorder(record: impl FnOnce(&dyn Recorder, usize)) {
     /// The address of the recorder that was seen last.
     static DESCRIBED_TO: AtomicUsize = AtomicUsize::new(0);
 
@@ -168,7 +236,7 @@ fn with_recorder(record: impl FnOnce(&dyn Recorder)) {
             describe(recorder);
             DESCRIBED_TO.store(address, Ordering::Relaxed);
         }
-        record(recorder);
+        record(recorder, address);
     });
 }
 
@@ -176,6 +244,9 @@ fn with_recorder(record: impl FnOnce(&dyn Recorder)) {
 fn describe(recorder: &dyn Recorder) {
     for (name, description) in COUNTERS {
         recorder.describe_counter(name.into(), Some(Unit::Count), description.into());
+    }
+    for (name, unit, description) in GAUGES {
+        recorder.describe_gauge(name.into(), Some(unit), description.into());
     }
     for (name, description) in HISTOGRAMS {
         recorder.describe_histogram(name.into(), Some(Unit::Seconds), description.into());

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwapOption;
@@ -172,6 +172,10 @@ impl<F: Fetch> Shared<F> {
         TokenError::new(TokenErrorKind::Expired, message)
     }
 
+    fn expiry(&self) -> Option<SystemTime> {
+        self.current.load().as_ref()?.token.expires_at()
+    }
+
     fn store(&self, token: Token) {
         let current = Current { token, is_invalidated: AtomicBool::new(false) };
         self.current.store(Some(Arc::new(current)));
@@ -212,10 +216,11 @@ impl<F: Fetch> Task<F> {
                 shared.phase.send_replace(Phase::Requested);
             }
             let attempted = self.attempt().await;
-            telemetry::token_refreshed(match &attempted {
-                Ok(_) => "success",
-                Err(error) => error.kind().as_str(),
-            });
+            let result = match &attempted {
+                Ok(_) => Ok(shared.expiry()),
+                Err(error) => Err(error.kind().as_str()),
+            };
+            telemetry::token_refreshed(result, &shared.clock);
             let pause = match attempted {
                 Ok(next) => {
                     failures = 0;

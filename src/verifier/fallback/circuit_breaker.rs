@@ -9,7 +9,13 @@ use std::{
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::signs::{comes_from_the_backend, is_an_answer, is_outage};
-use crate::{error::VerifyError, lock::lock, verdict::Outcome, warn_limit::WarnLimit};
+use crate::{
+    error::VerifyError,
+    lock::lock,
+    telemetry::{Gauges, Measure},
+    verdict::Outcome,
+    warn_limit::WarnLimit,
+};
 
 /// Bounds of the time for which the breaker stays open after a failure.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
@@ -31,6 +37,7 @@ pub(super) struct CircuitBreaker {
     /// Notified of each decision and failure.
     changed: Notify,
     warn_limit: WarnLimit,
+    gauges: Gauges<1>,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +124,7 @@ impl Default for CircuitBreaker {
             permits: Semaphore::new(MAX_CALLS_WHILE_OPEN),
             changed: Notify::new(),
             warn_limit: WarnLimit::default(),
+            gauges: Gauges::new([Measure::ActiveFallbacks]),
         }
     }
 }
@@ -176,7 +184,11 @@ impl CircuitBreaker {
     /// Returns who decides about a token now, without a role for the caller.
     pub(super) fn phase(&self, now: Instant, suspect_after: Duration) -> Phase {
         let mut state = self.lock();
-        state.end_old_outage(now);
+        if state.end_old_outage(now) {
+            drop(state);
+            self.publish_gauges();
+            state = self.lock();
+        }
         match &state.outage {
             Some(pause) if pause.holds(now) => Phase::Open,
             Some(_) => Phase::ProbeDue,
@@ -208,6 +220,7 @@ impl CircuitBreaker {
                 ?suspect_after,
                 "the verifier decides about nobody; the fallback decides until it does"
             );
+            self.publish_gauges();
         }
     }
 
@@ -221,6 +234,14 @@ impl CircuitBreaker {
             None => Ok(None),
             Some(pause) => self.permits.try_acquire().map(Some).map_err(|_| pause.error(now)),
         }
+    }
+
+    /// The fallback is active while an outage is known, or suspected and it has decided.
+    fn publish_gauges(&self) {
+        self.gauges.publish(|| {
+            let state = self.lock();
+            [u64::from(state.outage.is_some() || state.is_suspicion_logged)]
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -244,10 +265,10 @@ pub(super) enum Phase {
 impl State {
     /// Forgets an outage that nobody has looked at for long. The service was idle, and the fallback
     /// must not decide on an old failure.
-    fn end_old_outage(&mut self, now: Instant) {
-        if self.outage.take_if(|pause| pause.is_old(now)).is_some() {
-            self.epoch += 1;
-        }
+    fn end_old_outage(&mut self, now: Instant) -> bool {
+        let has_ended = self.outage.take_if(|pause| pause.is_old(now)).is_some();
+        self.epoch += u64::from(has_ended);
+        has_ended
     }
 
     /// Returns how long an outage is not suspected yet; `None` if no call is a sign of one.
@@ -301,12 +322,16 @@ impl CircuitState {
         let mut state = call.breaker.lock();
         state.last_decision = Some(now);
         let mut was_logged = std::mem::take(&mut state.is_suspicion_logged);
-        if state.epoch == call.epoch && state.outage.take().is_some() {
+        let is_over = state.epoch == call.epoch && state.outage.take().is_some();
+        if is_over {
             state.epoch += 1;
             was_logged |= std::mem::take(&mut state.is_outage_logged);
         }
         drop(state);
         call.breaker.changed.notify_waiters();
+        if is_over || was_logged {
+            call.breaker.publish_gauges();
+        }
         if was_logged {
             tracing::info!("the verifier answers again; the fallback no longer decides");
         }
@@ -325,7 +350,8 @@ impl CircuitState {
         state.epoch += 1;
         let length = error.retry_after().unwrap_or_default().clamp(MIN_PAUSE, MAX_PAUSE);
         let pause = Pause { error: error.clone(), until: now + length, probed_until: None };
-        if state.outage.replace(pause).is_none() {
+        let begins = state.outage.replace(pause).is_none();
+        if begins {
             state.is_outage_logged = false;
         }
         let suppressed = if state.is_outage_logged {
@@ -336,6 +362,9 @@ impl CircuitState {
         state.is_outage_logged |= suppressed.is_some();
         drop(state);
         call.breaker.changed.notify_waiters();
+        if begins {
+            call.breaker.publish_gauges();
+        }
         if let Some(suppressed) = suppressed {
             tracing::warn!(%error, suppressed, "the verifier is unavailable; the fallback decides until it answers again");
         }

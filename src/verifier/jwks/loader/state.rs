@@ -21,7 +21,7 @@ use crate::{
     error::{VerifyError, VerifyErrorKind},
     lock::lock,
     single_flight::{self, Flights, Joined},
-    telemetry,
+    telemetry::{self, Gauges, Measure},
     verifier::jwks::{
         algorithm::Algorithm,
         key_set::{KeySet, Skipped},
@@ -74,6 +74,7 @@ pub(super) struct State {
     pub(super) counters: Counters,
     pub(super) watchdog: Watchdog,
     warn_limit: WarnLimit,
+    gauges: Gauges<1>,
     flights: Arc<Flights<(), Outcome>>,
     pub(super) fetches: Tasks,
     /// Locked before `flights`, so that numbering, cooldown and the fetch under way change
@@ -118,6 +119,7 @@ impl State {
             counters: Counters::default(),
             watchdog,
             warn_limit: WarnLimit::default(),
+            gauges: Gauges::new([Measure::Keys]),
             flights: Flights::new(),
             fetches: Tasks::default(),
             history: Mutex::new(history),
@@ -130,8 +132,15 @@ impl State {
         let (loaded, began) = (LoadedKeys { keys, issuer: None }, self.clock.monotonic());
         if !matches!(self.source, Source::Fixed) {
             lock(&self.history).last_success = Some(began);
+            telemetry::keys_loaded(&self.clock);
         }
-        self.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: 0, began })));
+        self.store(KeySnapshot { loaded, fetch: 0, began });
+    }
+
+    fn store(&self, snapshot: KeySnapshot) {
+        let keys = snapshot.loaded.keys.len() as u64;
+        self.current.store(Some(Arc::new(snapshot)));
+        self.gauges.publish(|| [keys]);
     }
 
     pub(super) fn arrival(&self) -> FetchSequence {
@@ -261,7 +270,8 @@ impl State {
                 self.warn_about(&loaded.keys);
                 let keys = loaded.keys.len();
                 tracing::debug!(source = %self.source, keys, "loaded the issuer's keys");
-                self.current.store(Some(Arc::new(KeySnapshot { loaded, fetch: number, began })));
+                self.store(KeySnapshot { loaded, fetch: number, began });
+                telemetry::keys_loaded(&self.clock);
                 Ok(())
             }
             Err(error) => {
