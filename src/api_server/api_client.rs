@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
+use tracing::Instrument;
 
 use super::{
     clock_skew::clock_skew,
@@ -84,10 +85,20 @@ impl ApiClient {
         let attempts = async {
             let mut attempt = 1;
             loop {
-                let failure = match self.attempt(&method, path, document.clone()).await {
-                    Ok(response) => return Ok(response),
+                let span = telemetry::api_call_span(&method, path, attempt);
+                let attempted = self.attempt(&method, path, document.clone());
+                let failure = match attempted.instrument(span.clone()).await {
+                    Ok(response) => {
+                        telemetry::record_status(&span, response.status());
+                        return Ok(response);
+                    }
                     Err(failure) => failure,
                 };
+                if let Failure::Status { status, .. } = &failure {
+                    telemetry::record_status(&span, *status);
+                }
+                telemetry::record_error(&span, failure.kind());
+                drop(span);
                 let pause = BACKOFF.pause(attempt);
                 let wait = failure.retry_after().map_or(pause, |asked| asked.max(pause));
                 if attempt == ATTEMPTS

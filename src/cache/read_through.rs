@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::runtime::Handle;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{
     digest::{Digest, DigestHasher, DigestWriter},
@@ -118,6 +118,7 @@ struct Flight {
     leader: Leader,
     digest: Digest,
     began: VerificationStart,
+    span: Span,
 }
 
 impl<L: Load> ReadThroughCache<L> {
@@ -271,9 +272,10 @@ impl<L: Load> ReadThroughCache<L> {
         self.limited.drop_overdue();
         let (limited, input, is_known) =
             (Arc::clone(&self.limited), input(), self.verdicts.contains(&digest));
-        let mut loading: Loading =
-            Box::pin(async move { limited.load_when_permitted(&input, is_known).await });
-        let flight = Flight { leader, digest, began };
+        let span = telemetry::decision_span(L::STAGE);
+        let loading = async move { limited.load_when_permitted(&input, is_known).await };
+        let mut loading: Loading = Box::pin(loading.instrument(span.clone()));
+        let flight = Flight { leader, digest, began, span };
         // Losing this wake-up is safe: the task polls again before it suspends.
         if let Poll::Ready(outcome) =
             self.limited.poll(&mut loading, &mut Context::from_waker(Waker::noop()))
@@ -305,16 +307,17 @@ impl<L: Load> ReadThroughCache<L> {
         let Some(permit) = self.limited.limit.try_acquire_background() else { return };
         let Joined::Leader(leader) = self.flights.join(digest) else { return };
         self.limited.counters.refreshed_ahead.increment();
-        let flight = Flight { leader, digest, began: self.verdicts.now() };
+        let span = telemetry::decision_span(L::STAGE);
+        let flight = Flight { leader, digest, began: self.verdicts.now(), span: span.clone() };
         let limited = Arc::clone(&self.limited);
-        let loading = Box::pin(async move {
+        let loading = async move {
             let _permit = permit;
             match limited.loader.load_now(&input) {
                 Some(outcome) => outcome,
                 None => limited.loader.load(&input).await,
             }
-        });
-        self.spawn(&runtime, loading, flight);
+        };
+        self.spawn(&runtime, Box::pin(loading.instrument(span)), flight);
     }
 
     /// The task holds only a weak reference, so it ends with the last handle.
@@ -327,7 +330,8 @@ impl<L: Load> ReadThroughCache<L> {
     /// Caches the outcome and completes the flight. Inserts before notifying followers, so that
     /// every request sees the entry or the flight.
     fn complete(&self, flight: Flight, outcome: Outcome) -> Outcome {
-        let Flight { leader, digest, began } = flight;
+        let Flight { leader, digest, began, span } = flight;
+        telemetry::record_result(&span, L::result(&outcome));
         self.recent_failure.record(&outcome, self.clock().monotonic());
         let outcome = self.cache_outcome(digest, outcome, began, |verdict| {
             leader.unless_detached(|| self.verdicts.insert(digest, verdict, began));

@@ -7,6 +7,7 @@ use std::{
 
 use http::{Extensions, HeaderMap, HeaderValue, Request, Response, header};
 use tower_service::Service;
+use tracing::Span;
 
 use super::{
     credential,
@@ -120,7 +121,7 @@ impl<S, R> Authenticate<S, R> {
         match self.authenticator.lookup(token, digest) {
             Lookup::Decided(outcome) => match accepted_identity(outcome) {
                 Ok(identity) => {
-                    telemetry::attempt(Stage::Authentication, "accepted");
+                    count_acceptance(&identity);
                     AuthOutcome::Identity(identity)
                 }
                 Err(rejection) => AuthOutcome::Rejected(rejection),
@@ -244,7 +245,7 @@ where
         let Some(mut request) = self.request.take() else { return Poll::Pending };
         let accepted = accepted_identity(outcome);
         match &accepted {
-            Ok(_) => telemetry::attempt(Stage::Authentication, "accepted"),
+            Ok(identity) => count_acceptance(identity),
             Err(rejection) => count(rejection),
         }
         Poll::Ready(match accepted {
@@ -269,16 +270,24 @@ where
     }
 }
 
-/// Counts a request that is not accepted, also if it goes on.
+/// Counts a request whose token was not in the cache and is accepted, and records the caller in the
+/// request's span. The authenticator counts hits; to keep these short, nothing is recorded of them.
+fn count_acceptance(caller: &ServiceAccountIdentity) {
+    telemetry::attempt(Stage::Authentication, "accepted");
+    let span = Span::current();
+    telemetry::record_caller(&span, caller);
+    telemetry::record_result(&span, "accepted");
+}
+
+/// Counts a request that is not accepted, also if it goes on, and records why in its span.
 fn count(rejection: &Rejection) {
-    telemetry::attempt(
-        Stage::Authentication,
-        match rejection {
-            Rejection::MissingToken => "no_token",
-            Rejection::MalformedToken(_) => "invalid_request",
-            other => other.reason(),
-        },
-    );
+    let result = match rejection {
+        Rejection::MissingToken => "no_token",
+        Rejection::MalformedToken(_) => "invalid_request",
+        other => other.reason(),
+    };
+    telemetry::attempt(Stage::Authentication, result);
+    telemetry::record_result(&Span::current(), result);
 }
 
 /// Removes the identity that an outer layer may have inserted, and marks the request as anonymous.

@@ -29,9 +29,11 @@ impl ApiCall {
     pub(crate) fn answered(&mut self, _: StatusCode) {}
 }
 
+#[cfg(feature = "jwks")]
 #[inline]
 pub(crate) fn keys_fetched(_: &'static str) {}
 
+#[cfg(feature = "jwks")]
 #[inline]
 pub(crate) fn keys_loaded(_: &Clock) {}
 

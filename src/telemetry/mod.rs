@@ -1,5 +1,5 @@
-//! The service's metrics, by the facade `metrics`. Without the feature of that name every function
-//! here is empty.
+//! The service's metrics, by the facade `metrics`, and its spans. Without the feature `metrics` every
+//! function that records a metric is empty.
 //!
 //! A label's value is always one of a closed set: the name of a variant of an enum of this crate, or
 //! an HTTP status. Nothing that a caller chooses is among them.
@@ -12,19 +12,26 @@ mod gauges;
 mod hits;
 #[cfg(feature = "metrics")]
 mod recorded;
+mod spans;
 mod subject;
 
 #[cfg(not(feature = "metrics"))]
 pub(crate) use disabled::{
-    ApiCall, Gauges, Hits, attempt, clock_skew, decided, keys_fetched, keys_loaded, token_cache,
-    token_refreshed,
+    ApiCall, Gauges, Hits, attempt, clock_skew, decided, token_cache, token_refreshed,
 };
+#[cfg(all(not(feature = "metrics"), feature = "jwks"))]
+pub(crate) use disabled::{keys_fetched, keys_loaded};
 #[cfg(feature = "metrics")]
 pub(crate) use gauges::Gauges;
 #[cfg(feature = "metrics")]
 pub(crate) use hits::Hits;
 #[cfg(feature = "metrics")]
-pub(crate) use recorded::{
-    ApiCall, attempt, clock_skew, decided, keys_fetched, keys_loaded, token_cache, token_refreshed,
-};
+pub(crate) use recorded::{ApiCall, attempt, clock_skew, decided, token_cache, token_refreshed};
+#[cfg(all(feature = "metrics", feature = "jwks"))]
+pub(crate) use recorded::{keys_fetched, keys_loaded};
+#[cfg(feature = "jwks")]
+pub(crate) use spans::key_fetch_span;
+pub(crate) use spans::{api_call_span, record_error, record_status, token_refresh_span};
+#[cfg(feature = "server")]
+pub(crate) use spans::{decision_span, record_caller, record_result};
 pub(crate) use subject::{CacheStatus, Measure, Stage};

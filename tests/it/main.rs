@@ -46,3 +46,4 @@ mod subject_access_review;
 mod support;
 mod telemetry;
 mod tower_contract;
+mod traces;

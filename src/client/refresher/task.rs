@@ -12,6 +12,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::{
     background_task::RunningGuard,
@@ -215,11 +216,16 @@ impl<F: Fetch> Task<F> {
                 // Callers wait for this attempt instead of getting the last one's error.
                 shared.phase.send_replace(Phase::Requested);
             }
-            let attempted = self.attempt().await;
+            let span = telemetry::token_refresh_span(&shared.fetch.what());
+            let attempted = self.attempt().instrument(span.clone()).await;
             let result = match &attempted {
                 Ok(_) => Ok(shared.expiry()),
-                Err(error) => Err(error.kind().as_str()),
+                Err(error) => {
+                    telemetry::record_error(&span, error.kind());
+                    Err(error.kind().as_str())
+                }
             };
+            drop(span);
             telemetry::token_refreshed(result, &shared.clock);
             let pause = match attempted {
                 Ok(next) => {

@@ -9,6 +9,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use tokio::runtime::Handle;
+use tracing::Instrument;
 
 use super::{
     cooldown::{Cooldown, remaining},
@@ -299,11 +300,17 @@ struct Fetch {
 
 impl Fetch {
     async fn run(mut self) {
+        let span = telemetry::key_fetch_span(&self.state.source);
         let outcome = {
-            let mut fetch = pin!(self.state.fetch(self.number));
+            let mut fetch = pin!(self.state.fetch(self.number).instrument(span.clone()));
             poll_fn(|cx| poll_caught(fetch.as_mut(), cx)).await
         };
-        self.complete(outcome.unwrap_or_else(|Panicked| Err(aborted())));
+        let outcome = outcome.unwrap_or_else(|Panicked| Err(aborted()));
+        if let Err(error) = &outcome {
+            telemetry::record_error(&span, error.kind());
+        }
+        drop(span);
+        self.complete(outcome);
     }
 
     fn complete(&mut self, outcome: Outcome) {
