@@ -1,7 +1,7 @@
 //! Prometheus with the rules of examples/observability scrapes a service with the metrics exporter:
-//! each fault raises its alert, and no other.
+//! each fault raises its alert, and no other. Every query of the dashboard returns data.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 use axum::{Router, body::Body, http::Request, response::Response, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -9,15 +9,16 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_kube_auth::{
-    ApiServer, Authenticator, JwksVerifier, TokenReviewVerifier,
+    ApiServer, Authenticator, JwksVerifier, TokenReviewVerifier, VerifierExt,
     authenticator::AuthenticatorBuilder,
     authorizer::SubjectAccessReviewAuthorizer,
+    client::{ProjectedToken, TokenSource},
     server::AuthorizeLayer,
-    testing::{Cluster, Endpoint, Fault},
+    testing::{Cluster, Endpoint, Fault, ManualClock},
 };
 
 use crate::{
-    process::{eventually, serve},
+    process::{eventually, folder, serve},
     prometheus::Prometheus,
 };
 
@@ -43,6 +44,7 @@ fn rules() -> String {
 /// A service that Prometheus scrapes.
 struct Service<'a> {
     cluster: &'a Cluster,
+    auth: Authenticator,
     app: Router,
     prometheus: Prometheus,
     _recorder: metrics::LocalRecorderGuard<'static>,
@@ -72,7 +74,7 @@ impl<'a> Service<'a> {
         let metrics = serve(Router::new().route("/metrics", metrics)).await;
         let prometheus = Prometheus::with_rules(metrics, &rules());
         prometheus.wait_for("up", "").await;
-        Self { cluster, app, prometheus, _recorder: guard }
+        Self { cluster, auth, app, prometheus, _recorder: guard }
     }
 
     fn token(&self) -> String {
@@ -170,6 +172,20 @@ pub async fn outage() {
     service.raises("TowerKubeAuthOutage", undecided).await;
 }
 
+pub async fn fallback() {
+    let cluster = start_cluster().await;
+    let client = cluster.kube_client().unwrap();
+    let keys = JwksVerifier::from_jwks(cluster.jwks_json()).issuer(cluster.issuer()).build();
+    let verifier = TokenReviewVerifier::new(client.clone()).or_when_unavailable(keys.unwrap());
+    let service = Service::start(&cluster, Authenticator::builder(verifier), client).await;
+    service.is_healthy().await;
+    cluster.set_fault(Endpoint::TokenReview, Fault::Status { code: 500, retry_after: None });
+    let decided = async || {
+        assert_eq!(service.request(&service.token()).await.status(), 200);
+    };
+    service.raises("TowerKubeAuthFallbackActive", decided).await;
+}
+
 /// The service's own ServiceAccount is bound to no role.
 pub async fn missing_rights() {
     let cluster = start_cluster().await;
@@ -218,6 +234,18 @@ async fn with_keys(cluster: &Cluster) -> Service<'_> {
     Service::start(cluster, Authenticator::builder(keys.build().unwrap()), client).await
 }
 
+/// The issuer does not answer. The loaded keys go on.
+pub async fn stale_keys() {
+    let cluster = start_cluster().await;
+    let service = with_keys(&cluster).await;
+    service.is_healthy().await;
+    cluster.set_fault(Endpoint::Jwks, Fault::Status { code: 500, retry_after: None });
+    let accepted = async || {
+        assert_eq!(service.request(&service.token()).await.status(), 200);
+    };
+    service.raises("TowerKubeAuthKeysStale", accepted).await;
+}
+
 /// The cluster signs with a new key, and an old copy of the keys is published.
 pub async fn stuck_rotation() {
     let cluster = start_cluster().await;
@@ -231,6 +259,45 @@ pub async fn stuck_rotation() {
     service.raises("TowerKubeAuthUnknownKeys", rejected).await;
 }
 
+pub async fn clock_skew() {
+    let time = ManualClock::new();
+    let cluster = prepared(Cluster::builder().clock(time.clock()).start().await.unwrap());
+    let service = with_token_review(&cluster).await;
+    service.is_healthy().await;
+    time.jump_forward(Duration::from_secs(55));
+    let checked = async || {
+        service.auth.check().await;
+    };
+    service.raises("TowerKubeAuthClockSkew", checked).await;
+}
+
+/// A projected volume whose token is not renewed.
+pub async fn expiring_token() {
+    let cluster = start_cluster().await;
+    let service = with_token_review(&cluster).await;
+    service.is_healthy().await;
+    let folder = folder();
+    let source = ProjectedToken::new(folder.join("token"));
+    cluster.write_projected_volume(&folder, &service.token()).unwrap();
+    let fresh = source.token().await.unwrap();
+    let longest = async || {
+        let seconds = "max(instance:tower_kube_auth_token_source_remaining:seconds) > 3000";
+        service.prometheus.query(seconds).await.filter(|series| !series.is_empty())
+    };
+    eventually("the lifetime is recorded", longest).await;
+
+    let mut claims = cluster.token("shop", "checkout").audience("orders").claims().unwrap();
+    let expiry = claims["exp"].as_u64().unwrap() - 3400;
+    claims["exp"] = expiry.into();
+    cluster.write_projected_volume(&folder, &cluster.mint(&claims)).unwrap();
+    source.invalidate(&fresh);
+    let used = async || {
+        source.token().await.unwrap();
+    };
+    service.raises("TowerKubeAuthTokenExpiring", used).await;
+    fs::remove_dir_all(folder).unwrap();
+}
+
 pub async fn slowness() {
     let cluster = start_cluster().await;
     let service = with_token_review(&cluster).await;
@@ -240,4 +307,50 @@ pub async fn slowness() {
         assert_eq!(service.request(&service.token()).await.status(), 200);
     };
     service.raises("TowerKubeAuthSlow", slow).await;
+}
+
+/// A service that uses everything: each query of the dashboard returns numbers.
+pub async fn dashboard() {
+    let cluster = start_cluster().await;
+    let client = cluster.kube_client().unwrap();
+    let keys = JwksVerifier::in_cluster(client.clone()).build().unwrap();
+    let verifier = TokenReviewVerifier::new(client.clone()).or_when_unavailable(keys);
+    let service = Service::start(&cluster, Authenticator::builder(verifier), client).await;
+    let folder = folder();
+    let source = ProjectedToken::new(folder.join("token"));
+    cluster.write_projected_volume(&folder, &service.token()).unwrap();
+    service.auth.check().await;
+    // The gauge of the fallback appears with the first outage.
+    cluster.set_fault(Endpoint::TokenReview, Fault::Status { code: 500, retry_after: None });
+    assert_eq!(service.request(&service.token()).await.status(), 200);
+    cluster.clear_faults();
+
+    let known = service.token();
+    for query in dashboard_queries() {
+        let numbers = async || {
+            source.token().await.unwrap();
+            assert_eq!(service.request(&known).await.status(), 200);
+            assert_eq!(service.request(&service.token()).await.status(), 200);
+            assert_eq!(service.request("forged").await.status(), 401);
+            let values = service.prometheus.query(&query).await?;
+            values.iter().any(|value| value.is_finite()).then_some(())
+        };
+        eventually(&query, numbers).await;
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+fn dashboard_queries() -> Vec<String> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let output = Command::new("python3")
+        .arg(".ci/dashboard-queries")
+        .args(["examples/observability/dashboard.json", "10s"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let queries: Vec<String> =
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert!(queries.len() > 20, "{queries:?}");
+    queries
 }

@@ -34,11 +34,16 @@ fn main() {
         trial("prometheus", "alerts_of_a_flood", alerts::flood),
         trial("prometheus", "alerts_of_saturation", alerts::saturation),
         trial("prometheus", "alerts_of_an_outage", alerts::outage),
+        trial("prometheus", "alerts_of_an_active_fallback", alerts::fallback),
         trial("prometheus", "alerts_of_a_missing_right", alerts::missing_rights),
         trial("prometheus", "alerts_of_missing_access_reviews", alerts::missing_access_reviews),
         trial("prometheus", "alerts_of_a_rejected_token", alerts::own_token_rejected),
+        trial("prometheus", "alerts_of_stale_keys", alerts::stale_keys),
         trial("prometheus", "alerts_of_a_stuck_key_rotation", alerts::stuck_rotation),
+        trial("prometheus", "alerts_of_clock_skew", alerts::clock_skew),
+        trial("prometheus", "alerts_of_an_expiring_token", alerts::expiring_token),
         trial("prometheus", "alerts_of_slowness", alerts::slowness),
+        trial("prometheus", "answers_every_query_of_the_dashboard", alerts::dashboard),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit()
 }
