@@ -124,7 +124,6 @@ pub(super) async fn a_rule_for_paths_decides_about_path_and_method(fixture: Fixt
         ("POST", "/metrics", false),
         ("GET", "/metrics/", false),
         ("GET", "/Metrics", false),
-        ("GET", "//metrics", false),
         ("GET", "/debug", false),
         ("GET", "/", false),
     ] {

@@ -263,8 +263,10 @@ async fn only_tokens_that_the_fallback_accepts_probe() {
     let _gate = setup.verifier.hold();
     for rejection in [RejectReason::UnknownKey, RejectReason::Signature] {
         setup.fallback.set(Ok(Verdict::Reject(rejection)));
+        let _ = setup.fallback.clone().with_verify_now(Some(Verdict::Reject(rejection)));
         let _hangs = setup.spawn();
         settle().await;
+        let _ = setup.verify_now();
         assert_eq!(setup.both.phase(), Phase::ProbeDue, "{rejection:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! The first seconds of an outage, in which no failure is known yet.
 
+use tokio::task::JoinHandle;
+
 use super::*;
 
 fn computing() -> FakeVerifier {
@@ -130,9 +132,11 @@ async fn calls_about_tokens_that_the_fallback_does_not_accept_are_no_suspicion()
         let _ = setup.fallback.clone().with_verify_now(Some(accept("sa")));
         setup.fallback.set(Ok(accept("sa")));
         assert_eq!(setup.verify_now(), None);
+        settle().await;
+        assert_eq!(setup.verifier.calls(), 2, "one about a token of the issuer, without a permit");
         let known = setup.spawn();
         settle().await;
-        // Its call, the stranger's, and one in the background.
+        // Its call, the stranger's, and the one in the background.
         gate.add_permits(3);
         assert_eq!(known.await.unwrap(), Ok(accept("sa")));
         assert_eq!(stranger.await.unwrap(), Ok(accept("sa")));
@@ -300,6 +304,69 @@ async fn a_fallback_that_needs_time_is_asked_when_an_outage_is_suspected() {
     settle().await;
     assert!(waiting.is_finished());
     assert_eq!(waiting.await.unwrap(), Ok(marked()));
+}
+
+/// Each caller may go away. What the calls cost the verifier must not grow with them.
+#[tokio::test]
+async fn the_calls_that_nobody_waits_for_are_bounded() {
+    let (setup, gate) = hanging();
+    let callers: Vec<_> = (0..100).map(|_| setup.spawn()).collect();
+    settle().await;
+    callers.iter().for_each(JoinHandle::abort);
+    settle().await;
+    // One handle is here, and one in the verifier.
+    assert_eq!(Arc::strong_count(&gate) - 2, MAX_DETACHED);
+}
+
+/// A call that others overtook is no sign. When they have gone, only a younger call can tell.
+#[tokio::test]
+async fn the_last_one_who_waits_finds_out_by_a_younger_call() {
+    let (setup, _gate) = hanging();
+    let slow = setup.spawn();
+    settle().await;
+    setup.clock.advance(SECOND / 2);
+    setup.verifier.hold().add_permits(1);
+    assert_eq!(setup.verify().await, Ok(accept("sa")));
+    let _gate = setup.verifier.hold();
+    for _ in 0..3 {
+        settle().await;
+        setup.clock.advance(SECOND);
+    }
+    settle().await;
+    assert!(slow.is_finished());
+    assert_eq!(slow.await.unwrap(), Ok(marked()));
+}
+
+#[tokio::test]
+async fn a_caller_beyond_the_limit_is_told_at_once_that_the_verifier_works() {
+    let (setup, gate) = hanging();
+    let _slow = setup.spawn();
+    settle().await;
+    let both = setup.both.clone();
+    let beyond =
+        tokio::spawn(async move { both.verify_when_saturated(token(), &audiences()).await });
+    settle().await;
+    assert!(!beyond.is_finished(), "nobody knows yet");
+    gate.add_permits(1);
+    settle().await;
+    assert!(beyond.is_finished());
+    assert_eq!(beyond.await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_caller_beyond_the_limit_is_accepted_when_an_outage_is_suspected() {
+    let (setup, _gate) = hanging();
+    let _slow = setup.spawn();
+    settle().await;
+    let both = setup.both.clone();
+    let beyond =
+        tokio::spawn(async move { both.verify_when_saturated(token(), &audiences()).await });
+    settle().await;
+    assert!(!beyond.is_finished(), "nobody knows yet");
+    setup.clock.advance(SECOND);
+    settle().await;
+    assert!(beyond.is_finished());
+    assert_eq!(beyond.await.unwrap(), Some(marked()));
 }
 
 #[tokio::test]
