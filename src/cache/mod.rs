@@ -1,7 +1,7 @@
 //! The cache of decisions, keyed by a keyed digest and bounded in size and time, and the way to a
 //! decision that is not cached: single-flight, limits, background tasks.
 
-mod accepted;
+mod accepted_cache;
 mod caller_shares;
 mod digest;
 mod entry;

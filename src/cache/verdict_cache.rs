@@ -8,7 +8,7 @@ use std::{
 use moka::sync::Cache;
 
 use super::{
-    accepted::AcceptedCache,
+    accepted_cache::AcceptedCache,
     digest::{Digest, DigestHasher, DigestKey, DigestWriter},
     entry::Hit,
     invalidations::{Invalidation, InvalidationSubject, Invalidations, VerificationStart},

@@ -8,7 +8,7 @@ use super::{
     kind::ObjectKind,
     liveness::Liveness,
     scope::{OnDeleted, Scopes},
-    state::WatchState,
+    watch_state::WatchState,
     watcher::Watcher,
 };
 use crate::{

@@ -50,10 +50,10 @@ mod kind;
 mod liveness;
 mod named_object;
 mod scope;
-mod state;
 #[cfg(test)]
 mod tests;
 mod uid;
+mod watch_state;
 mod watcher;
 
 pub use builder::{LiveObjectsBuildError, LiveObjectsBuilder};
@@ -61,4 +61,4 @@ pub use handle::LiveObjects;
 pub(crate) use kind::ObjectKind;
 pub(crate) use liveness::Liveness;
 pub(crate) use named_object::{NamedObject, remaining};
-pub use state::{WatchPhase, WatchState};
+pub use watch_state::{WatchPhase, WatchState};

@@ -12,8 +12,8 @@ use super::{
     index::Index,
     kind::ObjectKind,
     liveness::Liveness,
-    state::{Progress, WatchPhase, WatchState},
     uid::Uid,
+    watch_state::{Progress, WatchPhase, WatchState},
 };
 use crate::{
     clock::Clock,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     api_object::{Event, Metadata, Page},
     scope::Scope,
-    state::WatchPhase,
+    watch_state::WatchPhase,
 };
 use crate::{
     api_server::{ApiClient, ApiServer, ApiServerError, ApiServerErrorKind, ResponseBody},

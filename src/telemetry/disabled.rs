@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use http::StatusCode;
 use jiff::SignedDuration;
 
-use super::subject::{CacheStatus, Measure, Stage};
+use super::labels::{CacheStatus, Measure, Stage};
 use crate::clock::Clock;
 
 #[inline]

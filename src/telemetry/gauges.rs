@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Mutex};
 
-use super::{recorded, subject::Measure};
+use super::{labels::Measure, recorded};
 use crate::lock::lock;
 
 /// One owner's part of `N` gauges. A gauge shows the sum of all parts in the process, for example of

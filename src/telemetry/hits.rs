@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{recorded, subject::Stage};
+use super::{labels::Stage, recorded};
 use crate::clock::Clock;
 
 const SHARDS: usize = 16;

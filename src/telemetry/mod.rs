@@ -10,10 +10,10 @@ mod disabled;
 mod gauges;
 #[cfg(feature = "metrics")]
 mod hits;
+mod labels;
 #[cfg(feature = "metrics")]
 mod recorded;
 mod spans;
-mod subject;
 
 #[cfg(not(feature = "metrics"))]
 pub(crate) use disabled::{
@@ -25,6 +25,7 @@ pub(crate) use disabled::{keys_fetched, keys_loaded};
 pub(crate) use gauges::Gauges;
 #[cfg(feature = "metrics")]
 pub(crate) use hits::Hits;
+pub(crate) use labels::{CacheStatus, Measure, Stage};
 #[cfg(feature = "metrics")]
 pub(crate) use recorded::{ApiCall, attempt, clock_skew, decided, token_cache, token_refreshed};
 #[cfg(all(feature = "metrics", feature = "jwks"))]
@@ -34,4 +35,3 @@ pub(crate) use spans::key_fetch_span;
 pub(crate) use spans::{api_call_span, record_error, record_status, token_refresh_span};
 #[cfg(feature = "server")]
 pub(crate) use spans::{decision_span, record_caller, record_result};
-pub(crate) use subject::{CacheStatus, Measure, Stage};

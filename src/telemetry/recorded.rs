@@ -13,7 +13,7 @@ use http::StatusCode;
 use jiff::SignedDuration;
 use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
 
-use super::subject::{CacheStatus, Measure, Stage};
+use super::labels::{CacheStatus, Measure, Stage};
 use crate::clock::Clock;
 
 const METADATA: Metadata<'static> =

@@ -8,7 +8,7 @@ use tracing::{
     field::{Empty, debug},
 };
 
-use super::subject::Stage;
+use super::labels::Stage;
 use crate::identity::ServiceAccountIdentity;
 
 /// Returns the span of a decision that may wait.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{jws, lock::lock, objects::text, release::Release, state::State, user::User};
+use super::{jws_parser, lock::lock, objects::text, release::Release, state::State, user::User};
 
 pub(super) const ISSUER: &str = "kubernetes/serviceaccount";
 
@@ -47,7 +47,9 @@ impl State {
         }
         let stored =
             lock(&self.objects).get("secrets", namespace, secret).cloned().unwrap_or_default();
-        if jws::decode_standard(text(&stored, "/data/token")).as_deref() != Some(token.as_bytes()) {
+        if jws_parser::decode_standard(text(&stored, "/data/token")).as_deref()
+            != Some(token.as_bytes())
+        {
             let message = "service account token does not match server's copy";
             return Err(
                 if modern { message } else { "Token does not match server's copy" }.to_owned()

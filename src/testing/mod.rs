@@ -44,7 +44,7 @@ mod error;
 mod fault;
 mod history;
 mod identity;
-mod jws;
+mod jws_parser;
 mod key_ring;
 mod keys;
 mod legacy_token;

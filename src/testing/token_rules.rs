@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    jws::{self, Jws},
+    jws_parser::{self, Jws},
     legacy_token,
     lock::lock,
     lookup::{LEEWAY, earlier_than, later_than},
@@ -25,7 +25,7 @@ impl State {
         token: &str,
         wanted: &[String],
     ) -> Result<Option<(User, Vec<String>)>, String> {
-        let Some(issuer) = jws::unverified_issuer(token) else { return Ok(None) };
+        let Some(issuer) = jws_parser::unverified_issuer(token) else { return Ok(None) };
         let legacy = issuer == legacy_token::ISSUER;
         if !legacy && !self.issuers.contains(&issuer) {
             return Ok(None);
@@ -65,7 +65,7 @@ impl State {
         {
             return Err(format!("{failure}: error in cryptographic primitive"));
         }
-        let claims = jws::strict_json(&jws.payload).filter(Value::is_object);
+        let claims = jws_parser::strict_json(&jws.payload).filter(Value::is_object);
         let claims = claims.ok_or_else(|| format!("{failure}/jwt: failed to unmarshal claims"))?;
         self.check_types(&claims)?;
         Ok(claims)

@@ -1,4 +1,4 @@
-//! Verifiers: the [`Verifier`] trait, its two implementations, and their combinations.
+//! Verifiers: the [`Verifier`] trait, its implementations, and their combinations.
 //!
 //! [`TokenReviewVerifier`](token_review::TokenReviewVerifier) asks the API server,
 //! `jwks::JwksVerifier` checks signatures offline, and [`VerifierExt`] combines the two.

@@ -2,8 +2,6 @@
 
 mod builder;
 mod request;
-#[cfg(test)]
-mod soak;
 mod source;
 mod subject;
 #[cfg(test)]

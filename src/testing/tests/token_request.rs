@@ -31,9 +31,10 @@ async fn the_claims_match_kubernetes() {
     let account = cluster.create_service_account("team-a", "robot");
     let issued = request(&cluster, bound("Pod", "robot-0", Some(&pod))).await.unwrap();
     let status = &issued["status"];
-    let jws = super::super::jws::Jws::parse(status["token"].as_str().unwrap(), false).unwrap();
+    let jws =
+        super::super::jws_parser::Jws::parse(status["token"].as_str().unwrap(), false).unwrap();
     assert_eq!(jws.kid, cluster.signing_key().kid());
-    let mut claims = super::super::jws::strict_json(&jws.payload).unwrap();
+    let mut claims = super::super::jws_parser::strict_json(&jws.payload).unwrap();
     let now = cluster.state.now().as_secs();
     assert!(claims["jti"].take().is_string());
     assert!(claims["kubernetes.io"]["node"]["uid"].take().is_string());

@@ -14,8 +14,8 @@ use tokio::runtime::Handle;
 use super::{
     Fallback,
     circuit_breaker::{CircuitState, DETACHED_LIMIT, Phase, Watched},
+    outcomes::{is_acceptance, is_outage},
     rejected_tokens::TokenHash,
-    signs::{is_acceptance, is_outage},
 };
 use crate::{
     audience::Audiences,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A call of the verifier under way.
-struct Call {
+struct PendingCall {
     state: CircuitState,
     outcome: Pin<Box<dyn Future<Output = Outcome> + Send>>,
     hash: TokenHash,
@@ -103,12 +103,17 @@ impl<V: Verifier, F: Verifier> Fallback<V, F> {
     }
 
     /// Begins a call that can outlive its caller.
-    fn call(&self, state: CircuitState, token: BearerToken<'_>, audiences: &Audiences) -> Call {
+    fn call(
+        &self,
+        state: CircuitState,
+        token: BearerToken<'_>,
+        audiences: &Audiences,
+    ) -> PendingCall {
         let (hash, began) = (self.rejected.hash(token), self.clock.monotonic());
         let (verifier, token, audiences) =
             (Arc::clone(&self.verifier), token.to_owned(), audiences.clone());
         let outcome = Box::pin(async move { verifier.verify(token.borrow(), &audiences).await });
-        Call { state, outcome, hash, began, watched: self.breaker.begin(began) }
+        PendingCall { state, outcome, hash, began, watched: self.breaker.begin(began) }
     }
 }
 
@@ -116,7 +121,7 @@ impl<V, F> Fallback<V, F> {
     /// Lets a call go on that nobody waits for, about a token that the fallback accepts: its
     /// outcome ends the outage for all, and its rejection keeps the fallback from accepting the
     /// token again. Outside of a runtime it ends here, and beyond the limit of such calls.
-    fn detach(&self, call: Call) {
+    fn detach(&self, call: PendingCall) {
         let (Ok(runtime), Ok(permit)) =
             (Handle::try_current(), Arc::clone(&self.detached_permits).try_acquire_owned())
         else {
@@ -126,7 +131,7 @@ impl<V, F> Fallback<V, F> {
         let (clock, rejected) = (self.clock.clone(), Arc::clone(&self.rejected));
         self.detached.spawn(&runtime, async move {
             let _permit = permit;
-            let Call { state, outcome, hash, began, watched: _watched } = call;
+            let PendingCall { state, outcome, hash, began, watched: _watched } = call;
             let outcome = clock.timeout(DETACHED_LIMIT, outcome).await;
             let outcome = outcome.unwrap_or_else(|| Err(hangs()));
             rejected.record(hash, &outcome, true);
@@ -138,7 +143,7 @@ impl<V, F> Fallback<V, F> {
 /// A call that its caller waits for.
 struct Asking<'a, V, F> {
     fallback: &'a Fallback<V, F>,
-    call: Option<Call>,
+    call: Option<PendingCall>,
     /// Whether the fallback accepts the token.
     is_sign: bool,
 }
@@ -188,7 +193,7 @@ impl<V: Verifier, F: Verifier> Asking<'_, V, F> {
         audiences: &Audiences,
     ) -> Outcome {
         let Fallback { clock, rejected, .. } = self.fallback;
-        let Some(Call { state, hash, began, watched, .. }) = self.call.take() else {
+        let Some(PendingCall { state, hash, began, watched, .. }) = self.call.take() else {
             return outcome;
         };
         drop(watched);

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use super::signs::{comes_from_the_backend, is_an_answer, is_outage};
+use super::outcomes::{comes_from_the_backend, is_an_answer, is_outage};
 use crate::{
     error::VerifyError,
     lock::lock,

@@ -2,8 +2,8 @@
 
 mod call;
 mod circuit_breaker;
+mod outcomes;
 mod rejected_tokens;
-mod signs;
 #[cfg(test)]
 mod tests;
 
@@ -11,11 +11,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
-pub(super) use self::signs::is_outage;
+pub(super) use self::outcomes::is_outage;
 use self::{
     circuit_breaker::{CircuitBreaker, CircuitState, Phase},
+    outcomes::{counts, is_acceptance},
     rejected_tokens::RejectedTokens,
-    signs::{counts, is_acceptance},
 };
 use super::verifier::Verifier;
 use crate::{

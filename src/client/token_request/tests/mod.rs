@@ -2,6 +2,7 @@
 //! embedded cluster and a real one.
 
 mod own_mount;
+mod soak;
 
 use std::{
     path::Path,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::json;
 
-use super::{tests::TokenIssuer, *};
+use super::*;
 use crate::{client::TokenSource, clock::manual::ManualClock};
 
 const MINUTE: u64 = 60;
