@@ -1,8 +1,11 @@
 //! The read-through cache: coalesces concurrent misses of one key into one decision that survives
 //! cancellation, and decides anew about entries in use before they end.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
@@ -10,74 +13,33 @@ use std::{
 };
 
 use tokio::runtime::Handle;
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use super::{
-    digest::{Digest, DigestHasher, DigestWriter},
+    digest::{Digest, DigestWriter},
     entry::Hit,
+    flight::{Flight, Flights, Follower, Leader, wait_for_flight},
     invalidations::{Invalidation, VerificationStart},
     limit::Limit,
-    metrics::{CacheMetrics, Counters},
+    load::{Limited, Load},
+    metrics::CacheMetrics,
     recent_failure::RecentFailure,
-    started_loads::{Loading, StartedLoad, StartedLoads},
+    started_loads::{Loading, StartedLoad},
     verdict_cache::{Remaining, VerdictCache},
 };
 use crate::{
     background_task::Tasks,
-    catch_panic::{Panicked, call_caught, poll_caught},
+    catch_panic::call_caught,
     clock::Clock,
     error::{VerifyError, VerifyErrorKind},
-    single_flight::{self, Joined},
+    single_flight::Joined,
     sync_point::sync_point,
     telemetry::{self, Gauges, Measure, Stage},
     verdict::{Acceptance, Outcome, RejectReason, Verdict},
-    warn_limit::WarnLimit,
 };
-
-/// How much longer than a decision's own time limit its followers wait.
-const WAIT_MARGIN: Duration = Duration::from_secs(1);
 
 const MEASURES: [Measure; 4] =
     [Measure::AcceptedEntries, Measure::RejectedEntries, Measure::InFlight, Measure::Waiting];
-
-/// Makes the decisions that are cached.
-pub(crate) trait Load: Send + Sync + 'static {
-    /// What a decision is about. Owned, because the task that decides outlives the request.
-    type Input: Send + Sync + 'static;
-
-    /// The name of what decides, for messages.
-    const NAME: &'static str;
-    /// What is decided, for metrics.
-    const STAGE: Stage;
-
-    /// Returns the name of an outcome, for metrics. Defaults to the names of authentication.
-    fn result(outcome: &Outcome) -> &'static str {
-        match outcome {
-            Ok(Verdict::Accept(_)) => "accepted",
-            Ok(Verdict::Reject(reason)) => reason.as_str(),
-            Err(error) => error.kind().as_str(),
-        }
-    }
-
-    /// Returns the uid of the caller whose share of the limit a load uses. Defaults to none: the
-    /// load is about nobody who is known yet.
-    fn caller(_input: &Self::Input) -> Option<&str> {
-        None
-    }
-
-    fn load(&self, input: &Self::Input) -> impl Future<Output = Outcome> + Send;
-
-    /// Decides without I/O, or returns `None`.
-    fn load_now(&self, input: &Self::Input) -> Option<Outcome>;
-
-    /// Decides without a permit, or returns `None`.
-    fn load_when_saturated(
-        &self,
-        input: &Self::Input,
-    ) -> impl Future<Output = Option<Outcome>> + Send {
-        async { self.load_now(input) }
-    }
-}
 
 pub(crate) struct ReadThroughCache<L> {
     verdicts: VerdictCache,
@@ -89,18 +51,6 @@ pub(crate) struct ReadThroughCache<L> {
     gauges: Option<Gauges<4>>,
 }
 
-/// The loader with its limits. Tasks hold this instead of the cache, so they do not keep it alive.
-struct Limited<L> {
-    loader: L,
-    limit: Limit,
-    started: StartedLoads,
-    timeout: Duration,
-    counters: Counters,
-    clock: Clock,
-    /// Limits the log lines of panics, which requests may cause.
-    warn_limit: WarnLimit,
-}
-
 pub(crate) enum Lookup {
     Decided(Outcome),
     Waiting(Waiting),
@@ -108,18 +58,6 @@ pub(crate) enum Lookup {
 
 /// Resolves with the outcome of a load that runs in a task.
 pub(crate) type Waiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
-
-type Flights = single_flight::Flights<Digest, Outcome, DigestHasher>;
-type Leader = single_flight::Leader<Digest, Outcome, DigestHasher>;
-type Follower = single_flight::Follower<Digest, Outcome, DigestHasher>;
-
-/// A load in flight.
-struct Flight {
-    leader: Leader,
-    digest: Digest,
-    began: VerificationStart,
-    span: Span,
-}
 
 impl<L: Load> ReadThroughCache<L> {
     /// `timeout` limits one load, including its wait for a permit of `limit`.
@@ -130,22 +68,13 @@ impl<L: Load> ReadThroughCache<L> {
         timeout: Duration,
         clock: Clock,
     ) -> Self {
-        let counters = Counters::default();
         Self {
             verdicts,
             flights: Flights::new(),
             tasks: Tasks::default(),
             recent_failure: RecentFailure::default(),
             gauges: (L::STAGE == Stage::Authentication).then(|| Gauges::new(MEASURES)),
-            limited: Arc::new(Limited {
-                loader,
-                limit,
-                started: StartedLoads::default(),
-                timeout,
-                counters,
-                clock,
-                warn_limit: WarnLimit::default(),
-            }),
+            limited: Arc::new(Limited::new(loader, limit, timeout, clock)),
         }
     }
 
@@ -403,9 +332,8 @@ impl<L: Load> ReadThroughCache<L> {
     }
 
     fn wait_for_flight(&self, follower: Follower) -> Waiting {
-        let Limited { clock, timeout, .. } = &*self.limited;
-        let (clock, remaining) = (clock.clone(), self.verdicts.remaining().cloned());
-        let limit = timeout.saturating_add(WAIT_MARGIN);
+        let (clock, remaining) = (self.clock().clone(), self.verdicts.remaining().cloned());
+        let limit = self.limited.longest_wait();
         Box::pin(async move {
             let outcome = wait_for_flight(follower, &clock, limit).await;
             // An object may have gone since the flight began, and before this follower joined it.
@@ -433,54 +361,6 @@ impl<L: Load> ReadThroughCache<L> {
     }
 }
 
-impl<L: Load> Limited<L> {
-    /// Waits for a permit and loads.
-    async fn load_when_permitted(&self, input: &L::Input, is_known: bool) -> Outcome {
-        match self.limit.acquire(is_known, L::caller(input)).await {
-            Ok(_permit) => self.loader.load(input).await,
-            Err(saturated) => self.loader.load_when_saturated(input).await.unwrap_or_else(|| {
-                self.counters.saturated.increment();
-                Err(saturated)
-            }),
-        }
-    }
-
-    /// Returns `loading` for a task, which has to end it within the time limit.
-    fn start(&self, loading: Loading) -> Arc<StartedLoad> {
-        let limit = self.timeout.saturating_add(WAIT_MARGIN);
-        let now = self.clock.monotonic();
-        // A time limit beyond what the clock can tell is none.
-        self.started.add(loading, now.checked_add(limit))
-    }
-
-    /// Drops what the tasks of a runtime that is not driven any more hold, permits above all.
-    fn drop_overdue(&self) {
-        self.started.drop_overdue(self.clock.monotonic());
-    }
-
-    /// Drives `load` to its outcome, within the time limit.
-    async fn within_timeout(&self, load: Arc<StartedLoad>) -> Outcome {
-        let loaded = poll_fn(|cx| load.poll(|loading| self.poll(loading, cx)));
-        self.clock.timeout(self.timeout, loaded).await.flatten().unwrap_or_else(|| {
-            let message = format!("{} did not decide within {:?}", L::NAME, self.timeout);
-            Err(VerifyError::new(VerifyErrorKind::Timeout, message))
-        })
-    }
-
-    /// Polls once. A panic becomes an error, after which the future must not be polled again.
-    fn poll(&self, loading: &mut Loading, cx: &mut Context<'_>) -> Poll<Outcome> {
-        poll_caught(loading.as_mut(), cx)
-            .map(|outcome| outcome.unwrap_or_else(|panicked| Err(self.aborted(&panicked))))
-    }
-
-    fn aborted(&self, Panicked: &Panicked) -> VerifyError {
-        if let Some(suppressed) = self.warn_limit.admit("panic", self.clock.monotonic()) {
-            tracing::error!(suppressed, "{} panicked; the panic hook has printed where", L::NAME);
-        }
-        VerifyError::new(VerifyErrorKind::Aborted, format!("{} panicked", L::NAME))
-    }
-}
-
 async fn run<L: Load>(
     cache: Weak<ReadThroughCache<L>>,
     limited: Arc<Limited<L>>,
@@ -503,63 +383,5 @@ fn unless_ended(outcome: Outcome, remaining: Option<&Remaining>, clock: &Clock) 
             Ok(Verdict::Reject(RejectReason::Deleted))
         }
         _ => outcome,
-    }
-}
-
-async fn wait_for_flight(mut follower: Follower, clock: &Clock, limit: Duration) -> Outcome {
-    let aborted =
-        || VerifyError::new(VerifyErrorKind::Aborted, "the decision was ended with its runtime");
-    match clock.timeout(limit, follower.outcome()).await {
-        Some(outcome) => outcome.unwrap_or_else(|| Err(aborted())),
-        None => {
-            follower.give_up();
-            let message =
-                "the decision did not end; is the runtime that it started on still driven?";
-            Err(VerifyError::new(VerifyErrorKind::Timeout, message))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cache::{Capacities, Lifetimes};
-
-    struct NeverCalled;
-
-    impl Load for NeverCalled {
-        type Input = ();
-        const NAME: &'static str = "the loader";
-        const STAGE: Stage = Stage::Authentication;
-
-        async fn load(&self, (): &()) -> Outcome {
-            Err(VerifyError::new(VerifyErrorKind::Unavailable, "it was called"))
-        }
-
-        fn load_now(&self, (): &()) -> Option<Outcome> {
-            None
-        }
-    }
-
-    #[test]
-    fn a_verdict_cached_before_the_leader_looks_is_not_loaded_again() {
-        const MINUTE: Duration = Duration::from_secs(60);
-        let lifetimes = Lifetimes { accepted: MINUTE, rejected: MINUTE, stale: Duration::ZERO };
-        let clock = Clock::system();
-        let capacities = Capacities { accepted: 9, rejected: 9 };
-        let verdicts = VerdictCache::new(capacities, lifetimes, clock.clone()).unwrap();
-        let limit = Limit::new(4, MINUTE, clock.clone());
-        let cache = Arc::new(ReadThroughCache::new(verdicts, NeverCalled, limit, MINUTE, clock));
-        let digest = cache.digest(b"key");
-        let Joined::Leader(leader) = cache.flights.join(digest) else {
-            panic!("there is another leader")
-        };
-        let verdict = Verdict::Reject(RejectReason::Signature);
-        cache.verdicts.insert(digest, &verdict, cache.verdicts.now());
-        let Lookup::Decided(outcome) = cache.lead(leader, digest, || ()) else {
-            panic!("the verdict is cached")
-        };
-        assert_eq!(outcome.unwrap(), verdict);
-        assert!(matches!(cache.flights.join(digest), Joined::Leader(_)), "the key is free");
     }
 }

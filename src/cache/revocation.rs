@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    invalidations::Invalidation,
-    read_through::{Load, ReadThroughCache},
+    invalidations::Invalidation, load::Load, read_through::ReadThroughCache,
     verdict_cache::VerdictCache,
 };
 use crate::live_objects::{LiveObjects, NamedObject, ObjectKind, remaining};

@@ -366,7 +366,11 @@ impl CircuitState {
             call.breaker.publish_gauges();
         }
         if let Some(suppressed) = suppressed {
-            tracing::warn!(%error, suppressed, "the verifier is unavailable; the fallback decides until it answers again");
+            tracing::warn!(
+                %error,
+                suppressed,
+                "the verifier is unavailable; the fallback decides until it answers again"
+            );
         }
     }
 }

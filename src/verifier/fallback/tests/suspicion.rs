@@ -1,7 +1,5 @@
 //! The first seconds of an outage, in which no failure is known yet.
 
-use tokio::task::JoinHandle;
-
 use super::*;
 
 fn computing() -> FakeVerifier {
@@ -9,7 +7,7 @@ fn computing() -> FakeVerifier {
 }
 
 /// Returns a verifier that does not answer, and its gate.
-fn hanging() -> (Setup, Arc<tokio::sync::Semaphore>) {
+pub(super) fn hanging() -> (Setup, Arc<tokio::sync::Semaphore>) {
     let setup = set_up(FakeVerifier::accepting("sa"), computing());
     let gate = setup.verifier.hold();
     (setup, gate)
@@ -36,31 +34,6 @@ async fn a_verifier_that_decides_about_nobody_for_a_second_is_suspected() {
         assert_eq!(setup.verifier.calls(), second, "one call a second, in the background");
         setup.clock.advance(SECOND);
     }
-}
-
-#[tokio::test]
-async fn a_call_in_the_background_ends_the_suspicion() {
-    let (setup, gate) = hanging();
-    let first = setup.spawn();
-    settle().await;
-    setup.clock.advance(SECOND);
-    assert_eq!(first.await.unwrap(), Ok(marked()));
-    assert_eq!(setup.verify_now(), Some(marked()));
-    settle().await;
-    // The gate is fair: the first call goes first, and fails alone.
-    setup.verifier.set(Err(error(VerifyErrorKind::Inconclusive)));
-    gate.add_permits(1);
-    settle().await;
-    setup.verifier.set(Ok(Verdict::Reject(RejectReason::Unauthenticated)));
-    assert_eq!(
-        setup.both.phase(),
-        Phase::Closed { until_suspicion: SECOND },
-        "the second is young"
-    );
-    gate.add_permits(2);
-    settle().await;
-    assert_eq!(setup.verify_now(), None);
-    assert_eq!(setup.verify().await, Ok(Verdict::Reject(RejectReason::Unauthenticated)));
 }
 
 /// The verifier sees what the fallback does not. Or else a slow verifier would make a revoked token
@@ -176,54 +149,6 @@ fn a_call_on_a_runtime_that_nobody_drives_is_no_suspicion_after_its_limit() {
     assert_eq!(setup.both.phase(), Phase::Closed { until_suspicion: SECOND });
 }
 
-#[tokio::test]
-async fn the_call_goes_on_and_its_answer_ends_the_suspicion() {
-    for outcome in [Ok(accept("sa")), Ok(Verdict::Reject(RejectReason::Unauthenticated))] {
-        let (setup, gate) = hanging();
-        let first = setup.spawn();
-        settle().await;
-        setup.clock.advance(SECOND);
-        assert_eq!(first.await.unwrap(), Ok(marked()));
-        setup.verifier.set(outcome.clone());
-        gate.add_permits(2);
-        settle().await;
-        assert_eq!(setup.verify_now(), None);
-        assert_eq!(setup.verify().await, outcome.map_err(|error| error.kind()));
-    }
-}
-
-#[tokio::test]
-async fn the_failure_of_the_call_makes_the_outage_known() {
-    let (setup, gate) = hanging();
-    let first = setup.spawn();
-    settle().await;
-    setup.clock.advance(SECOND);
-    assert_eq!(first.await.unwrap(), Ok(marked()));
-    setup.verifier.set(Err(error(DOWN).with_retry_after(7 * SECOND)));
-    gate.add_permits(1);
-    settle().await;
-    setup.clock.advance(7 * SECOND - Duration::from_millis(1));
-    assert_eq!(setup.verify_now(), Some(marked()));
-    assert_eq!(setup.verifier.calls(), 1, "the pause holds");
-}
-
-#[tokio::test]
-async fn a_call_that_never_ends_is_a_failure_after_its_limit() {
-    let (setup, _gate) = hanging();
-    let first = setup.spawn();
-    settle().await;
-    setup.clock.advance(SECOND);
-    assert_eq!(first.await.unwrap(), Ok(marked()));
-    settle().await;
-    setup.clock.advance(DETACHED_LIMIT);
-    settle().await;
-    assert_eq!(setup.verify_now(), Some(marked()), "the pause of a known outage");
-    setup.clock.advance(SECOND);
-    assert_eq!(setup.verify_now(), Some(marked()));
-    settle().await;
-    assert_eq!(setup.verifier.calls(), 2, "a probe");
-}
-
 /// A slow answer to one token, while others are decided, is no outage: or else a flood that makes
 /// the verifier slow would make revoked tokens valid.
 #[tokio::test]
@@ -259,23 +184,6 @@ async fn no_call_under_way_is_no_suspicion() {
 
 /// For example by the authenticator, at its time limit.
 #[tokio::test]
-async fn a_call_that_is_dropped_goes_on_and_leads_to_a_suspicion() {
-    let (setup, gate) = hanging();
-    let dropped = setup.spawn();
-    settle().await;
-    setup.clock.advance(SECOND / 2);
-    dropped.abort();
-    settle().await;
-    assert_eq!(setup.verify_now(), None);
-    setup.clock.advance(SECOND / 2);
-    assert_eq!(setup.verify_now(), Some(marked()));
-    setup.verifier.set(Err(error(DOWN)));
-    gate.add_permits(1);
-    settle().await;
-    assert_eq!(setup.both.phase(), Phase::Open);
-}
-
-#[tokio::test]
 async fn what_the_fallback_cannot_decide_waits_for_the_verifier() {
     let unknown = FakeVerifier::rejecting(RejectReason::UnknownKey);
     let setup = set_up(FakeVerifier::accepting("sa"), unknown);
@@ -307,17 +215,6 @@ async fn a_fallback_that_needs_time_is_asked_when_an_outage_is_suspected() {
 }
 
 /// Each caller may go away. What the calls cost the verifier must not grow with them.
-#[tokio::test]
-async fn the_calls_that_nobody_waits_for_are_bounded() {
-    let (setup, gate) = hanging();
-    let callers: Vec<_> = (0..100).map(|_| setup.spawn()).collect();
-    settle().await;
-    callers.iter().for_each(JoinHandle::abort);
-    settle().await;
-    // One handle is here, and one in the verifier.
-    assert_eq!(Arc::strong_count(&gate) - 2, MAX_DETACHED);
-}
-
 /// A call that others overtook is no sign. When they have gone, only a younger call can tell.
 #[tokio::test]
 async fn the_last_one_who_waits_finds_out_by_a_younger_call() {
@@ -338,38 +235,6 @@ async fn the_last_one_who_waits_finds_out_by_a_younger_call() {
 }
 
 #[tokio::test]
-async fn a_caller_beyond_the_limit_is_told_at_once_that_the_verifier_works() {
-    let (setup, gate) = hanging();
-    let _slow = setup.spawn();
-    settle().await;
-    let both = setup.both.clone();
-    let beyond =
-        tokio::spawn(async move { both.verify_when_saturated(token(), &audiences()).await });
-    settle().await;
-    assert!(!beyond.is_finished(), "nobody knows yet");
-    gate.add_permits(1);
-    settle().await;
-    assert!(beyond.is_finished());
-    assert_eq!(beyond.await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn a_caller_beyond_the_limit_is_accepted_when_an_outage_is_suspected() {
-    let (setup, _gate) = hanging();
-    let _slow = setup.spawn();
-    settle().await;
-    let both = setup.both.clone();
-    let beyond =
-        tokio::spawn(async move { both.verify_when_saturated(token(), &audiences()).await });
-    settle().await;
-    assert!(!beyond.is_finished(), "nobody knows yet");
-    setup.clock.advance(SECOND);
-    settle().await;
-    assert!(beyond.is_finished());
-    assert_eq!(beyond.await.unwrap(), Some(marked()));
-}
-
-#[tokio::test]
 async fn the_time_until_suspicion_is_an_option() {
     let clock = ManualClock::new();
     let verifier = FakeVerifier::accepting("sa");
@@ -381,18 +246,6 @@ async fn the_time_until_suspicion_is_an_option() {
     settle().await;
     clock.advance(SECOND / 10);
     assert_eq!(waiting.await.unwrap().unwrap(), marked());
-}
-
-#[tokio::test]
-async fn the_last_handle_ends_the_calls_that_nobody_waits_for() {
-    let (setup, gate) = hanging();
-    let first = setup.spawn();
-    settle().await;
-    setup.clock.advance(SECOND);
-    assert_eq!(first.await.unwrap(), Ok(marked()));
-    drop(setup);
-    settle().await;
-    assert_eq!(Arc::strong_count(&gate), 1, "the call that waits for a permit is gone");
 }
 
 #[tokio::test]
