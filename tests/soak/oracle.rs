@@ -4,6 +4,7 @@
 //! overlap, either answer is correct; if not, only one is.
 
 use std::{
+    collections::HashMap,
     sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
@@ -65,6 +66,8 @@ pub(crate) struct Facts {
     pub(crate) key: std::sync::Arc<Key>,
     pub(crate) pod: Option<std::sync::Arc<End>>,
     pub(crate) expires_at: Instant,
+    /// When each service that asks the server first rejected the token because of its Pod.
+    pub(crate) rejections: Mutex<HashMap<&'static str, Instant>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -110,11 +113,18 @@ impl Oracle {
     ) -> Option<&'static str> {
         match decision {
             Decision::Accept if facts.never_good => Some("wrong accept: never valid"),
+            // Not even by a fallback, which does not see the Pod.
+            Decision::Accept if facts.was_rejected(service, asked.sent) => {
+                Some("wrong accept: rejected before, since its Pod was deleted")
+            }
             Decision::Accept => self.expired_or_revoked(service, facts, asked.sent),
             Decision::Reject if facts.certainly_valid(service.leeway, asked.answered) => {
                 Some("wrong reject: valid all the time")
             }
-            Decision::Reject => None,
+            Decision::Reject => {
+                facts.note_rejection(service, asked.answered);
+                None
+            }
             Decision::Undecided if self.may_be_undecided(service, facts, asked) => None,
             Decision::Undecided => Some("undecided, though the server was up"),
         }
@@ -141,8 +151,10 @@ impl Oracle {
                 || facts.key.removal.has_begun()
                 || asked.sent < facts.key.since + fetched
         });
-        // A fallback decides what the server does not, from the first moment of an outage on.
-        if service.falls_back { down && by_keys } else { down || by_keys }
+        // A fallback decides what the server does not, from the first moment of an outage on, but
+        // does not accept what the server rejected.
+        let is_revoked = facts.pod.as_ref().is_some_and(|pod| pod.had_begun_by(asked.answered));
+        if service.falls_back { down && (by_keys || is_revoked) } else { down || by_keys }
     }
 
     /// Returns why the token had to be rejected at `sent`, by the documented bounds.
@@ -185,6 +197,18 @@ impl Oracle {
 }
 
 impl Facts {
+    fn note_rejection(&self, service: &Service, at: Instant) {
+        let is_revoked = self.pod.as_ref().is_some_and(|pod| pod.was_done(Duration::ZERO, at));
+        if service.asks_server && is_revoked {
+            self.rejections.lock().expect("no panic").entry(service.name).or_insert(at);
+        }
+    }
+
+    fn was_rejected(&self, service: &Service, sent: Instant) -> bool {
+        let rejections = self.rejections.lock().expect("no panic");
+        rejections.get(service.name).is_some_and(|rejected| *rejected < sent)
+    }
+
     /// Returns whether the token was certainly valid at `answered`.
     pub(crate) fn certainly_valid(&self, leeway: Duration, answered: Instant) -> bool {
         !self.never_good

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, RwLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -121,7 +121,14 @@ impl Mint<'_> {
         self.token(
             kind,
             text,
-            Facts { never_good: false, known_key: true, key: self.key.clone(), pod, expires_at },
+            Facts {
+                never_good: false,
+                known_key: true,
+                key: self.key.clone(),
+                pod,
+                expires_at,
+                rejections: Mutex::default(),
+            },
         )
     }
 
