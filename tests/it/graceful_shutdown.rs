@@ -47,45 +47,33 @@ fn key_server(cluster: &Cluster, answers: bool) -> ApiServer {
 }
 
 #[tokio::test]
-async fn a_verification_under_way_may_end_within_the_limit() {
-    let verifier = FakeVerifier::new(Behavior::Hang);
-    let auth = verifier.authenticator();
-    let service = Service::new(&auth);
-    let request = tokio::spawn({
-        let service = service.clone();
-        async move { service.get(&token("sa")).await.status }
-    });
-    verifier.wait_for_calls(1).await;
-    let shutdown = tokio::spawn(async move { auth.shutdown(LIMIT).await });
-    idle().await;
-    verifier.clock.advance(LIMIT - MILLISECOND);
-    idle().await;
-    assert!(!shutdown.is_finished());
-    verifier.resume(Behavior::Accept);
-    shutdown.await.unwrap();
-    assert_eq!(request.await.unwrap(), StatusCode::OK);
-    no_tasks_are_left().await;
-}
-
-#[tokio::test]
-async fn a_verification_that_does_not_end_within_the_limit_is_aborted() {
-    let verifier = FakeVerifier::new(Behavior::Hang);
-    let auth = verifier.authenticator();
-    let service = Service::new(&auth);
-    let request = tokio::spawn({
-        let service = service.clone();
-        async move { service.blocked(bearer(&token("sa"))).await }
-    });
-    verifier.wait_for_calls(1).await;
-    let shutdown = tokio::spawn(async move { auth.shutdown(LIMIT).await });
-    idle().await;
-    verifier.clock.advance(LIMIT - MILLISECOND);
-    idle().await;
-    assert!(!shutdown.is_finished());
-    verifier.clock.advance(MILLISECOND);
-    shutdown.await.unwrap();
-    request.await.unwrap().assert_unavailable();
-    no_tasks_are_left().await;
+async fn a_verification_under_way_may_end_within_the_limit_and_is_aborted_after_it() {
+    for ends in [true, false] {
+        let verifier = FakeVerifier::new(Behavior::Hang);
+        let auth = verifier.authenticator();
+        let service = Service::new(&auth);
+        let request = service.spawn_get(&token("sa"));
+        verifier.wait_for_calls(1).await;
+        let shutdown = tokio::spawn(async move { auth.shutdown(LIMIT).await });
+        idle().await;
+        verifier.clock.advance(LIMIT - MILLISECOND);
+        idle().await;
+        assert!(!shutdown.is_finished());
+        if ends {
+            verifier.resume(Behavior::Accept);
+        } else {
+            verifier.clock.advance(MILLISECOND);
+        }
+        shutdown.await.unwrap();
+        let answer = request.await.unwrap();
+        if ends {
+            assert_eq!(answer.status, StatusCode::OK);
+        } else {
+            answer.assert_unavailable();
+        }
+        assert_eq!(service.reached(), usize::from(ends), "requests that the handler received");
+        no_tasks_are_left().await;
+    }
 }
 
 #[tokio::test]

@@ -2,11 +2,7 @@
 
 use axum::http::StatusCode;
 use tower_kube_auth::{
-    ServiceAccountIdentity,
-    authorizer::{
-        AllowList, AuthorizeError, AuthorizeErrorKind, Authorizer, Decision, DenyReason,
-        RequestHead,
-    },
+    authorizer::{AllowList, AuthorizeErrorKind, Decision, DenyReason},
     error::{VerifyError, VerifyErrorKind},
     server::AuthorizeLayer,
     verdict::{RejectReason, Verdict},
@@ -14,7 +10,8 @@ use tower_kube_auth::{
 
 use super::{ATTEMPTS, AUTHORIZATIONS, once};
 use crate::support::{
-    Behavior, FakeVerifier, Recorder, Service, accept, anonymous, bearer, token, with_header,
+    Behavior, FakeAuthorizer, FakeVerifier, Recorder, Service, accept, anonymous, bearer, token,
+    with_header,
 };
 
 const CACHE: &str = "token_cache_requests_total";
@@ -216,28 +213,14 @@ async fn every_outcome_of_an_authorization_counts_as_itself() {
         DenyReason::Custom("a reason in words"),
     ];
 
-    /// Decides after a wait.
-    struct Scripted(Result<Decision, AuthorizeError>);
-
-    impl Authorizer for Scripted {
-        async fn authorize(
-            &self,
-            _: &ServiceAccountIdentity,
-            _: RequestHead<'_>,
-        ) -> Result<Decision, AuthorizeError> {
-            tokio::task::yield_now().await;
-            self.0.clone()
-        }
-    }
-
     let denied = REASONS.map(|reason| (reason.as_str(), Ok(Decision::Deny(reason))));
-    let failed = ERRORS.map(|kind| (kind.as_str(), Err(AuthorizeError::new(kind, "a failure"))));
+    let failed = ERRORS.map(|kind| (kind.as_str(), Err(kind)));
     let outcomes = denied.into_iter().chain(failed).chain([("allowed", Ok(Decision::Allow))]);
     for (result, outcome) in outcomes {
         let recorder = Recorder::new();
         let _recording = recorder.install();
         let authenticator = FakeVerifier::accepting().authenticator();
-        let authorize = AuthorizeLayer::new(Scripted(outcome));
+        let authorize = AuthorizeLayer::new(FakeAuthorizer(outcome));
         let service =
             Service::behind(|router| router.layer(authorize).layer(authenticator.layer()));
         service.get(&token("a")).await;
