@@ -47,6 +47,12 @@ pub(crate) fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
+/// Appends the bytes of one part, if it is spelled strictly.
+#[cfg(feature = "server")]
+pub(crate) fn decode_into(part: &str, decoded: &mut Vec<u8>) -> Option<()> {
+    URL_SAFE_NO_PAD.decode_vec(part, decoded).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,10 +93,13 @@ fn is_before(seconds: f64, time: SystemTime) -> bool {
 /// signature.
 fn claims_json(token: &str) -> Option<Vec<u8>> {
     let jws = CompactJws::split(token)?;
-    let has_all_parts = !jws.header().is_empty() && !jws.signature().is_empty();
-    jws::decode(jws.header()).filter(|_| has_all_parts)?;
-    jws::decode(jws.signature())?;
-    jws::decode(jws.claims())
+    let mut decoded = Vec::with_capacity(token.len());
+    for part in [jws.header(), jws.signature()] {
+        jws::decode_into(part, &mut decoded).filter(|()| !part.is_empty())?;
+    }
+    decoded.clear();
+    jws::decode_into(jws.claims(), &mut decoded)?;
+    Some(decoded)
 }
 
 #[cfg(test)]
