@@ -97,7 +97,8 @@ impl Limit {
                     };
                     Ok::<_, AcquireError>((self.next(is_known).await?, of_caller))
                 };
-                match self.clock.timeout(self.max_wait, waiting).await {
+                // Boxed to keep the future of a load that does not wait small.
+                match Box::pin(self.clock.timeout(self.max_wait, waiting)).await {
                     Some(Ok(acquired)) => acquired,
                     Some(Err(_)) | None => return Err(saturated()),
                 }

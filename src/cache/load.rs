@@ -97,10 +97,12 @@ impl<L: Load> Limited<L> {
     pub(super) async fn load_when_permitted(&self, input: &L::Input, is_known: bool) -> Outcome {
         match self.limit.acquire(is_known, L::caller(input)).await {
             Ok(_permit) => self.loader.load(input).await,
-            Err(saturated) => self.loader.load_when_saturated(input).await.unwrap_or_else(|| {
-                self.counters.saturated.increment();
-                Err(saturated)
-            }),
+            Err(saturated) => {
+                Box::pin(self.loader.load_when_saturated(input)).await.unwrap_or_else(|| {
+                    self.counters.saturated.increment();
+                    Err(saturated)
+                })
+            }
         }
     }
 
@@ -114,7 +116,7 @@ impl<L: Load> Limited<L> {
 
     /// Drops what the tasks of a runtime that is not driven any more hold, permits above all.
     pub(super) fn drop_overdue(&self) {
-        self.started.drop_overdue(self.clock.monotonic());
+        self.started.drop_overdue(|| self.clock.monotonic());
     }
 
     /// Drives `load` to its outcome, within the time limit.

@@ -39,8 +39,8 @@ impl StartedLoads {
     }
 
     /// Drops the loads that have not ended in time, with all that they hold.
-    pub(super) fn drop_overdue(&self, now: Instant) {
-        while let Some(load) = self.next_overdue(now) {
+    pub(super) fn drop_overdue(&self, now: impl Fn() -> Instant) {
+        while let Some(load) = self.next_overdue(&now) {
             // Outside of the lock: this drops a future of the user's verifier.
             if let Some(load) = load.upgrade() {
                 load.drop_unless_polled();
@@ -48,10 +48,10 @@ impl StartedLoads {
         }
     }
 
-    fn next_overdue(&self, now: Instant) -> Option<Weak<StartedLoad>> {
+    fn next_overdue(&self, now: impl Fn() -> Instant) -> Option<Weak<StartedLoad>> {
         let mut loads = lock(&self.0);
         let (ends_by, _) = loads.front()?;
-        if now < *ends_by {
+        if now() < *ends_by {
             return None;
         }
         loads.pop_front().map(|(_, load)| load)
