@@ -40,14 +40,15 @@ pub enum AuthorizeErrorKind {
 }
 
 impl AuthorizeErrorKind {
-    /// Returns a short name in snake case, for logs and metrics.
+    /// Returns a short name in snake case, for logs and metrics. `Unauthenticated` is
+    /// `own_token_rejected`, as in [`VerifyErrorKind::as_str`].
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
             Self::RateLimited => "rate_limited",
-            Self::Unauthenticated => "unauthenticated",
+            Self::Unauthenticated => "own_token_rejected",
             Self::Forbidden => "forbidden",
             Self::InvalidResponse => "invalid_response",
             Self::Saturated => "saturated",

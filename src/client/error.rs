@@ -49,14 +49,15 @@ pub enum TokenErrorKind {
 }
 
 impl TokenErrorKind {
-    /// Returns a short name in snake case, for logs and metrics.
+    /// Returns a short name in snake case, for logs and metrics. `Unauthenticated` is
+    /// `own_token_rejected`, as in [`VerifyErrorKind::as_str`](crate::error::VerifyErrorKind::as_str).
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",
             Self::Malformed => "malformed",
             Self::Expired => "expired",
-            Self::Unauthenticated => "unauthenticated",
+            Self::Unauthenticated => "own_token_rejected",
             Self::Forbidden => "forbidden",
             Self::InvalidRequest => "invalid_request",
             Self::RateLimited => "rate_limited",

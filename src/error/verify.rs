@@ -47,13 +47,16 @@ pub enum VerifyErrorKind {
 
 impl VerifyErrorKind {
     /// Returns a short name in snake case, for logs and metrics.
+    ///
+    /// `Unauthenticated` is `own_token_rejected`: `unauthenticated` is a
+    /// [`RejectReason`](crate::verdict::RejectReason::Unauthenticated), about a caller's token.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
             Self::RateLimited => "rate_limited",
-            Self::Unauthenticated => "unauthenticated",
+            Self::Unauthenticated => "own_token_rejected",
             Self::Forbidden => "forbidden",
             Self::Inconclusive => "inconclusive",
             Self::InvalidResponse => "invalid_response",

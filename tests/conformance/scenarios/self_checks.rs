@@ -177,8 +177,8 @@ pub(super) async fn an_own_token_for_another_audience_and_a_skewed_clock_are_rep
         &[
             rejected("create tokenreviews"),
             rejected("create subjectaccessreviews"),
-            ("keys", NeedState::Degraded, "unauthenticated"),
-            ("own token", NeedState::Unknown, "unauthenticated"),
+            ("keys", NeedState::Degraded, "own_token_rejected"),
+            ("own token", NeedState::Unknown, "own_token_rejected"),
         ],
     );
 

@@ -3,46 +3,18 @@
 use axum::http::StatusCode;
 use tower_kube_auth::{
     authorizer::{AllowList, AuthorizeErrorKind, Decision, DenyReason},
-    error::{VerifyError, VerifyErrorKind},
+    error::VerifyError,
     server::AuthorizeLayer,
     verdict::{RejectReason, Verdict},
 };
 
-use super::{ATTEMPTS, AUTHORIZATIONS, once};
+use super::{ATTEMPTS, AUTHORIZATIONS, REJECT_REASONS, VERIFY_ERRORS, once};
 use crate::support::{
     Behavior, FakeAuthorizer, FakeVerifier, Recorder, Service, accept, anonymous, bearer, token,
     with_header,
 };
 
 const CACHE: &str = "token_cache_requests_total";
-
-const REJECT_REASONS: [RejectReason; 13] = [
-    RejectReason::Malformed,
-    RejectReason::Algorithm,
-    RejectReason::UnknownKey,
-    RejectReason::Signature,
-    RejectReason::Issuer,
-    RejectReason::Audience,
-    RejectReason::Expired,
-    RejectReason::NotYetValid,
-    RejectReason::LifetimeTooLong,
-    RejectReason::NotAServiceAccount,
-    RejectReason::Unauthenticated,
-    RejectReason::Deleted,
-    RejectReason::Denied,
-];
-
-const VERIFY_ERRORS: [VerifyErrorKind; 9] = [
-    VerifyErrorKind::Unavailable,
-    VerifyErrorKind::Timeout,
-    VerifyErrorKind::RateLimited,
-    VerifyErrorKind::Unauthenticated,
-    VerifyErrorKind::Forbidden,
-    VerifyErrorKind::Inconclusive,
-    VerifyErrorKind::InvalidResponse,
-    VerifyErrorKind::Saturated,
-    VerifyErrorKind::Aborted,
-];
 
 #[tokio::test]
 async fn every_outcome_of_an_authentication_counts_as_itself_and_only_once() {
