@@ -1,8 +1,11 @@
 //! Lists and events of the API server, reduced to the metadata that the index needs.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{borrow::Cow, collections::HashMap, time::SystemTime};
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::pod_metadata::{OwnerReference, PodMetadata};
 
 /// A page of a list.
 #[derive(Deserialize)]
@@ -54,12 +57,25 @@ pub(super) struct Metadata<'a> {
     #[serde(borrow)]
     pub(super) resource_version: Cow<'a, str>,
     deletion_timestamp: Option<String>,
+    /// Read only if they are kept.
+    #[serde(borrow)]
+    labels: Option<&'a RawValue>,
+    #[serde(borrow)]
+    owner_references: Option<&'a RawValue>,
 }
 
 impl Metadata<'_> {
     pub(super) fn deletion_timestamp(&self) -> Result<Option<SystemTime>, jiff::Error> {
         let parse = |text: &String| text.parse::<jiff::Timestamp>().map(SystemTime::from);
         self.deletion_timestamp.as_ref().map(parse).transpose()
+    }
+
+    pub(super) fn pod_metadata(&self) -> serde_json::Result<PodMetadata> {
+        let parse = |json: &RawValue| serde_json::from_str::<HashMap<_, _>>(json.get());
+        let labels = self.labels.map(parse).transpose()?.unwrap_or_default();
+        let parse = |json: &RawValue| serde_json::from_str::<Box<[OwnerReference]>>(json.get());
+        let owner_references = self.owner_references.map(parse).transpose()?.unwrap_or_default();
+        Ok(PodMetadata::new(labels, owner_references))
     }
 }
 

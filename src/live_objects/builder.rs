@@ -25,6 +25,7 @@ pub struct LiveObjectsBuilder {
     server: ApiServer,
     kinds: Vec<ObjectKind>,
     namespaces: Option<Vec<String>>,
+    keep_labels: bool,
     clock: Clock,
 }
 
@@ -35,6 +36,7 @@ impl LiveObjects {
             server: server.into(),
             kinds: vec![ObjectKind::ServiceAccount, ObjectKind::Pod],
             namespaces: None,
+            keep_labels: false,
             clock: Clock::system(),
         }
     }
@@ -67,6 +69,14 @@ impl LiveObjectsBuilder {
         self
     }
 
+    /// Keeps the labels and owner references of Pods, for [`LiveObjects::pod`]. Off by default,
+    /// because they take several times the memory of everything else that is kept of a Pod: about
+    /// 700 bytes for five labels and an owner.
+    pub fn keep_labels(mut self) -> Self {
+        self.keep_labels = true;
+        self
+    }
+
     /// Sets the clock, for tests. Defaults to the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -86,7 +96,7 @@ impl LiveObjectsBuilder {
         if let Some(invalid) = namespaces.iter().find(|namespace| !is_dns_label(namespace)) {
             return Err(LiveObjectsBuildError::Namespace(invalid.clone()));
         }
-        let scopes = Scopes::new(&self.kinds, &namespaces, self.clock);
+        let scopes = Scopes::new(&self.kinds, &namespaces, self.keep_labels, self.clock);
         Ok(LiveObjects::new(self.server, scopes))
     }
 }

@@ -7,6 +7,7 @@ use tokio::{runtime::Handle, task::JoinSet};
 use super::{
     kind::ObjectKind,
     liveness::Liveness,
+    pod_metadata::PodMetadata,
     scope::{OnDeleted, Scopes},
     watch_state::WatchState,
     watcher::Watcher,
@@ -71,6 +72,36 @@ impl LiveObjects {
         self.0.scopes.iter().map(|scope| scope.state()).collect()
     }
 
+    /// Returns the labels and the owners of the Pod with this UID, for example of the one that
+    /// [`ServiceAccountIdentity::pod`](crate::ServiceAccountIdentity::pod) names.
+    ///
+    /// `None` without [`keep_labels`](super::LiveObjectsBuilder::keep_labels), if the watch has not
+    /// seen the Pod yet, and once it is deleted. A lookup in memory.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_kube_auth::{LiveObjects, ServiceAccountIdentity, testing::Cluster};
+    ///
+    /// /// Returns the name of the caller's ReplicaSet, StatefulSet, DaemonSet or Job.
+    /// fn workload(live_objects: &LiveObjects, caller: &ServiceAccountIdentity) -> Option<String> {
+    ///     let pod = live_objects.pod(caller.pod()?.uid?)?;
+    ///     Some(pod.controller()?.name.to_string())
+    /// }
+    ///
+    /// let cluster = Cluster::start().await?;
+    /// let uid = cluster.create_pod("shop", "checkout-0", "checkout");
+    /// let live_objects = LiveObjects::builder(cluster.admin_client()?).keep_labels().build()?;
+    /// live_objects.synced().await;
+    /// let pod = live_objects.pod(&uid).ok_or("the Pod")?;
+    /// assert_eq!((pod.label("app"), pod.controller()), (None, None));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn pod(&self, uid: &str) -> Option<Arc<PodMetadata>> {
+        self.start();
+        self.0.scopes.pod(uid)
+    }
+
     /// Returns what is known about the object with this UID. `namespace` is `None` for a Node.
     pub(crate) fn liveness(
         &self,
@@ -92,8 +123,8 @@ impl LiveObjects {
     }
 
     /// Calls `on_deleted` for each deletion and each new deletion timestamp from now on, after
-    /// [`liveness`](Self::liveness) shows it: whoever read that an object is live before it was deleted is told of its deletion
-    /// afterwards.
+    /// [`liveness`](Self::liveness) shows it: whoever read that an object is live before it was
+    /// deleted is told of its deletion afterwards.
     pub(crate) fn subscribe(&self, on_deleted: OnDeleted) {
         self.start();
         self.0.scopes.subscribe(on_deleted);

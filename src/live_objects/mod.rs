@@ -49,6 +49,7 @@ mod index;
 mod kind;
 mod liveness;
 mod named_object;
+mod pod_metadata;
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -61,4 +62,5 @@ pub use handle::LiveObjects;
 pub(crate) use kind::ObjectKind;
 pub(crate) use liveness::Liveness;
 pub(crate) use named_object::{NamedObject, remaining};
+pub use pod_metadata::{OwnerReference, PodMetadata};
 pub use watch_state::{WatchPhase, WatchState};

@@ -12,6 +12,7 @@ use super::{
     index::Index,
     kind::ObjectKind,
     liveness::Liveness,
+    pod_metadata::{PodMetadata, PodsByUid},
     uid::Uid,
     watch_state::{Progress, WatchPhase, WatchState},
 };
@@ -28,6 +29,8 @@ pub(super) struct Scopes {
     pub(super) clock: Clock,
     scopes: Vec<Arc<Scope>>,
     subscribers: Arc<Subscribers>,
+    /// Of all namespaces, if they are kept.
+    pods: Option<Arc<PodsByUid>>,
 }
 
 #[derive(Default)]
@@ -39,8 +42,14 @@ struct Subscribers {
 
 impl Scopes {
     /// Without namespaces, the whole cluster is watched.
-    pub(super) fn new(kinds: &[ObjectKind], namespaces: &[String], clock: Clock) -> Self {
+    pub(super) fn new(
+        kinds: &[ObjectKind],
+        namespaces: &[String],
+        keep_labels: bool,
+        clock: Clock,
+    ) -> Self {
         let subscribers = Arc::<Subscribers>::default();
+        let pods = keep_labels.then(Arc::<PodsByUid>::default);
         let mut places: Vec<(ObjectKind, Option<&String>)> = Vec::new();
         for kind in kinds {
             if kind.is_namespaced() && !namespaces.is_empty() {
@@ -59,10 +68,11 @@ impl Scopes {
                 progress: Mutex::new(Progress::new(clock.monotonic())),
                 clock: clock.clone(),
                 subscribers: subscribers.clone(),
+                pods: pods.clone().filter(|_| kind == ObjectKind::Pod),
             })
         };
         let scopes = places.into_iter().map(scope).collect();
-        Self { clock: clock.clone(), scopes, subscribers }
+        Self { clock: clock.clone(), scopes, subscribers, pods }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Scope>> {
@@ -85,6 +95,10 @@ impl Scopes {
             return Liveness::Unknown;
         };
         read(&scope.index).liveness(namespace.unwrap_or_default(), name, uid)
+    }
+
+    pub(super) fn pod(&self, uid: &str) -> Option<Arc<PodMetadata>> {
+        self.pods.as_ref()?.get(uid)
     }
 
     /// Whether each scope was current at some time within `max_staleness`.
@@ -118,6 +132,16 @@ pub(super) struct Scope {
     progress: Mutex<Progress>,
     clock: Clock,
     subscribers: Arc<Subscribers>,
+    pods: Option<Arc<PodsByUid>>,
+}
+
+/// An object of a list or an event.
+pub(super) struct SeenObject<'a> {
+    pub(super) metadata: &'a Metadata<'a>,
+    /// Its deletion timestamp.
+    pub(super) deleting: Option<SystemTime>,
+    /// If it is a Pod and the scope [keeps](Scope::keeps_pods) them.
+    pub(super) pod: Option<PodMetadata>,
 }
 
 impl Scope {
@@ -135,30 +159,41 @@ impl Scope {
         write(&self.index).begin_listing();
     }
 
-    /// Objects of a page of a list, or one that an event brings, with their deletion timestamps.
-    pub(super) fn insert<'a>(
-        &self,
-        objects: impl IntoIterator<Item = (&'a Metadata<'a>, Option<SystemTime>)>,
-    ) {
-        let mut ending = Vec::new();
+    /// Whether labels and owners are kept.
+    pub(super) fn keeps_pods(&self) -> bool {
+        self.pods.is_some()
+    }
+
+    /// Objects of a page of a list, or one that an event brings.
+    pub(super) fn insert<'a>(&self, objects: impl IntoIterator<Item = SeenObject<'a>>) {
+        let (mut ended, mut marked) = (Vec::new(), Vec::new());
         let mut index = write(&self.index);
-        for (object, deleting) in objects {
-            let Metadata { namespace, name, uid, .. } = object;
-            ending.extend(index.insert(namespace, name, uid, deleting).into_iter().flatten());
+        for SeenObject { metadata, deleting, pod } in objects {
+            let Metadata { namespace, name, uid, .. } = metadata;
+            let [replaced, newly_marked] = index.insert(namespace, name, uid, deleting);
+            ended.extend(replaced);
+            marked.extend(newly_marked);
+            if let (Some(pods), Some(pod)) = (&self.pods, pod) {
+                pods.insert(uid, pod);
+            }
         }
         drop(index);
-        self.report(&ending);
+        self.forget_pods(&ended);
+        self.report(ended.iter().chain(&marked));
     }
 
     pub(super) fn remove(&self, object: &Metadata<'_>) {
         let Metadata { namespace, name, uid, .. } = object;
         write(&self.index).remove(namespace, name, uid);
-        self.report(&[Uid::new(uid)]);
+        let uid = [Uid::new(uid)];
+        self.forget_pods(&uid);
+        self.report(&uid);
     }
 
     /// The objects are those of the moment at which the list was requested.
     pub(super) fn end_listing(&self, requested: Instant) {
         let missing = write(&self.index).end_listing();
+        self.forget_pods(&missing);
         self.report(&missing);
         let mut progress = lock(&self.progress);
         progress.lists += 1;
@@ -167,15 +202,22 @@ impl Scope {
         self.subscribers.listed.send_replace(());
     }
 
+    fn forget_pods(&self, uids: &[Uid]) {
+        if let Some(pods) = self.pods.as_ref().filter(|_| !uids.is_empty()) {
+            pods.remove(uids);
+        }
+    }
+
     /// Tells the subscribers of deletions that the index shows already: whoever read it before is
     /// told, and whoever reads it later sees the deletion.
-    fn report(&self, deleted: &[Uid]) {
-        if deleted.is_empty() {
+    fn report<'a>(&self, deleted: impl IntoIterator<Item = &'a Uid>) {
+        let mut deleted = deleted.into_iter().peekable();
+        if deleted.peek().is_none() {
             return;
         }
         // Not under the lock: a subscriber may call back.
         let subscribers = read(&self.subscribers.on_deleted).clone();
-        for uid in deleted.iter().map(Uid::to_string) {
+        for uid in deleted.map(Uid::to_string) {
             for on_deleted in &subscribers {
                 on_deleted(self.kind, &uid);
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     api_object::{Event, Metadata, Page},
-    scope::Scope,
+    scope::{Scope, SeenObject},
     watch_state::WatchPhase,
 };
 use crate::{
@@ -226,12 +226,13 @@ impl Watcher {
         })
     }
 
-    fn object<'a>(
-        &self,
-        metadata: &'a Metadata<'a>,
-    ) -> Result<(&'a Metadata<'a>, Option<std::time::SystemTime>), End> {
-        let deleting = metadata.deletion_timestamp();
-        Ok((metadata, deleting.map_err(|_| self.failed("a deletionTimestamp is no time"))?))
+    fn object<'a>(&self, metadata: &'a Metadata<'a>) -> Result<SeenObject<'a>, End> {
+        let deleting = metadata
+            .deletion_timestamp()
+            .map_err(|_| self.failed("a deletionTimestamp is no time"))?;
+        let pod = self.scope.keeps_pods().then(|| metadata.pod_metadata());
+        let pod = pod.transpose().map_err(|_| self.failed("a Pod's labels are no labels"))?;
+        Ok(SeenObject { metadata, deleting, pod })
     }
 
     /// Resource versions are decimal numbers that grow (KEP-5504).

@@ -90,6 +90,20 @@ impl Fixture {
         self.create::<Pod>(pod(name, service_account)).await
     }
 
+    /// Creates a Pod with labels and owners, and returns its uid.
+    pub(crate) async fn labelled_pod(
+        &self,
+        name: &str,
+        service_account: &str,
+        labels: Value,
+        owner_references: Value,
+    ) -> Outcome<String> {
+        let mut pod = pod(name, service_account);
+        pod["metadata"]["labels"] = labels;
+        pod["metadata"]["ownerReferences"] = owner_references;
+        self.create::<Pod>(pod).await
+    }
+
     /// Creates a Pod that is scheduled to a Node, and returns its uid.
     pub(crate) async fn pod_on(
         &self,

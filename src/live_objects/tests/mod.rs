@@ -21,6 +21,8 @@ use crate::{
     testing::{Cluster, Endpoint, Fault, ManualClock},
 };
 
+mod pods;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than a watch may be silent.
 const BEYOND_SILENCE: Duration = Duration::from_secs(80);

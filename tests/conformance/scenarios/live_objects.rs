@@ -1,5 +1,6 @@
 //! `LiveObjects` with exactly the documented rights, and what it makes of deletions.
 
+use serde_json::json;
 use tower_kube_auth::{
     LiveObjects, LocalReviewVerifier,
     error::VerifyErrorKind,
@@ -41,6 +42,39 @@ pub(super) async fn deletions_are_seen_without_a_review(fixture: Fixture) -> Out
 
     fixture.delete_service_account("robot").await?;
     is_deleted(&verifier, &unbound).await
+}
+
+pub(super) async fn labels_and_owners_of_pods_are_kept(fixture: Fixture) -> Outcome {
+    fixture.service_account("robot").await?;
+    let bare = fixture.pod("bare", "robot").await?;
+    let live_objects = LiveObjects::builder(fixture.admin())
+        .namespaces([fixture.namespace()])
+        .keep_labels()
+        .build()?;
+    live_objects.synced().await;
+    assert_eq!(live_objects.pod(&bare).ok_or("the Pod")?.labels().len(), 0);
+
+    let labels = json!({"app": "robot", "pod-template-hash": "6d4cf56db6"});
+    let mut controller =
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "robot", "uid": bare});
+    controller["controller"] = true.into();
+    let pod = fixture.labelled_pod("robot-0", "robot", labels, json!([controller])).await?;
+    eventually("the watch to see the new Pod", || async { Ok(live_objects.pod(&pod).is_some()) })
+        .await?;
+    let seen = live_objects.pod(&pod).ok_or("the Pod")?;
+    assert_eq!(
+        seen.labels().collect::<Vec<_>>(),
+        [("app", "robot"), ("pod-template-hash", "6d4cf56db6")]
+    );
+    let controller = seen.controller().ok_or("a controller")?;
+    assert_eq!(
+        (&*controller.kind, &*controller.name, &*controller.uid),
+        ("ReplicaSet", "robot", &*bare)
+    );
+
+    fixture.delete_pod("robot-0").await?;
+    eventually("the watch to see the deletion", || async { Ok(live_objects.pod(&pod).is_none()) })
+        .await
 }
 
 pub(super) async fn the_missing_right_on_one_kind_is_named(fixture: Fixture) -> Outcome {

@@ -155,6 +155,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Needs::Shared => live_objects::{
             deletions_are_seen_without_a_review,
+            labels_and_owners_of_pods_are_kept,
             the_missing_right_on_one_kind_is_named,
         },
         Needs::Shared => issuer_documents::{
