@@ -21,6 +21,10 @@ fuzz *targets:
 soak:
     SOAK_SECONDS=600 KUBEBUILDER_ASSETS="$(tests/conformance/kube-apiserver-from-debian)" cargo test --release --test soak
 
+# Times from a thousand deletions to the first rejection, and ten minutes of steady state, on a real kube-apiserver
+revocation:
+    REVOCATIONS=1000 REVOCATIONS_BY_TTL=100 STEADY_SECONDS=600 KUBEBUILDER_ASSETS="$(tests/conformance/kube-apiserver-from-debian)" cargo test --test revocation
+
 # Everything that CI runs
 ci:
     .ci/run
