@@ -1,6 +1,10 @@
 //! A verifier's decision about a token.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 #[cfg(feature = "server")]
 use crate::identity::AuthenticatorId;
@@ -25,8 +29,9 @@ impl Verdict {
     #[cfg(feature = "server")]
     pub(crate) fn accepted_by(self, authenticator: AuthenticatorId) -> Self {
         match self {
-            Self::Accept(Acceptance { identity }) => {
-                Self::Accept(Acceptance { identity: identity.accepted_by(authenticator) })
+            Self::Accept(Acceptance { identity, cached_for }) => {
+                let identity = identity.accepted_by(authenticator);
+                Self::Accept(Acceptance { identity, cached_for })
             }
             rejection => rejection,
         }
@@ -37,19 +42,39 @@ impl Verdict {
 pub(crate) type Outcome = Result<Verdict, VerifyError>;
 
 /// An accepted token: whose it is, and until when.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Acceptance {
     identity: ServiceAccountIdentity,
+    /// Upper bound for the time in a cache.
+    cached_for: Option<Duration>,
+}
+
+/// For how long an acceptance may be cached is no part of the decision.
+impl PartialEq for Acceptance {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
 }
 
 impl Acceptance {
     pub(crate) fn new(identity: ServiceAccountIdentity) -> Self {
-        Self { identity }
+        Self { identity, cached_for: None }
     }
 
     /// Marks the acceptance as a fallback's.
     pub(crate) fn by_fallback(self) -> Self {
-        Self { identity: self.identity.by_fallback() }
+        Self { identity: self.identity.by_fallback(), ..self }
+    }
+
+    /// Bounds the time in a cache, from now on.
+    #[cfg(all(feature = "watch", feature = "jwks"))]
+    pub(crate) fn cached_for(self, limit: Duration) -> Self {
+        Self { cached_for: Some(limit), ..self }
+    }
+
+    #[cfg(feature = "server")]
+    pub(crate) fn max_cached(&self) -> Option<Duration> {
+        self.cached_for
     }
 
     /// Begins to state an acceptance, for implementers of [`Verifier`](crate::verifier::Verifier):

@@ -77,6 +77,15 @@ impl Lifetime {
         let fresh = self.fresh.min(end);
         Self { fresh, refresh_after: fresh, grace: Duration::ZERO }
     }
+
+    /// Shortens the TTL to `end`.
+    pub(super) fn fresh_up_to(self, end: Duration) -> Self {
+        if self.fresh <= end {
+            return self;
+        }
+        let refresh_after = self.refresh_after.min(end.mul_f64(REFRESH_AFTER));
+        Self { fresh: end, refresh_after, ..self }
+    }
 }
 
 /// Varies `duration` by up to [`JITTER`] either way.
@@ -132,6 +141,14 @@ mod tests {
         assert_eq!(until(now, Duration::ZERO).fresh, Duration::ZERO);
         assert_eq!(until(UNIX_EPOCH, SECOND).fresh, SECOND, "which has passed");
         assert_eq!(LIFETIMES.rejected(), None);
+    }
+
+    #[test]
+    fn a_verifier_can_shorten_the_ttl_but_not_extend_it() {
+        let life = Lifetime { fresh: 60 * SECOND, refresh_after: 48 * SECOND, grace: SECOND };
+        assert_eq!(life.fresh_up_to(61 * SECOND), life);
+        let shortened = Lifetime { fresh: 10 * SECOND, refresh_after: 8 * SECOND, grace: SECOND };
+        assert_eq!(life.fresh_up_to(10 * SECOND), shortened);
     }
 
     #[test]

@@ -163,21 +163,18 @@ impl VerdictCache {
     /// Caches a verdict, unless its token was invalidated since the verification `began`.
     pub(crate) fn insert(&self, digest: Digest, verdict: &Verdict, began: VerificationStart) {
         match verdict {
-            Verdict::Accept(acceptance) => {
-                self.insert_accepted(digest, acceptance.identity(), began)
-            }
+            Verdict::Accept(acceptance) => self.insert_accepted(digest, acceptance, began),
             Verdict::Reject(reason) => self.insert_rejected(digest, *reason, began),
         }
     }
 
-    fn insert_accepted(
-        &self,
-        digest: Digest,
-        identity: &ServiceAccountIdentity,
-        began: VerificationStart,
-    ) {
+    fn insert_accepted(&self, digest: Digest, acceptance: &Acceptance, began: VerificationStart) {
+        let identity = acceptance.identity();
         let elapsed = self.clock.monotonic().saturating_duration_since(began.at);
         let mut lifetime = self.lifetimes.accepted(identity, self.clock.wall(), elapsed);
+        if let Some(limit) = acceptance.max_cached() {
+            lifetime = lifetime.fresh_up_to(elapsed.saturating_add(limit));
+        }
         let (log, subject) =
             (self.invalidations.read(), InvalidationSubject::accepted(&digest, identity));
         if log.any_since(began, &subject) {

@@ -118,8 +118,13 @@ impl LiveObjects {
     /// A watch without events gives one about once a minute, and is replaced after 75 s without
     /// any: `max_staleness` below 90 s makes it not current now and then.
     pub(crate) fn is_current(&self, max_staleness: Duration) -> bool {
+        self.remaining_currency(max_staleness).is_some()
+    }
+
+    /// Returns for how long this stays so without a further sign of life; `None` if it is not so.
+    pub(crate) fn remaining_currency(&self, max_staleness: Duration) -> Option<Duration> {
         self.start();
-        self.0.scopes.are_current(max_staleness)
+        max_staleness.checked_sub(self.0.scopes.staleness()?)
     }
 
     /// Calls `on_deleted` for each deletion and each new deletion timestamp from now on, after

@@ -101,13 +101,12 @@ impl Scopes {
         self.pods.as_ref()?.get(uid)
     }
 
-    /// Whether each scope was current at some time within `max_staleness`.
-    pub(super) fn are_current(&self, max_staleness: Duration) -> bool {
+    /// Returns how long ago all scopes were current; `None` if one has not been listed yet.
+    pub(super) fn staleness(&self) -> Option<Duration> {
         let now = self.clock.monotonic();
-        self.scopes.iter().all(|scope| {
-            lock(&scope.progress)
-                .last_sign_of_life
-                .is_some_and(|at| now.saturating_duration_since(at) <= max_staleness)
+        self.scopes.iter().try_fold(Duration::ZERO, |longest, scope| {
+            let at = lock(&scope.progress).last_sign_of_life?;
+            Some(longest.max(now.saturating_duration_since(at)))
         })
     }
 

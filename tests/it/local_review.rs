@@ -256,6 +256,22 @@ async fn a_stale_watch_decides_nothing_but_what_needs_no_watch() {
 }
 
 #[tokio::test]
+async fn a_cached_accept_ends_with_max_staleness() {
+    let watched = Watched::start().await;
+    let token = watched.bound_to("Pod");
+    watched.is_seen(&token).await;
+    let alone = watched.service(watched.local.clone());
+    watched.cluster.stall_watches();
+    watched.cluster.set_fault(Endpoint::List, Fault::Status { code: 500, retry_after: None });
+    watched.clock.advance(MAX_STALENESS - SECOND);
+    assert_eq!(alone.get(&token).await.status, StatusCode::OK);
+    watched.clock.advance(SECOND / 2);
+    assert_eq!(alone.get(&token).await.status, StatusCode::OK);
+    watched.clock.advance(SECOND);
+    alone.blocked(bearer(&token)).await.assert_unavailable();
+}
+
+#[tokio::test]
 async fn a_deletion_timestamp_counts_as_in_token_review_to_the_second() {
     let watched = Watched::start().await;
     let token = watched.bound_to("Pod");

@@ -78,7 +78,8 @@ impl LocalReviewVerifier {
     /// [`Unavailable`](VerifyErrorKind::Unavailable). Defaults to 2 min: an API server sends a
     /// bookmark about once a minute.
     ///
-    /// It bounds how long a deletion can go unnoticed while the API server is unreachable.
+    /// It bounds how long a deletion can go unnoticed while the API server is unreachable: an
+    /// acceptance is cached no longer than the watch would stay current without a sign of life.
     #[must_use]
     pub fn max_staleness(mut self, limit: Duration) -> Self {
         self.max_staleness = limit;
@@ -87,15 +88,17 @@ impl LocalReviewVerifier {
 
     /// Returns the outcome that follows from that of the check of signature and claims.
     fn review(&self, token: BearerToken<'_>, checked: Outcome) -> Outcome {
-        let accepted = match checked {
-            Ok(Verdict::Reject(reason)) => return Ok(Verdict::Reject(reason)),
-            // Before the objects: what a silent watch remembers may be out of date. Before errors
-            // too, so that inconclusive tokens do not look like answers of a working verifier.
-            _ if !self.live_objects.is_current(self.max_staleness) => {
-                return Err(VerifyError::new(VerifyErrorKind::Unavailable, NOT_CURRENT));
-            }
-            Ok(Verdict::Accept(accepted)) => accepted,
-            Err(error) => return Err(error),
+        if let Ok(Verdict::Reject(reason)) = checked {
+            return Ok(Verdict::Reject(reason));
+        }
+        // Before the objects: what a silent watch remembers may be out of date. Before errors too,
+        // so that inconclusive tokens do not look like answers of a working verifier.
+        let Some(current_for) = self.live_objects.remaining_currency(self.max_staleness) else {
+            return Err(VerifyError::new(VerifyErrorKind::Unavailable, NOT_CURRENT));
+        };
+        let accepted = match checked? {
+            Verdict::Accept(accepted) => accepted.cached_for(current_for),
+            rejected @ Verdict::Reject(_) => return Ok(rejected),
         };
         let liveness_of = |object: &NamedObject<'_>| self.live_objects.liveness_of(object);
         decide(token, accepted, liveness_of, self.jwks.clock().wall())
