@@ -21,7 +21,7 @@ use crate::{
     audience::Audiences,
     error::{VerifyError, VerifyErrorKind},
     token::BearerToken,
-    verdict::Outcome,
+    verdict::{Outcome, Verdict},
     verifier::verifier::Verifier,
 };
 
@@ -197,7 +197,11 @@ impl<V: Verifier, F: Verifier> Asking<'_, V, F> {
             return outcome;
         };
         drop(watched);
-        rejected.record(hash, &outcome, self.is_sign);
+        // A quick verifier rejects before the fallback is asked.
+        let is_accepted = self.is_sign
+            || matches!(outcome, Ok(Verdict::Reject(_)))
+                && self.fallback.accepts_now(token, audiences);
+        rejected.record(hash, &outcome, is_accepted);
         match outcome {
             Err(error) if is_outage(error.kind()) => {
                 let failure = Err(error.clone());

@@ -186,10 +186,13 @@ impl<V: Verifier, F: Verifier> Verifier for Fallback<V, F> {
             {
                 self.probe(token, audiences);
             }
-            return self
-                .verifier
-                .verify_now(token, audiences)
-                .filter(|verdict| matches!(verdict, Verdict::Reject(_)));
+            let verdict = self.verifier.verify_now(token, audiences)?;
+            // The fallback finds other reasons by itself, and junk costs one signature check.
+            if verdict == Verdict::Reject(RejectReason::Deleted) {
+                let is_accepted = self.accepts_now(token, audiences);
+                self.rejected.record(self.rejected.hash(token), &Ok(verdict.clone()), is_accepted);
+            }
+            return Some(verdict).filter(|verdict| matches!(verdict, Verdict::Reject(_)));
         }
         let verdict = self.fall_back_now(token, audiences)?;
         if is_acceptance(&verdict) {

@@ -76,6 +76,22 @@ async fn the_fallback_does_not_accept_what_the_verifier_rejected() {
     }
 }
 
+#[tokio::test]
+async fn a_rejection_at_once_or_without_io_counts_too() {
+    let rejection = || Verdict::Reject(RejectReason::Deleted);
+    for needs_io in [true, false] {
+        let setup = set_up(FakeVerifier::new(Ok(rejection())), computing());
+        if needs_io {
+            assert_eq!(setup.verify().await, Ok(rejection()));
+        } else {
+            let _ = setup.verifier.clone().with_verify_now(Some(rejection()));
+            assert_eq!(setup.verify_now(), Some(rejection()));
+        }
+        setup.verifier.set(Err(error(DOWN)));
+        assert_eq!(setup.verify().await, Err(DOWN), "the fallback would accept it");
+    }
+}
+
 /// A rejection may arrive while another caller with the token waits.
 #[tokio::test]
 async fn a_rejection_counts_for_those_who_wait_with_the_same_token() {
