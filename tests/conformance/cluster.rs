@@ -216,18 +216,25 @@ impl TestCluster {
         Ok(())
     }
 
-    /// Forgets old versions. The watch cache of kube-apiserver begins at its start.
-    pub(crate) async fn forget_versions(&self) -> Result<(), Failure> {
+    /// Makes the store forget all versions but the latest. kube-apiserver has a watch cache besides,
+    /// which forgets at a restart.
+    pub(crate) async fn compact(&self) -> Result<(), Failure> {
         match &self.backing {
-            Backing::Embedded(cluster) => {
-                cluster.compact(cluster.resource_version());
-                Ok(())
-            }
-            Backing::KubeApiserver(_) | Backing::Existing => {
-                self.go_down().await?;
-                self.come_up().await
-            }
+            Backing::Embedded(cluster) => cluster.compact(cluster.resource_version()),
+            Backing::KubeApiserver(server) => server.lock().await.compact_etcd().await?,
+            Backing::Existing => unreachable!("{EXTERNAL}"),
         }
+        Ok(())
+    }
+
+    /// Forgets old versions.
+    pub(crate) async fn forget_versions(&self) -> Result<(), Failure> {
+        self.compact().await?;
+        if matches!(self.backing, Backing::Embedded(_)) {
+            return Ok(());
+        }
+        self.go_down().await?;
+        self.come_up().await
     }
 
     /// Restarts with a new signing key. The old keys still verify.

@@ -1,4 +1,5 @@
-//! The events of the cluster under load: renewed tokens, deleted Pods, key rotations, restarts.
+//! The events of the cluster under load: renewed tokens, deleted Pods, key rotations, restarts, and
+//! faults of the watches.
 
 use std::{
     fmt,
@@ -15,10 +16,13 @@ use tower_kube_auth::testing::{Algorithm, SigningKey};
 
 use crate::{
     cluster::TestCluster,
+    facts::{End, Key, Pod},
     fixture::{Fixture, Outcome},
-    oracle::{End, Key, Oracle},
+    oracle::Oracle,
     services::AUDIENCE,
     token_pool::{Mint, TokenPool},
+    watch_chaos::{WatchEvent, WatchEvents},
+    watch_faults::WatchFaults,
 };
 
 const ACCOUNTS: usize = 8;
@@ -26,9 +30,10 @@ const ACCOUNTS: usize = 8;
 const DOWN_FOR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Chaos {
-    fixture: Fixture,
+    pub(crate) fixture: Fixture,
     pool: Arc<TokenPool>,
     oracle: Arc<Oracle>,
+    watch_faults: WatchFaults,
     stranger: SigningKey,
     state: Mutex<State>,
     events: Events,
@@ -37,7 +42,7 @@ pub(crate) struct Chaos {
 /// The current keys, of which the last signs, and the current Pods.
 struct State {
     keys: Vec<Arc<Key>>,
-    pods: Vec<(String, Arc<End>)>,
+    pods: Vec<(String, Arc<Pod>)>,
 }
 
 #[derive(Default)]
@@ -48,6 +53,7 @@ pub(crate) struct Events {
     removals: AtomicU64,
     ended: AtomicU64,
     killed: AtomicU64,
+    pub(crate) watches: WatchEvents,
 }
 
 impl Chaos {
@@ -57,10 +63,12 @@ impl Chaos {
             fixture.service_account(&name(account)).await?;
         }
         let key = Arc::new(Key { since: Instant::now(), removal: End::default() });
+        let oracle = Arc::<Oracle>::default();
         let chaos = Self {
             fixture,
             pool: Arc::default(),
-            oracle: Arc::default(),
+            watch_faults: WatchFaults::new(oracle.watches.clone()),
+            oracle,
             stranger: SigningKey::generate(Algorithm::RS256)?,
             state: Mutex::new(State { keys: vec![key], pods: Vec::new() }),
             events: Events::default(),
@@ -82,12 +90,17 @@ impl Chaos {
         self.oracle.clone()
     }
 
+    pub(crate) fn watch_faults(&self) -> &WatchFaults {
+        &self.watch_faults
+    }
+
     pub(crate) fn events(&self) -> &Events {
         &self.events
     }
 
     /// Runs a round a minute, at least four. Each replaces the Pods and restarts the server, in
-    /// turn with a new key and without the old ones, in turn gracefully and by a kill.
+    /// turn with a new key and without the old ones, in turn gracefully and by a kill. Most have a
+    /// fault of the watches, during which the Pods are replaced once more.
     pub(crate) async fn run(&self, length: Duration) -> Outcome {
         let rounds = u32::try_from(length.as_secs() / 60).unwrap_or(u32::MAX).max(4);
         let (round_length, started) = (length / rounds, tokio::time::Instant::now());
@@ -98,22 +111,29 @@ impl Chaos {
                 self.replace_pods().await?;
                 self.renew_tokens().await?;
             }
+            let fault = WatchEvent::of_round(round);
             sleep_until(begins + round_length / 3).await;
+            if fault == Some(WatchEvent::Compacted) {
+                self.begin_compaction().await?;
+            }
             self.restart(round % 2 == 0, round % 4 < 2).await?;
+            self.watch_faults.release();
             self.renew_tokens().await?;
+            sleep_until(begins + round_length / 3 * 2).await;
+            self.disturb_watches(fault).await?;
         }
         sleep_until(started + length).await;
         Ok(())
     }
 
     /// Replaces every Pod. Every other successor reuses the name, as in a StatefulSet.
-    async fn replace_pods(&self) -> Outcome {
+    pub(crate) async fn replace_pods(&self) -> Outcome {
         let old = std::mem::take(&mut self.state().pods);
         let generation = self.events.pods_deleted.load(Relaxed);
-        for (pod, end) in &old {
-            end.begin();
-            self.fixture.delete_pod(pod).await?;
-            end.finish();
+        for (name, pod) in &old {
+            pod.removal.begin();
+            self.fixture.delete_pod(name).await?;
+            pod.removal.finish();
             self.events.pods_deleted.fetch_add(1, Relaxed);
         }
         let mut pods = Vec::new();
@@ -124,21 +144,22 @@ impl Chaos {
                 format!("{}-{generation}", name(account))
             };
             self.fixture.pod(&pod, &name(account)).await?;
-            pods.push((pod, Arc::new(End::default())));
+            let created = Instant::now();
+            pods.push((pod, Arc::new(Pod { created, removal: End::default() })));
         }
         self.state().pods = pods;
         Ok(())
     }
 
     /// Adds new tokens for all accounts, as kubelet would. The old ones stay in use.
-    async fn renew_tokens(&self) -> Outcome {
+    pub(crate) async fn renew_tokens(&self) -> Outcome {
         let signing = self.fixture.cluster().signing_key().await;
         let (key, pods) = {
             let state = self.state();
             (state.keys.last().expect("a key").clone(), state.pods.clone())
         };
         let mut made = Vec::new();
-        for (account, (pod, end)) in pods.iter().enumerate() {
+        for (account, (name_of_pod, pod)) in pods.iter().enumerate() {
             let username = self.fixture.username(&name(account));
             let mint = Mint {
                 key: &key,
@@ -147,10 +168,11 @@ impl Chaos {
                 username: &username,
             };
             let plain = self.fixture.token(&name(account), &[AUDIENCE]).await?;
-            let bound = self.fixture.bound_token(&name(account), &[AUDIENCE], "Pod", pod).await?;
+            let bound =
+                self.fixture.bound_token(&name(account), &[AUDIENCE], "Pod", name_of_pod).await?;
             made.extend(mint.variants(&plain));
             // More valid tokens than invalid ones, as a service receives them.
-            made.extend([mint.issued(plain, None), mint.issued(bound, Some(end.clone()))]);
+            made.extend([mint.issued(plain, None), mint.issued(bound, Some(pod.clone()))]);
             for audience in ["invoices", "billing"] {
                 let both = self.fixture.token(&name(account), &[AUDIENCE, audience]).await?;
                 made.push(mint.issued(both, None));
@@ -217,7 +239,8 @@ impl fmt::Display for Events {
         write!(
             f,
             "{rotations} keys added, old keys removed {removals} times, {deleted} Pods deleted, \
-             tokens renewed {renewals} times, the server ended {ended} and killed {killed} times"
+             tokens renewed {renewals} times, the server ended {ended} and killed {killed} times; {}",
+            self.watches
         )
     }
 }

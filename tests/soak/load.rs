@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::{
+    facts::{Asked, Decision},
     fixture::Outcome,
-    oracle::{Asked, Decision, Oracle},
+    oracle::Oracle,
     report::{Report, Wrong},
     services::Service,
     token_pool::{Token, TokenPool},

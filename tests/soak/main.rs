@@ -33,11 +33,15 @@ mod version;
 
 mod baseline_probe;
 mod chaos;
+mod facts;
 mod load;
 mod oracle;
 mod report;
 mod services;
 mod token_pool;
+mod watch_chaos;
+mod watch_faults;
+mod watch_history;
 
 use std::{
     env,
@@ -47,7 +51,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use tower_kube_auth::testing::Release;
+use tower_kube_auth::{LiveObjects, live_objects::WatchState, testing::Release};
 
 use crate::{
     baseline_probe::BaselineProbe,
@@ -59,6 +63,8 @@ use crate::{
 
 const HINT: &str =
     "SOAK_SECONDS=600 KUBEBUILDER_ASSETS=… cargo test --release --test soak; see CONTRIBUTING.md";
+/// Upper bound for the first lists.
+const SYNCED_WITHIN: Duration = Duration::from_secs(30);
 /// In a shorter run no time bound of the oracle is reached, so it would check nothing.
 const SHORTEST: Duration = Duration::from_secs(45);
 
@@ -99,14 +105,26 @@ async fn soak(length: Duration) -> Outcome {
     println!("\nsoaking {name} {} for {length:?}", cluster.version());
 
     let chaos = Chaos::new(cluster).await?;
-    let services = services::all(chaos.client())?;
+    let live_objects =
+        LiveObjects::builder(chaos.watch_faults().api_server(chaos.client())).build()?;
+    let is_synced = tokio::time::timeout(SYNCED_WITHIN, live_objects.synced()).await.is_ok();
+    if !is_synced {
+        return Err(format!("not synced: {:?}", live_objects.state()).into());
+    }
+    let services = services::all(chaos.client(), &live_objects)?;
     let load = Load::start(&services, chaos.pool(), chaos.oracle());
     let probe = BaselineProbe::start(chaos.client(), chaos.pool());
     // Returned after the report: a failure here explains the answers in it.
     let events = chaos.run(length).await;
     load.over.store(true, SeqCst);
     let report = load.end().await?;
-    println!("{report}\nevents: {}\n{}", chaos.events(), probe.end().await?);
+    let (baseline, oracle) = (probe.end().await?, chaos.oracle());
+    println!("{report}\nevents: {}\n{baseline}\n{oracle}", chaos.events());
+    println!("the watches were answered 410 {} times", chaos.watch_faults().expired());
+    for watch in live_objects.state() {
+        let WatchState { resource, events, lists, .. } = watch;
+        println!("  the watch of {resource}: {events} events, {lists} lists");
+    }
     events?;
     report.verdict()
 }

@@ -1,92 +1,35 @@
-//! The correct answers, independent of any verifier: the history of a token, and what it allows.
+//! The correct answers, independent of any verifier: what the history of a token allows.
 //!
 //! A request has an interval, from sending to answer, and so does each event of a token. If they
 //! overlap, either answer is correct; if not, only one is.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, OnceLock},
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use crate::services::Service;
+use crate::{
+    facts::{Asked, Decision, End, Facts, Pod},
+    services::Service,
+    watch_history::WatchHistory,
+};
 
 /// Tolerance for lagging watches of the API server, a busy processor, and times in whole seconds.
-const SLACK: Duration = Duration::from_secs(2);
+pub(crate) const SLACK: Duration = Duration::from_secs(2);
 /// kube-apiserver caches an authenticated token for this long, even past its `exp`
 /// (`TokenSuccessCacheTTL`).
 const SERVERS_CACHE: Duration = Duration::from_secs(10);
 /// Upper bound of the time for which an open circuit breaker skips a failed server.
 const LEFT_ALONE: Duration = Duration::from_secs(30);
 
-/// The removal of a Pod or a key.
-#[derive(Default)]
-pub(crate) struct End {
-    begun: OnceLock<Instant>,
-    done: OnceLock<Instant>,
-}
-
-impl End {
-    /// Marks that the removal has begun: from now on it may have taken effect.
-    pub(crate) fn begin(&self) {
-        let _ = self.begun.set(Instant::now());
-    }
-
-    /// Marks that the removal is complete.
-    pub(crate) fn finish(&self) {
-        let _ = self.done.set(Instant::now());
-    }
-
-    pub(crate) fn has_begun(&self) -> bool {
-        self.begun.get().is_some()
-    }
-
-    fn had_begun_by(&self, at: Instant) -> bool {
-        self.begun.get().is_some_and(|begun| *begun <= at)
-    }
-
-    fn was_done(&self, age: Duration, at: Instant) -> bool {
-        self.done.get().is_some_and(|done| *done + age < at)
-    }
-}
-
-/// A signing key of the cluster.
-pub(crate) struct Key {
-    /// When the server got the key. Nothing is signed with it before.
-    pub(crate) since: Instant,
-    pub(crate) removal: End,
-}
-
-/// The history of a token.
-pub(crate) struct Facts {
-    /// Whether it must never be accepted.
-    pub(crate) never_good: bool,
-    /// Whether the cluster has, or had, a key with its key id.
-    pub(crate) known_key: bool,
-    pub(crate) key: std::sync::Arc<Key>,
-    pub(crate) pod: Option<std::sync::Arc<End>>,
-    pub(crate) expires_at: Instant,
-    /// When each service that asks the server first rejected the token because of its Pod.
-    pub(crate) rejections: Mutex<HashMap<&'static str, Instant>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Decision {
-    Accept,
-    Reject,
-    Undecided,
-}
-
-/// The interval of a request.
-#[derive(Clone, Copy)]
-pub(crate) struct Asked {
-    pub(crate) sent: Instant,
-    pub(crate) answered: Instant,
-}
-
 #[derive(Default)]
 pub(crate) struct Oracle {
     outages: Mutex<Vec<End>>,
+    pub(crate) watches: Arc<WatchHistory>,
+    /// For how long each service that watches accepted what it could know to be deleted.
+    late: Mutex<BTreeMap<&'static str, Duration>>,
 }
 
 impl Oracle {
@@ -117,12 +60,17 @@ impl Oracle {
             Decision::Accept if facts.was_rejected(service, asked.sent) => {
                 Some("wrong accept: rejected before, since its Pod was deleted")
             }
-            Decision::Accept => self.expired_or_revoked(service, facts, asked.sent),
+            Decision::Accept => {
+                self.note_lateness(service, facts, asked.sent);
+                self.expired_or_revoked(service, facts, asked.sent)
+            }
             Decision::Reject if facts.certainly_valid(service.leeway, asked.answered) => {
                 Some("wrong reject: valid all the time")
             }
             Decision::Reject => {
-                facts.note_rejection(service, asked.answered);
+                if self.fallback_knows_key(service, facts, asked.answered) {
+                    facts.note_rejection(service, asked.answered);
+                }
                 None
             }
             Decision::Undecided if self.may_be_undecided(service, facts, asked) => None,
@@ -151,9 +99,16 @@ impl Oracle {
                 || facts.key.removal.has_begun()
                 || asked.sent < facts.key.since + fetched
         });
+        if service.watches {
+            // A watch decides about the objects that it has seen, until it is silent for too long.
+            let is_unseen = |pod: &Pod| !self.watches.shows_creation(pod, asked.sent);
+            let is_unseen = facts.pod.as_deref().is_some_and(is_unseen);
+            let by_watch = is_unseen || self.watches.is_stale(asked);
+            return by_keys || by_watch && (down || !service.asks_server);
+        }
         // A fallback decides what the server does not, from the first moment of an outage on, but
         // does not accept what the server rejected.
-        let is_revoked = facts.pod.as_ref().is_some_and(|pod| pod.had_begun_by(asked.answered));
+        let is_revoked = facts.is_revoked(asked.answered);
         if service.falls_back { down && (by_keys || is_revoked) } else { down || by_keys }
     }
 
@@ -173,11 +128,8 @@ impl Oracle {
         if facts.expires_at + service.leeway + expired < sent {
             return Some("wrong accept: it had expired");
         }
-        // JWKS does not notice a deleted Pod: the token is valid until it expires.
-        let offline = !service.asks_server
-            || service.falls_back
-                && self.was_down(Asked { sent, answered: sent }, review_is_stale + LEFT_ALONE);
-        if !offline && facts.pod.as_ref().is_some_and(|pod| pod.was_done(review_is_stale, sent)) {
+        let shows_deletion = |pod: &Pod| self.shows_deletion(service, pod, review_is_stale, sent);
+        if facts.pod.as_deref().is_some_and(shows_deletion) {
             return Some("wrong accept: its Pod had been deleted");
         }
         let key_is_stale = match service.keys {
@@ -194,26 +146,55 @@ impl Oracle {
             .was_done(key_is_stale, sent)
             .then_some("wrong accept: its key had been removed")
     }
-}
 
-impl Facts {
-    fn note_rejection(&self, service: &Service, at: Instant) {
-        let is_revoked = self.pod.as_ref().is_some_and(|pod| pod.was_done(Duration::ZERO, at));
-        if service.asks_server && is_revoked {
-            self.rejections.lock().expect("no panic").entry(service.name).or_insert(at);
+    /// Returns whether the deletion of `pod` must be known at `sent`. A TokenReview shows it after
+    /// `review_is_stale`.
+    fn shows_deletion(
+        &self,
+        service: &Service,
+        pod: &Pod,
+        review_is_stale: Duration,
+        sent: Instant,
+    ) -> bool {
+        let is_reviewed = pod.removal.was_done(review_is_stale, sent);
+        if service.watches {
+            // A watch does not report the deletion of what it has never seen.
+            let by_watch = !service.asks_server || self.watches.shows_creation(pod, sent);
+            return self.watches.shows_deletion(pod, sent) && (by_watch || is_reviewed);
+        }
+        // JWKS does not notice a deleted Pod: the token is valid until it expires.
+        let leeway = review_is_stale + LEFT_ALONE;
+        let offline = !service.asks_server
+            || service.falls_back && self.was_down(Asked { sent, answered: sent }, leeway);
+        !offline && is_reviewed
+    }
+
+    /// Returns whether a fallback to JWKS certainly had the token's key at `at`. Without it, it
+    /// cannot say that it would accept what the verifier rejects, and that is not remembered.
+    fn fallback_knows_key(&self, service: &Service, facts: &Facts, at: Instant) -> bool {
+        let Some(keys) = service.keys.filter(|_| service.falls_back) else { return true };
+        // The fetch in progress, which is one of the service's two calls, and the next one.
+        let loaded = keys.refresh_interval.mul_f64(1.1) + service.call_limit / 2 + SLACK;
+        let loading = Asked { sent: facts.key.since, answered: facts.key.since + loaded };
+        loading.answered < at && !self.was_down(loading, Duration::ZERO)
+    }
+
+    fn note_lateness(&self, service: &Service, facts: &Facts, sent: Instant) {
+        let late = facts.pod.as_ref().filter(|_| service.watches);
+        if let Some(late) = late.and_then(|pod| self.watches.late(pod, sent)) {
+            let mut longest = self.late.lock().expect("no panic");
+            let longest = longest.entry(service.name).or_default();
+            *longest = late.max(*longest);
         }
     }
+}
 
-    fn was_rejected(&self, service: &Service, sent: Instant) -> bool {
-        let rejections = self.rejections.lock().expect("no panic");
-        rejections.get(service.name).is_some_and(|rejected| *rejected < sent)
-    }
-
-    /// Returns whether the token was certainly valid at `answered`.
-    pub(crate) fn certainly_valid(&self, leeway: Duration, answered: Instant) -> bool {
-        !self.never_good
-            && answered + Duration::from_secs(1) < self.expires_at + leeway
-            && !self.key.removal.had_begun_by(answered)
-            && !self.pod.as_ref().is_some_and(|pod| pod.had_begun_by(answered))
+/// Shows how late the services that watch noticed deletions.
+impl fmt::Display for Oracle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "last acceptance after a deletion, while the watch was open:")?;
+        let late = self.late.lock().expect("no panic");
+        late.iter()
+            .try_for_each(|(service, late)| write!(f, "\n  {service}: {:.3} s", late.as_secs_f64()))
     }
 }

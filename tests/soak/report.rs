@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
+    facts::{Asked, Decision},
     fixture::Outcome,
-    oracle::{Asked, Decision},
 };
 
 /// Upper bound of the wrong answers in the report.

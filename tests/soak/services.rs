@@ -7,8 +7,8 @@ use axum::{Router, body::Body, routing::get};
 use http::Response;
 use kube::Client;
 use tower_kube_auth::{
-    Authenticator, JwksVerifier, ServiceAccountIdentity, TokenReviewVerifier, VerifierExt,
-    authenticator::AuthenticatorBuilder, server::Rejection,
+    Authenticator, JwksVerifier, LiveObjects, LocalReviewVerifier, ServiceAccountIdentity,
+    TokenReviewVerifier, VerifierExt, authenticator::AuthenticatorBuilder, server::Rejection,
 };
 
 use crate::fixture::Outcome;
@@ -42,6 +42,8 @@ pub(crate) struct Service {
     pub(crate) keys: Option<Keys>,
     /// Whether it falls back to JWKS while the server is down.
     pub(crate) falls_back: bool,
+    /// Whether it watches the objects of tokens.
+    pub(crate) watches: bool,
     /// The number of concurrent callers.
     pub(crate) callers: usize,
 }
@@ -54,7 +56,7 @@ pub(crate) struct Keys {
 
 /// Returns all services. Their own credential is the static token of an administrator, which
 /// survives key rotations. How a service keeps its own token fresh is tested elsewhere.
-pub(crate) fn all(client: Client) -> Outcome<Vec<Service>> {
+pub(crate) fn all(client: Client, live_objects: &LiveObjects) -> Outcome<Vec<Service>> {
     let review = || TokenReviewVerifier::new(client.clone()).timeout(CALL_LIMIT);
     let jwks = |keys: Keys, leeway| {
         let verifier =
@@ -71,6 +73,7 @@ pub(crate) fn all(client: Client) -> Outcome<Vec<Service>> {
         asks_server: false,
         keys: Some(keys),
         falls_back: false,
+        watches: false,
         callers: 4,
     };
     let online = |name| Service {
@@ -84,6 +87,19 @@ pub(crate) fn all(client: Client) -> Outcome<Vec<Service>> {
         |name| Service { keys: Some(SHORT_KEYS), call_limit: CALL_LIMIT * 2, ..online(name) };
     let screened = review().screened_by(jwks(SHORT_KEYS, LEEWAY)?);
     let with_fallback = review().or_when_unavailable(jwks(SHORT_KEYS, LEEWAY)?);
+    let live = || -> Outcome<_> {
+        Ok(LocalReviewVerifier::new(jwks(SHORT_KEYS, LEEWAY)?, live_objects.clone()))
+    };
+    // Signature and watch, with the cache of the builder: a deletion drops what is in it.
+    let watching = |service: Service| Service {
+        watches: true,
+        cache_ttl: CACHE_TTL,
+        keys: Some(SHORT_KEYS),
+        callers: 4,
+        ..service
+    };
+    let checked = review().screened_by(jwks(SHORT_KEYS, LEEWAY)?);
+    let live_or_review = live()?.or_when_inconclusive(checked.clone()).or_when_unavailable(checked);
     Ok(vec![
         online("TokenReview").behind(short_lived(Authenticator::builder(review())))?,
         both("TokenReview behind JWKS").behind(short_lived(Authenticator::builder(screened)))?,
@@ -100,6 +116,11 @@ pub(crate) fn all(client: Client) -> Outcome<Vec<Service>> {
             ..offline("JWKS, defaults, no leeway", DEFAULT_KEYS, Duration::ZERO)
         }
         .behind(Authenticator::builder(jwks(DEFAULT_KEYS, Duration::ZERO)?))?,
+        watching(offline("live", SHORT_KEYS, LEEWAY))
+            .behind(Authenticator::builder(live()?).invalidated_by(live_objects))?,
+        // Its own keys, and then both verifiers of the next one.
+        watching(Service { call_limit: CALL_LIMIT * 3, ..online("live or TokenReview") })
+            .behind(Authenticator::builder(live_or_review).invalidated_by(live_objects))?,
     ])
 }
 

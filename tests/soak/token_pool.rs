@@ -10,10 +10,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL}
 use serde_json::{Value, json};
 use tower_kube_auth::testing::SigningKey;
 
-use crate::oracle::{End, Facts, Key};
+use crate::facts::{Facts, Key, Pod};
 
 /// Upper bound of the tokens of each kind. The oldest are dropped.
-const OF_A_KIND: usize = 60;
+const OF_A_KIND: usize = 90;
 
 /// How a token was made. Later events are in its facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,9 @@ impl Token {
             Kind::Junk => "junk",
             Kind::OtherAudience => "other audience",
             _ if self.facts.key.removal.has_begun() => "of a removed key",
-            _ if self.facts.pod.as_ref().is_some_and(|pod| pod.has_begun()) => "of a deleted Pod",
+            _ if self.facts.pod.as_ref().is_some_and(|pod| pod.removal.has_begun()) => {
+                "of a deleted Pod"
+            }
             _ if self.facts.expires_at < at => "expired, in or past the leeway",
             Kind::Plain => "good",
             Kind::OfAPod => "good, of a Pod",
@@ -115,7 +117,7 @@ pub(crate) struct Mint<'a> {
 
 impl Mint<'_> {
     /// Wraps a token that the API has issued.
-    pub(crate) fn issued(&self, text: String, pod: Option<Arc<End>>) -> Token {
+    pub(crate) fn issued(&self, text: String, pod: Option<Arc<Pod>>) -> Token {
         let expires_at = instant(claims(&text)["exp"].as_i64().expect("a time"));
         let kind = if pod.is_some() { Kind::OfAPod } else { Kind::Plain };
         self.token(

@@ -13,6 +13,7 @@ use std::{
 };
 
 use kube::config::AuthInfo;
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 pub(crate) use self::flags::Signing;
@@ -92,6 +93,21 @@ impl KubeApiserver {
         let flags = flags::etcd(&self.files.path("etcd"), self.etcd_port);
         self.etcd =
             Some(Process::start(&self.assets.join("etcd"), &flags, self.files.path("etcd.log"))?);
+        Ok(())
+    }
+
+    /// Makes etcd forget all revisions but the latest.
+    pub(crate) async fn compact_etcd(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let call = async |method: &str, document: serde_json::Value| {
+            let url = format!("http://127.0.0.1:{}/v3/kv/{method}", self.etcd_port);
+            let answer = client.post(url).body(document.to_string()).send().await?;
+            answer.error_for_status()?.text().await
+        };
+        let range = call("range", json!({"key": "AA==", "count_only": true})).await?;
+        let range: serde_json::Value = serde_json::from_str(&range)?;
+        let revision = &range["header"]["revision"];
+        call("compaction", json!({"revision": revision, "physical": true})).await?;
         Ok(())
     }
 
