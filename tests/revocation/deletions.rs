@@ -24,6 +24,7 @@ const FURTHER_REQUESTS: usize = 5;
 /// How the deletions follow each other.
 #[derive(Clone, Copy)]
 pub(crate) struct Pace {
+    pub(crate) name: &'static str,
     /// Callers that are cached before the first of them loses its object. So few that their entries
     /// are far from the end of their TTL.
     batch: usize,
@@ -36,13 +37,23 @@ pub(crate) struct Pace {
 impl Pace {
     /// The patience is shorter than the TTL of the cache, whose end rejects too.
     pub(crate) const ONE_BY_ONE: Self = Self {
+        name: "one by one",
         batch: 50,
         at_once: 1,
         poll_every: Duration::from_millis(2),
         patience: Duration::from_secs(20),
     };
+    /// As when the Pods of a namespace are replaced.
+    pub(crate) const IN_BURSTS: Self = Self {
+        name: "50 at once",
+        at_once: 50,
+        // Callers that poll more often take the CPU from each other.
+        poll_every: Duration::from_millis(10),
+        ..Self::ONE_BY_ONE
+    };
     /// For what takes a minute.
     pub(crate) const ALL_AT_ONCE: Self = Self {
+        name: "all at once",
         batch: usize::MAX,
         at_once: usize::MAX,
         poll_every: Duration::from_millis(100),

@@ -7,9 +7,7 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    pub(crate) const HEADING: &'static str = "\
-        from the answer to a deletion to the first 401, in ms\n                                             \
-        deletions        p50        p99        max";
+    pub(crate) const HEADING: &'static str = "deletions        p50        p99        max";
 
     pub(crate) fn new(mut measured: Vec<Duration>) -> Self {
         measured.sort_unstable();

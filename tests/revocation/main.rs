@@ -67,16 +67,18 @@ fn main() {
 async fn deletions(cluster: Arc<TestCluster>) -> Outcome {
     let with_watch = number("REVOCATIONS", 20)?;
     let without_watch = number("REVOCATIONS_BY_TTL", 0)?;
-    println!("{}", Latencies::HEADING);
+    println!("from the answer to a deletion to the first 401, in ms\n{}", Latencies::HEADING);
     for (mode, times, pace) in [
         (Mode::Live, with_watch, Pace::ONE_BY_ONE),
+        (Mode::Live, with_watch, Pace::IN_BURSTS),
         (Mode::WatchedTokenReview, with_watch, Pace::ONE_BY_ONE),
+        (Mode::WatchedTokenReview, with_watch, Pace::IN_BURSTS),
         (Mode::TokenReview, without_watch, Pace::ALL_AT_ONCE),
     ] {
         if times > 0 {
             let fixture = Arc::new(Fixture::new(cluster.clone()).await?);
             let latencies = deletions::measure(&fixture, mode, times, pace).await?;
-            println!("{:<44} {latencies}", mode.name());
+            println!("{latencies} {}, {}", mode.name(), pace.name);
         }
     }
     Ok(())

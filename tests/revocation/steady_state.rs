@@ -47,8 +47,8 @@ pub(crate) async fn measure(fixture: Arc<Fixture>, length: Duration) -> Outcome 
     }
     let (verified, steady) = (service.verifications() - verified, counts.take());
     println!(
-        "requests in {:.0} s of steady state: {calls} calls with a cache TTL of {ttl:?}, {verified} \
-         verifications, {} TokenReviews\n{steady}",
+        "requests in {:.0} s of steady state: {calls} calls with a cache TTL of {ttl:?}, \
+         {verified} verifications, {} TokenReviews\n{steady}",
         started.elapsed().as_secs_f64(),
         steady.token_reviews()
     );
