@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock::Clock,
     lock::{lock, read, write},
+    telemetry::{self, Gauges, Measure, SignsOfLife},
 };
 
 /// Called with the kind and the UID of each object that is deleted, or gets a deletion timestamp.
@@ -60,8 +61,14 @@ impl Scopes {
         }
         places.sort_unstable();
         places.dedup();
-        let scope = |(kind, namespace): (_, Option<&String>)| {
-            Arc::new(Scope {
+        let resources = places.iter().map(|(kind, _)| kind.resource());
+        let signs_of_life = Arc::new(SignsOfLife::new(resources));
+        let scope = |(number, (kind, namespace)): (usize, (ObjectKind, Option<&String>))| {
+            let resource = kind.resource();
+            let [listing, watching, broken] =
+                WatchPhase::ALL.map(|phase| Measure::Watches(resource, phase.label()));
+            let scope = Scope {
+                number,
                 kind,
                 namespace: namespace.cloned(),
                 index: RwLock::default(),
@@ -69,9 +76,13 @@ impl Scopes {
                 clock: clock.clone(),
                 subscribers: subscribers.clone(),
                 pods: pods.clone().filter(|_| kind == ObjectKind::Pod),
-            })
+                gauges: Gauges::new([Measure::LiveObjects(resource), listing, watching, broken]),
+                signs_of_life: signs_of_life.clone(),
+            };
+            scope.publish();
+            Arc::new(scope)
         };
-        let scopes = places.into_iter().map(scope).collect();
+        let scopes = places.into_iter().enumerate().map(scope).collect();
         Self { clock: clock.clone(), scopes, subscribers, pods }
     }
 
@@ -125,6 +136,8 @@ impl Scopes {
 
 /// One kind in one namespace, or in the cluster.
 pub(super) struct Scope {
+    /// The position among all scopes.
+    number: usize,
     pub(super) kind: ObjectKind,
     pub(super) namespace: Option<String>,
     index: RwLock<Index>,
@@ -132,6 +145,8 @@ pub(super) struct Scope {
     clock: Clock,
     subscribers: Arc<Subscribers>,
     pods: Option<Arc<PodsByUid>>,
+    gauges: Gauges<4>,
+    signs_of_life: Arc<SignsOfLife>,
 }
 
 /// An object of a list or an event.
@@ -189,8 +204,9 @@ impl Scope {
         self.report(&uid);
     }
 
-    /// The objects are those of the moment at which the list was requested.
-    pub(super) fn end_listing(&self, requested: Instant) {
+    /// The objects are those of the moment at which the list was requested. `reason` is why it was
+    /// needed.
+    pub(super) fn end_listing(&self, requested: Instant, reason: &'static str) {
         let missing = write(&self.index).end_listing();
         self.forget_pods(&missing);
         self.report(&missing);
@@ -198,6 +214,8 @@ impl Scope {
         progress.lists += 1;
         progress.last_sign_of_life = Some(requested);
         drop(progress);
+        telemetry::objects_listed(self.kind.resource(), reason);
+        self.publish();
         self.subscribers.listed.send_replace(());
     }
 
@@ -227,15 +245,33 @@ impl Scope {
         let mut progress = lock(&self.progress);
         progress.events += u64::from(!is_bookmark);
         progress.last_sign_of_life = Some(self.clock.monotonic());
+        drop(progress);
+        if !is_bookmark {
+            telemetry::object_event(self.kind.resource());
+        }
+        self.publish();
     }
 
     pub(super) fn enter(&self, phase: WatchPhase) {
         lock(&self.progress).enter(phase, self.clock.monotonic());
+        self.publish();
     }
 
     pub(super) fn fail(&self, failure: String) {
         let mut progress = lock(&self.progress);
         progress.enter(WatchPhase::Broken, self.clock.monotonic());
         progress.last_failure = Some(failure);
+        drop(progress);
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.gauges.publish(|| {
+            let (objects, phase) = (read(&self.index).len(), lock(&self.progress).phase);
+            let [listing, watching, broken] = WatchPhase::ALL.map(|it| u64::from(it == phase));
+            [objects as u64, listing, watching, broken]
+        });
+        let last_sign = || lock(&self.progress).last_sign_of_life(&self.clock);
+        self.signs_of_life.publish(self.number, last_sign);
     }
 }

@@ -46,12 +46,25 @@ pub enum WatchPhase {
 
 /// The part of a [`WatchState`] that the watch itself keeps.
 pub(super) struct Progress {
-    phase: WatchPhase,
+    pub(super) phase: WatchPhase,
     since: Instant,
     pub(super) last_sign_of_life: Option<Instant>,
     pub(super) last_failure: Option<String>,
     pub(super) events: u64,
     pub(super) lists: u64,
+}
+
+impl WatchPhase {
+    pub(super) const ALL: [Self; 3] = [Self::Listing, Self::Watching, Self::Broken];
+
+    /// Returns the value that metrics have for it.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Listing => "listing",
+            Self::Watching => "watching",
+            Self::Broken => "broken",
+        }
+    }
 }
 
 impl Progress {
@@ -72,6 +85,10 @@ impl Progress {
         }
     }
 
+    pub(super) fn last_sign_of_life(&self, clock: &Clock) -> Option<SystemTime> {
+        self.last_sign_of_life.map(|at| wall_time(at, clock))
+    }
+
     pub(super) fn state(
         &self,
         resource: &'static str,
@@ -79,18 +96,20 @@ impl Progress {
         objects: usize,
         clock: &Clock,
     ) -> WatchState {
-        let (wall, now) = (clock.wall(), clock.monotonic());
-        let wall_time = |at: Instant| wall - now.saturating_duration_since(at);
         WatchState {
             resource,
             namespace: namespace.map(str::to_owned),
             phase: self.phase,
-            since: wall_time(self.since),
-            last_sign_of_life: self.last_sign_of_life.map(wall_time),
+            since: wall_time(self.since, clock),
+            last_sign_of_life: self.last_sign_of_life(clock),
             last_failure: self.last_failure.clone(),
             objects,
             events: self.events,
             lists: self.lists,
         }
     }
+}
+
+fn wall_time(at: Instant, clock: &Clock) -> SystemTime {
+    clock.wall() - clock.monotonic().saturating_duration_since(at)
 }

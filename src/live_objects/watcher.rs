@@ -72,6 +72,17 @@ enum End {
     },
 }
 
+impl End {
+    /// Returns why all objects are listed again, for metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Silent => "silence",
+            Self::Expired => "expired",
+            Self::Failed { .. } => "failure",
+        }
+    }
+}
+
 impl Watcher {
     pub(super) fn new(
         scope: Arc<Scope>,
@@ -85,9 +96,10 @@ impl Watcher {
     }
 
     pub(super) async fn run(self) {
-        let mut failures: u32 = 0;
+        let (mut failures, mut reason) = (0_u32, "start");
         loop {
-            let (end, watched) = self.list_and_watch(failures).await;
+            let (end, watched) = self.list_and_watch(failures, reason).await;
+            reason = end.reason();
             // A watch that held for a while ends a series of failures.
             failures = if watched > BACKOFF.longest { 1 } else { failures.saturating_add(1) };
             let pause = BACKOFF.pause(failures);
@@ -111,8 +123,8 @@ impl Watcher {
     }
 
     /// Returns why that ended, and how long the watch held.
-    async fn list_and_watch(&self, failures: u32) -> (End, Duration) {
-        let mut version = match self.list().await {
+    async fn list_and_watch(&self, failures: u32, reason: &'static str) -> (End, Duration) {
+        let mut version = match self.list(reason).await {
             Ok(version) => version,
             Err(end) => return (end, Duration::ZERO),
         };
@@ -132,7 +144,7 @@ impl Watcher {
     }
 
     /// Lists all objects, and returns the version of the list.
-    async fn list(&self) -> Result<u64, End> {
+    async fn list(&self, reason: &'static str) -> Result<u64, End> {
         let requested = self.clock.monotonic();
         self.scope.begin_listing();
         let mut continue_token = String::new();
@@ -145,7 +157,7 @@ impl Watcher {
             self.scope.insert(objects.collect::<Result<Vec<_>, _>>()?);
             if page.metadata.continue_token.is_empty() {
                 let version = self.version(&page.metadata.resource_version)?;
-                self.scope.end_listing(requested);
+                self.scope.end_listing(requested, reason);
                 return Ok(version);
             }
             continue_token = page.metadata.continue_token.into_owned();

@@ -40,6 +40,18 @@ pub(crate) fn keys_loaded(_: &Clock) {}
 #[inline]
 pub(crate) fn token_refreshed(_: Result<Option<SystemTime>, &'static str>, _: &Clock) {}
 
+#[cfg(all(feature = "jwks", feature = "watch"))]
+#[inline]
+pub(crate) fn local_review_inconclusive(_: &'static str) {}
+
+#[cfg(feature = "watch")]
+#[inline]
+pub(crate) fn object_event(_: &'static str) {}
+
+#[cfg(feature = "watch")]
+#[inline]
+pub(crate) fn objects_listed(_: &'static str, _: &'static str) {}
+
 #[inline]
 pub(crate) fn clock_skew(_: impl FnOnce() -> Option<SignedDuration>) {}
 
@@ -54,6 +66,21 @@ impl<const N: usize> Gauges<N> {
 
     #[inline]
     pub(crate) fn publish(&self, _: impl FnOnce() -> [u64; N]) {}
+}
+
+#[cfg(feature = "watch")]
+#[derive(Debug)]
+pub(crate) struct SignsOfLife;
+
+#[cfg(feature = "watch")]
+impl SignsOfLife {
+    #[inline]
+    pub(crate) fn new(_: impl IntoIterator<Item = &'static str>) -> Self {
+        Self
+    }
+
+    #[inline]
+    pub(crate) fn publish(&self, _: usize, _: impl FnOnce() -> Option<SystemTime>) {}
 }
 
 #[derive(Debug)]

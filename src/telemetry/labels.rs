@@ -10,7 +10,10 @@ pub(crate) enum Stage {
 }
 
 /// What a gauge shows.
-#[cfg_attr(not(feature = "jwks"), allow(dead_code, reason = "there are no keys"))]
+#[cfg_attr(
+    not(all(feature = "jwks", feature = "watch")),
+    allow(dead_code, reason = "there are no keys, or no watches")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
     /// Accepted tokens in the cache.
@@ -25,6 +28,10 @@ pub(crate) enum Measure {
     Keys,
     /// Fallbacks that decide because their verifier is unavailable.
     ActiveFallbacks,
+    /// Watched objects of a resource that exist.
+    LiveObjects(&'static str),
+    /// Watches of a resource that are in a phase.
+    Watches(&'static str, &'static str),
 }
 
 /// Whether a decision about a token was in the cache.

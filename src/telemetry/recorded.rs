@@ -11,71 +11,26 @@ use std::{
 
 use http::StatusCode;
 use jiff::SignedDuration;
-use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
+use metrics::{Key, Label, Level, Metadata, Recorder};
 
-use super::labels::{CacheStatus, Measure, Stage};
+#[cfg(all(feature = "jwks", feature = "watch"))]
+use super::names::LOCAL_REVIEW_INCONCLUSIVE;
+#[cfg(feature = "jwks")]
+use super::names::{JWKS_FETCHES, JWKS_LAST_SUCCESS};
+use super::{
+    labels::{CacheStatus, Measure, Stage},
+    names::{
+        AUTHENTICATION_ATTEMPTS, AUTHENTICATION_DURATION, AUTHN_REQUEST_DURATION, AUTHN_REQUESTS,
+        AUTHORIZATION_ATTEMPTS, AUTHORIZATION_DURATION, AUTHZ_REQUEST_DURATION, AUTHZ_REQUESTS,
+        CLOCK_SKEW, FALLBACK_ACTIVE, IN_FLIGHT, JWKS_KEYS, LIVE_OBJECTS, LIVE_OBJECTS_WATCHES,
+        TOKEN_CACHE_ENTRIES, TOKEN_CACHE_REQUESTS, TOKEN_SOURCE_EXPIRY, TOKEN_SOURCE_LAST_SUCCESS,
+        TOKEN_SOURCE_REFRESHES, WAITING, describe,
+    },
+};
 use crate::clock::Clock;
 
 const METADATA: Metadata<'static> =
     Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
-
-/// Prefixes a metric's name with the crate's.
-macro_rules! name {
-    ($name:literal) => {
-        concat!("tower_kube_auth_", $name)
-    };
-}
-
-const AUTHENTICATION_ATTEMPTS: &str = name!("authentication_attempts_total");
-const AUTHENTICATION_DURATION: &str = name!("authentication_duration_seconds");
-const TOKEN_CACHE_REQUESTS: &str = name!("token_cache_requests_total");
-const AUTHN_REQUESTS: &str = name!("delegated_authn_requests_total");
-const AUTHN_REQUEST_DURATION: &str = name!("delegated_authn_request_duration_seconds");
-const AUTHORIZATION_ATTEMPTS: &str = name!("authorization_attempts_total");
-const AUTHORIZATION_DURATION: &str = name!("authorization_duration_seconds");
-const AUTHZ_REQUESTS: &str = name!("delegated_authz_requests_total");
-const AUTHZ_REQUEST_DURATION: &str = name!("delegated_authz_request_duration_seconds");
-const JWKS_FETCHES: &str = name!("jwks_fetches_total");
-const TOKEN_SOURCE_REFRESHES: &str = name!("token_source_refreshes_total");
-
-const TOKEN_CACHE_ENTRIES: &str = name!("token_cache_entries");
-const IN_FLIGHT: &str = name!("verifications_in_flight");
-const WAITING: &str = name!("verifications_waiting");
-const JWKS_KEYS: &str = name!("jwks_keys");
-const JWKS_LAST_SUCCESS: &str = name!("jwks_last_success_timestamp_seconds");
-const TOKEN_SOURCE_EXPIRY: &str = name!("token_source_expiry_timestamp_seconds");
-const TOKEN_SOURCE_LAST_SUCCESS: &str = name!("token_source_last_success_timestamp_seconds");
-const FALLBACK_ACTIVE: &str = name!("fallback_active");
-const CLOCK_SKEW: &str = name!("clock_skew_seconds");
-
-const COUNTERS: [(&str, &str); 7] = [
-    (AUTHENTICATION_ATTEMPTS, "Requests whose caller was authenticated, rejected or undecided."),
-    (TOKEN_CACHE_REQUESTS, "Look-ups of a token in the cache of decisions."),
-    (AUTHN_REQUESTS, "Attempts of TokenReviews, by the status of the API server's response."),
-    (AUTHORIZATION_ATTEMPTS, "Requests that were allowed, denied or undecided."),
-    (AUTHZ_REQUESTS, "Attempts of SubjectAccessReviews, by the status of the response."),
-    (JWKS_FETCHES, "Fetches of an issuer's keys."),
-    (TOKEN_SOURCE_REFRESHES, "Attempts to get a token for outgoing requests."),
-];
-
-const HISTOGRAMS: [(&str, &str); 4] = [
-    (AUTHENTICATION_DURATION, "Verifications that the cache did not answer."),
-    (AUTHN_REQUEST_DURATION, "Attempts of TokenReviews."),
-    (AUTHORIZATION_DURATION, "Access reviews that the cache did not answer."),
-    (AUTHZ_REQUEST_DURATION, "Attempts of SubjectAccessReviews."),
-];
-
-const GAUGES: [(&str, Unit, &str); 9] = [
-    (TOKEN_CACHE_ENTRIES, Unit::Count, "Decisions about tokens in the cache."),
-    (IN_FLIGHT, Unit::Count, "Verifications in flight."),
-    (WAITING, Unit::Count, "Verifications that wait for a permit."),
-    (JWKS_KEYS, Unit::Count, "Usable keys that are loaded."),
-    (JWKS_LAST_SUCCESS, Unit::Seconds, "Time of the last successful fetch of keys."),
-    (TOKEN_SOURCE_EXPIRY, Unit::Seconds, "Expiry of the token for outgoing requests."),
-    (TOKEN_SOURCE_LAST_SUCCESS, Unit::Seconds, "Time of the last refresh of that token."),
-    (FALLBACK_ACTIVE, Unit::Count, "Fallbacks that decide because their verifier is unavailable."),
-    (CLOCK_SKEW, Unit::Seconds, "How far the API server's clock is ahead."),
-];
 
 /// Counts a request whose caller was decided about.
 pub(crate) fn attempt(stage: Stage, result: &'static str) {
@@ -90,11 +45,13 @@ pub(crate) fn attempt(stage: Stage, result: &'static str) {
 pub(super) fn hits(stage: Stage, number: u64) {
     match stage {
         Stage::Authentication => {
-            add(AUTHENTICATION_ATTEMPTS, Label::from_static_parts("result", "accepted"), number);
-            add(TOKEN_CACHE_REQUESTS, Label::from_static_parts("status", "hit"), number);
+            let accepted = Label::from_static_parts("result", "accepted");
+            add(AUTHENTICATION_ATTEMPTS, vec![accepted], number);
+            add(TOKEN_CACHE_REQUESTS, vec![Label::from_static_parts("status", "hit")], number);
         }
         Stage::Authorization => {
-            add(AUTHORIZATION_ATTEMPTS, Label::from_static_parts("result", "allowed"), number);
+            let allowed = Label::from_static_parts("result", "allowed");
+            add(AUTHORIZATION_ATTEMPTS, vec![allowed], number);
         }
     }
 }
@@ -162,7 +119,7 @@ pub(crate) fn keys_fetched(result: &'static str) {
 /// Notes that keys were loaded now.
 #[cfg(feature = "jwks")]
 pub(crate) fn keys_loaded(clock: &Clock) {
-    set(JWKS_LAST_SUCCESS, timestamp(clock.wall()));
+    set(Key::from_static_name(JWKS_LAST_SUCCESS), timestamp(clock.wall()));
 }
 
 /// Counts an attempt to get a token to send, and notes when it expires.
@@ -172,15 +129,21 @@ pub(crate) fn token_refreshed(result: Result<Option<SystemTime>, &'static str>, 
         Label::from_static_parts("result", result.err().unwrap_or("success")),
     );
     if let Ok(expiry) = result {
-        set(TOKEN_SOURCE_EXPIRY, expiry.map_or(f64::INFINITY, timestamp));
-        set(TOKEN_SOURCE_LAST_SUCCESS, timestamp(clock.wall()));
+        set(Key::from_static_name(TOKEN_SOURCE_EXPIRY), expiry.map_or(f64::INFINITY, timestamp));
+        set(Key::from_static_name(TOKEN_SOURCE_LAST_SUCCESS), timestamp(clock.wall()));
     }
+}
+
+/// Counts a token whose objects the watch could not decide about.
+#[cfg(all(feature = "jwks", feature = "watch"))]
+pub(crate) fn local_review_inconclusive(reason: &'static str) {
+    count(LOCAL_REVIEW_INCONCLUSIVE, Label::from_static_parts("reason", reason));
 }
 
 /// Notes how far the API server's clock is ahead.
 pub(crate) fn clock_skew(skew: impl FnOnce() -> Option<SignedDuration>) {
     if let Some(skew) = skew() {
-        set(CLOCK_SKEW, skew.as_secs_f64());
+        set(Key::from_static_name(CLOCK_SKEW), skew.as_secs_f64());
     }
 }
 
@@ -194,26 +157,35 @@ pub(super) fn gauge(recorder: &dyn Recorder, measure: Measure) -> metrics::Gauge
         Measure::Waiting => Key::from_static_name(WAITING),
         Measure::Keys => Key::from_static_name(JWKS_KEYS),
         Measure::ActiveFallbacks => Key::from_static_name(FALLBACK_ACTIVE),
+        Measure::LiveObjects(of) => Key::from_parts(LIVE_OBJECTS, vec![resource(of)]),
+        Measure::Watches(of, phase) => {
+            let labels = vec![resource(of), Label::from_static_parts("phase", phase)];
+            Key::from_parts(LIVE_OBJECTS_WATCHES, labels)
+        }
     };
     recorder.register_gauge(&key, &METADATA)
 }
 
+/// Returns the label for a resource of Kubernetes that is watched.
+pub(super) fn resource(name: &'static str) -> Label {
+    Label::from_static_parts("resource", name)
+}
+
 /// Sets a gauge that shows the last value, whoever set it.
-fn set(name: &'static str, value: f64) {
-    let key = Key::from_static_name(name);
+pub(super) fn set(key: Key, value: f64) {
     with_recorder(|recorder, _| recorder.register_gauge(&key, &METADATA).set(value));
 }
 
-fn timestamp(time: SystemTime) -> f64 {
+pub(super) fn timestamp(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn count(name: &'static str, label: Label) {
-    add(name, label, 1);
+    add(name, vec![label], 1);
 }
 
-fn add(name: &'static str, label: Label, number: u64) {
-    let key = Key::from_parts(name, vec![label]);
+pub(super) fn add(name: &'static str, labels: Vec<Label>, number: u64) {
+    let key = Key::from_parts(name, labels);
     with_recorder(|recorder, _| recorder.register_counter(&key, &METADATA).increment(number));
 }
 
@@ -238,17 +210,4 @@ pub(super) fn with_recorder(record: impl FnOnce(&dyn Recorder, usize)) {
         }
         record(recorder, address);
     });
-}
-
-#[cold]
-fn describe(recorder: &dyn Recorder) {
-    for (name, description) in COUNTERS {
-        recorder.describe_counter(name.into(), Some(Unit::Count), description.into());
-    }
-    for (name, unit, description) in GAUGES {
-        recorder.describe_gauge(name.into(), Some(unit), description.into());
-    }
-    for (name, description) in HISTOGRAMS {
-        recorder.describe_histogram(name.into(), Some(Unit::Seconds), description.into());
-    }
 }

@@ -11,6 +11,7 @@
 )]
 
 mod alerts;
+mod dashboard;
 mod nginx;
 mod process;
 mod prometheus;
@@ -39,11 +40,12 @@ fn main() {
         trial("prometheus", "alerts_of_missing_access_reviews", alerts::missing_access_reviews),
         trial("prometheus", "alerts_of_a_rejected_token", alerts::own_token_rejected),
         trial("prometheus", "alerts_of_stale_keys", alerts::stale_keys),
+        trial("prometheus", "alerts_of_a_broken_watch", alerts::broken_watch),
         trial("prometheus", "alerts_of_a_stuck_key_rotation", alerts::stuck_rotation),
         trial("prometheus", "alerts_of_clock_skew", alerts::clock_skew),
         trial("prometheus", "alerts_of_an_expiring_token", alerts::expiring_token),
         trial("prometheus", "alerts_of_slowness", alerts::slowness),
-        trial("prometheus", "answers_every_query_of_the_dashboard", alerts::dashboard),
+        trial("prometheus", "answers_every_query_of_the_dashboard", dashboard::answers),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit()
 }

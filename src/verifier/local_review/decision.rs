@@ -4,11 +4,44 @@ use std::time::SystemTime;
 
 use super::private_claims::{PrivateClaims, UnknownForm};
 use crate::{
-    error::{VerifyError, VerifyErrorKind},
     live_objects::{Liveness, NamedObject, ObjectKind},
     token::BearerToken,
-    verdict::{Acceptance, Outcome, RejectReason, Verdict},
+    verdict::{Acceptance, RejectReason, Verdict},
 };
+
+/// What leaves a token undecided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inconclusive {
+    /// An object was never seen.
+    NotSeen(ObjectKind),
+    /// The private claims may name objects of further kinds.
+    UnknownForm,
+}
+
+impl Inconclusive {
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Self::NotSeen(ObjectKind::ServiceAccount) => {
+                "the watch has not seen the token's ServiceAccount"
+            }
+            Self::NotSeen(ObjectKind::Pod) => "the watch has not seen the token's Pod",
+            Self::NotSeen(ObjectKind::Secret) => "the watch has not seen the token's Secret",
+            Self::NotSeen(ObjectKind::Node) => "the watch has not seen the token's Node",
+            Self::UnknownForm => "the token may name objects of further kinds",
+        }
+    }
+
+    /// Returns a short name, for metrics.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::NotSeen(ObjectKind::ServiceAccount) => "service_account_not_seen",
+            Self::NotSeen(ObjectKind::Pod) => "pod_not_seen",
+            Self::NotSeen(ObjectKind::Secret) => "secret_not_seen",
+            Self::NotSeen(ObjectKind::Node) => "node_not_seen",
+            Self::UnknownForm => "unknown_form",
+        }
+    }
+}
 
 /// Accepts if all objects of the token exist, by the rules of kube-apiserver
 /// (`pkg/serviceaccount/claims.go`): a deleted object rejects. An object that was not seen leaves the
@@ -18,7 +51,7 @@ pub(super) fn decide(
     accepted: Acceptance,
     liveness_of: impl Fn(&NamedObject<'_>) -> Liveness,
     now: SystemTime,
-) -> Outcome {
+) -> Result<Verdict, Inconclusive> {
     let identity = accepted.identity();
     let claims = PrivateClaims::decode(token);
     let secret = claims.as_ref().map_err(|_| UnknownForm).and_then(PrivateClaims::secret);
@@ -43,19 +76,10 @@ pub(super) fn decide(
         }
     }
     match unknown {
-        _ if has_unknown_form => Err(inconclusive("the token may name objects of further kinds")),
-        Some(kind) => Err(inconclusive(match kind {
-            ObjectKind::ServiceAccount => "the watch has not seen the token's ServiceAccount",
-            ObjectKind::Pod => "the watch has not seen the token's Pod",
-            ObjectKind::Secret => "the watch has not seen the token's Secret",
-            ObjectKind::Node => "the watch has not seen the token's Node",
-        })),
+        _ if has_unknown_form => Err(Inconclusive::UnknownForm),
+        Some(kind) => Err(Inconclusive::NotSeen(kind)),
         None => Ok(Verdict::Accept(accepted)),
     }
-}
-
-fn inconclusive(message: &'static str) -> VerifyError {
-    VerifyError::new(VerifyErrorKind::Inconclusive, message)
 }
 
 #[cfg(test)]
@@ -74,7 +98,7 @@ mod tests {
     fn decide_with(
         private: &Value,
         liveness_of: impl Fn(ObjectKind) -> Liveness,
-    ) -> Result<Verdict, VerifyErrorKind> {
+    ) -> Result<Verdict, Inconclusive> {
         let claims = json!({ "kubernetes.io": private }).to_string();
         let token = format!("e30.{}.AA", URL_SAFE_NO_PAD.encode(claims));
         let identity = IdentityBuilder::new("ns", "sa").uid("sa-uid").pod("pod", "pod-uid").build();
@@ -87,7 +111,6 @@ mod tests {
             },
             NOW,
         )
-        .map_err(|error| error.kind())
     }
 
     fn private(secret: &Value) -> Value {
@@ -105,7 +128,7 @@ mod tests {
             for (liveness, expected) in [
                 (Liveness::Deleted, rejected.clone()),
                 (late, rejected.clone()),
-                (Liveness::Unknown, Err(VerifyErrorKind::Inconclusive)),
+                (Liveness::Unknown, Err(Inconclusive::NotSeen(kind))),
             ] {
                 let one = |asked| if asked == kind { liveness } else { Liveness::Live };
                 assert_eq!(decide_with(&bound, one), expected, "{kind:?}");
@@ -131,11 +154,11 @@ mod tests {
     #[test]
     fn a_token_with_further_private_claims_is_inconclusive() {
         let further = json!({ "namespace": "ns", "serviceaccount": {}, "configmap": {} });
-        let inconclusive = Err(VerifyErrorKind::Inconclusive);
+        let inconclusive = Err(Inconclusive::UnknownForm);
         assert_eq!(decide_with(&further, |_| Liveness::Live), inconclusive);
         assert_eq!(
             decide_with(&private(&json!({ "name": "s" })), |_| Liveness::Unknown),
-            inconclusive
+            Err(Inconclusive::NotSeen(ObjectKind::Secret))
         );
     }
 }

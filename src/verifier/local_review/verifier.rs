@@ -2,12 +2,13 @@
 
 use std::{fmt, time::Duration};
 
-use super::decision::decide;
+use super::decision::{Inconclusive, decide};
 use crate::{
     audience::Audiences,
     error::{VerifyError, VerifyErrorKind},
     live_objects::{LiveObjects, NamedObject},
     readiness::Need,
+    telemetry,
     token::BearerToken,
     verdict::{Outcome, Verdict},
     verifier::{jwks::JwksVerifier, verifier::Verifier},
@@ -87,22 +88,32 @@ impl LocalReviewVerifier {
     }
 
     /// Returns the outcome that follows from that of the check of signature and claims.
-    fn review(&self, token: BearerToken<'_>, checked: Outcome) -> Outcome {
+    fn review(&self, token: BearerToken<'_>, checked: Outcome) -> Result<Verdict, Undecided> {
         if let Ok(Verdict::Reject(reason)) = checked {
             return Ok(Verdict::Reject(reason));
         }
         // Before the objects: what a silent watch remembers may be out of date. Before errors too,
         // so that inconclusive tokens do not look like answers of a working verifier.
         let Some(current_for) = self.live_objects.remaining_currency(self.max_staleness) else {
-            return Err(VerifyError::new(VerifyErrorKind::Unavailable, NOT_CURRENT));
+            let error = VerifyError::new(VerifyErrorKind::Unavailable, NOT_CURRENT);
+            return Err(Undecided::Failed(error));
         };
-        let accepted = match checked? {
+        let accepted = match checked.map_err(Undecided::Failed)? {
             Verdict::Accept(accepted) => accepted.cached_for(current_for),
             rejected @ Verdict::Reject(_) => return Ok(rejected),
         };
         let liveness_of = |object: &NamedObject<'_>| self.live_objects.liveness_of(object);
         decide(token, accepted, liveness_of, self.jwks.clock().wall())
+            .map_err(Undecided::Inconclusive)
     }
+}
+
+/// Why a review has no verdict.
+enum Undecided {
+    /// The watch cannot tell about this token.
+    Inconclusive(Inconclusive),
+    /// The watch is not current, or the keys cannot tell.
+    Failed(VerifyError),
 }
 
 impl Verifier for LocalReviewVerifier {
@@ -112,7 +123,13 @@ impl Verifier for LocalReviewVerifier {
         audiences: &Audiences,
     ) -> Result<Verdict, VerifyError> {
         let checked = self.jwks.verify(token, audiences).await;
-        self.review(token, checked)
+        self.review(token, checked).map_err(|undecided| match undecided {
+            Undecided::Inconclusive(inconclusive) => {
+                telemetry::local_review_inconclusive(inconclusive.reason());
+                VerifyError::new(VerifyErrorKind::Inconclusive, inconclusive.message())
+            }
+            Undecided::Failed(error) => error,
+        })
     }
 
     /// Needs no I/O if the key is loaded and the watch knows the token's objects.

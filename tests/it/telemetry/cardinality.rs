@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use axum::http::{Request, Response};
 use serde_json::Value;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_kube_auth::{authorizer::AllowList, server::AuthorizeLayer, testing::SigningKey};
+use tower_kube_auth::{
+    LiveObjects, LocalReviewVerifier, VerifierExt, authorizer::AllowList, server::AuthorizeLayer,
+    testing::SigningKey,
+};
 
 use super::ATTEMPTS;
 use crate::support::{Fixture, Recorder};
@@ -66,7 +69,14 @@ async fn a_hundred_thousand_hostile_requests_create_no_new_series() {
     let (key, claims) = (fixture.cluster.signing_key(), fixture.claims());
     let jwks = fixture.jwks().build().unwrap();
     jwks.refresh().await.unwrap();
-    let authenticator = fixture.authenticator(jwks).build().unwrap();
+    let live_objects = LiveObjects::builder(fixture.cluster.admin_client().unwrap());
+    let live_objects = live_objects.clock(fixture.clock.clock()).build().unwrap();
+    live_objects.synced().await;
+    let verifier = LocalReviewVerifier::new(jwks.clone(), live_objects.clone())
+        .or_when_inconclusive(jwks.clone())
+        .or_when_unavailable(jwks);
+    let builder = fixture.authenticator(verifier).invalidated_by(&live_objects);
+    let authenticator = builder.build().unwrap();
     let authorize = AuthorizeLayer::new(AllowList::new(["shop/checkout"]).unwrap());
     let handler = service_fn(async |_: Request<()>| -> Result<Response<()>, &str> {
         Err("the handler was reached")
@@ -81,7 +91,9 @@ async fn a_hundred_thousand_hostile_requests_create_no_new_series() {
         send(kind).await;
     }
     let before = recorder.series();
-    assert!(before.len() > 20, "{before:?}");
+    assert!(before.len() > 30, "{before:?}");
+    let inconclusive = "local_review_inconclusive_total{reason=\"service_account_not_seen\"}";
+    assert!(before[inconclusive] > 0.0, "{before:?}");
     // Few with signatures, which are slow to make.
     for number in 0..REQUESTS {
         send(if number % 50 == 0 { (number / 50) % KINDS } else { number % 4 }).await;

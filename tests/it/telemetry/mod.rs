@@ -4,6 +4,7 @@ mod attempts;
 mod calls;
 mod cardinality;
 mod gauges;
+mod live_objects;
 mod own_token;
 
 use std::collections::BTreeMap;
