@@ -119,13 +119,16 @@ pub(super) struct Probe(Call);
 
 impl Default for CircuitBreaker {
     fn default() -> Self {
-        Self {
+        let breaker = Self {
             state: Mutex::default(),
             permits: Semaphore::new(MAX_CALLS_WHILE_OPEN),
             changed: Notify::new(),
             warn_limit: WarnLimit::default(),
             gauges: Gauges::new([Measure::ActiveFallbacks]),
-        }
+        };
+        // A gauge that appears with the first outage looks like a service without a fallback.
+        breaker.publish_gauges();
+        breaker
     }
 }
 
@@ -173,6 +176,9 @@ impl CircuitBreaker {
         state.last_number += 1;
         let number = state.last_number;
         state.calls.insert(number, UnderWay { began, is_sign: false });
+        drop(state);
+        // For a recorder that was installed since.
+        self.publish_gauges();
         Watched { breaker: Arc::clone(self), number }
     }
 

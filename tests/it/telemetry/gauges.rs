@@ -137,6 +137,24 @@ async fn a_fallback_is_active_from_the_first_failure_to_the_first_answer() {
 }
 
 #[tokio::test]
+async fn a_fallback_that_never_decided_is_a_series_with_0() {
+    let recorder = Recorder::new();
+    let fallback = || FakeVerifier::accepting().or_when_unavailable(FakeVerifier::accepting());
+    let before = fallback();
+    let _recording = recorder.install();
+    let series = || recorder.series().get("fallback_active").copied();
+    assert_eq!(series(), None, "there is no fallback");
+    let authenticator = Authenticator::builder(before).audience("api").build().unwrap();
+    assert_eq!(Service::new(&authenticator).get(&token("a")).await.status, StatusCode::OK);
+    assert_eq!(series(), Some(0.0), "with the first request");
+
+    let later = Recorder::new();
+    let _recording = later.install();
+    let _fallback = fallback();
+    assert_eq!(later.series().get("fallback_active"), Some(&0.0), "from the start");
+}
+
+#[tokio::test]
 async fn a_suspected_outage_makes_the_fallback_active_too() {
     let recorder = Recorder::new();
     let _recording = recorder.install();
