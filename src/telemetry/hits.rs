@@ -93,7 +93,51 @@ impl fmt::Debug for Hits {
 mod tests {
     use std::thread;
 
+    use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+
     use super::*;
+
+    fn hits() -> (Hits, PrometheusRecorder) {
+        let hits = Hits::new(Stage::Authorization, &Clock::system());
+        (hits, PrometheusBuilder::new().build_recorder())
+    }
+
+    /// Drops `hits` and returns how many have gone to the recorder.
+    fn recorded(hits: Hits, recorder: &PrometheusRecorder) -> u64 {
+        metrics::with_local_recorder(recorder, || drop(hits));
+        let text = recorder.handle().render();
+        let prefix = "tower_kube_auth_authorization_attempts_total{result=\"allowed\"} ";
+        let values = text.lines().filter_map(|line| line.strip_prefix(prefix));
+        values.map(|value| value.parse::<u64>().unwrap()).sum()
+    }
+
+    #[test]
+    fn hits_of_threads_that_have_ended_are_recorded() {
+        let ((hits, recorder), threads) = (hits(), 3 * SHARDS);
+        for _ in 0..threads {
+            thread::scope(|scope| scope.spawn(|| hits.increment()).join().unwrap());
+        }
+        assert_eq!(recorded(hits, &recorder), threads as u64);
+    }
+
+    #[test]
+    fn threads_that_count_and_publish_at_once_record_each_hit_once() {
+        const HITS: u64 = 10_000;
+        let ((hits, recorder), threads) = (hits(), 8);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    metrics::with_local_recorder(&recorder, || {
+                        for _ in 0..HITS {
+                            hits.increment();
+                            hits.publish();
+                        }
+                    });
+                });
+            }
+        });
+        assert_eq!(recorded(hits, &recorder), threads * HITS);
+    }
 
     #[test]
     fn no_hit_of_threads_that_share_a_shard_is_lost() {
