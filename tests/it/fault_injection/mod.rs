@@ -5,3 +5,4 @@ mod failure;
 mod first_second;
 mod matrix;
 mod rotation;
+mod watch;
