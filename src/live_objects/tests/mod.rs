@@ -21,6 +21,7 @@ use crate::{
     testing::{Cluster, Endpoint, Fault, ManualClock},
 };
 
+mod limits;
 mod pods;
 
 const PATIENCE: Duration = Duration::from_secs(20);
