@@ -255,11 +255,17 @@ impl AuthenticatorBuilder {
     ///   accepts: an API server answers from a cache of its own for up to 10 s.
     /// - No acceptance whose verification began before the deletion is cached or served after it.
     /// - An object with a deletion timestamp ends 60 s after that timestamp, as in kube-apiserver.
-    /// - A token that is bound to a Secret is dropped when any Secret is deleted, if Secrets are
-    ///   watched, because an identity does not name the Secret. The verifier then decides about it.
+    /// - An object that the watch has not seen may have been deleted before: an acceptance that names
+    ///   one is cached for 10 s at most.
+    /// - A token that is bound to a Secret is dropped when any Secret of its namespace is deleted, if
+    ///   Secrets are watched, because an identity does not name the Secret. The verifier then decides
+    ///   about it. A verification that had begun is still served to those who wait for it.
     ///
-    /// While the watch is out of order, deletions go unnoticed for the TTL again. The cost is one
-    /// pass over the cache for each deletion.
+    /// While the watch is out of order, deletions go unnoticed as long as without this option: for
+    /// the TTL, or with [`JwksVerifier`](crate::JwksVerifier) until the token expires. So do those
+    /// from before this process has watched, and those before the last 32 768 of a kind: the watch
+    /// does not know them. `LocalReviewVerifier` accepts nobody in these cases. The cost is one pass
+    /// over the cache for each deletion, and one for all that a list shows.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {

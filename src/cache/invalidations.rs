@@ -17,18 +17,15 @@ use crate::{
 const CAPACITY: usize = 1024;
 
 /// Which decisions to drop.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Invalidation {
     Key(Digest),
     ServiceAccount(Box<str>),
     Pod(Box<str>),
-    /// Tokens that are bound to this Node, and not to a Pod on it.
+    /// Tokens of a namespace, or of all, that are bound to neither a Pod nor a Node. Those of Secrets
+    /// are among them: an identity does not name the Secret.
     #[cfg(feature = "watch")]
-    Node(Box<str>),
-    /// Tokens that are bound to neither a Pod nor a Node. Those of Secrets are among them: an
-    /// identity does not name the Secret.
-    #[cfg(feature = "watch")]
-    BoundToNeitherPodNorNode,
+    BoundToNeitherPodNorNode(Option<Box<str>>),
     All,
 }
 
@@ -55,7 +52,15 @@ pub(super) struct Invalidations(RwLock<Log>);
 #[derive(Default)]
 pub(super) struct Log {
     count: u64,
-    latest: VecDeque<(Instant, Invalidation)>,
+    /// The number of the newest entry that has left the log.
+    forgotten: u64,
+    latest: VecDeque<LogEntry>,
+}
+
+struct LogEntry {
+    number: u64,
+    at: Instant,
+    invalidation: Invalidation,
 }
 
 impl<'a> InvalidationSubject<'a> {
@@ -79,14 +84,10 @@ impl Invalidation {
             Self::ServiceAccount(uid) => identity.is_some_and(|account| account.uid() == &**uid),
             Self::Pod(uid) => is(identity.and_then(ServiceAccountIdentity::pod), uid),
             #[cfg(feature = "watch")]
-            Self::Node(uid) => {
-                let unbound = identity.filter(|account| account.pod().is_none());
-                is(unbound.and_then(ServiceAccountIdentity::node), uid)
-            }
-            #[cfg(feature = "watch")]
-            Self::BoundToNeitherPodNorNode => {
-                identity.is_some_and(|account| account.pod().is_none() && account.node().is_none())
-            }
+            Self::BoundToNeitherPodNorNode(namespace) => identity.is_some_and(|account| {
+                let is_unbound = account.pod().is_none() && account.node().is_none();
+                is_unbound && namespace.as_deref().is_none_or(|one| one == account.namespace())
+            }),
             Self::All => true,
         }
     }
@@ -108,11 +109,19 @@ impl Invalidations {
 
     pub(super) fn push(&self, at: Instant, invalidation: Invalidation) {
         let mut log = lock::write(&self.0);
-        if log.latest.len() == CAPACITY {
-            log.latest.pop_front();
+        // Whoever may delete Secrets in one namespace must not fill the log.
+        #[cfg(feature = "watch")]
+        if let Invalidation::BoundToNeitherPodNorNode(_) = invalidation {
+            log.latest.retain(|entry| entry.invalidation != invalidation);
         }
-        log.latest.push_back((at, invalidation));
+        if log.latest.len() == CAPACITY
+            && let Some(oldest) = log.latest.pop_front()
+        {
+            log.forgotten = oldest.number;
+        }
         log.count += 1;
+        let number = log.count;
+        log.latest.push_back(LogEntry { number, at, invalidation });
     }
 }
 
@@ -129,9 +138,10 @@ impl Log {
         since: VerificationStart,
         subject: &InvalidationSubject<'_>,
     ) -> bool {
-        let newer = usize::try_from(self.count - since.invalidations).unwrap_or(usize::MAX);
-        newer > self.latest.len()
-            || self.latest.iter().rev().take(newer).any(|(_, one)| one.applies_to(subject))
+        let is_newer = |entry: &&LogEntry| entry.number > since.invalidations;
+        let mut newer = self.latest.iter().rev().take_while(is_newer);
+        self.forgotten > since.invalidations
+            || newer.any(|entry| entry.invalidation.applies_to(subject))
     }
 
     /// Returns until when the API server's cache may hold the subject's state from before its last
@@ -143,9 +153,9 @@ impl Log {
     ) -> Option<Instant> {
         let ends = |at: Instant| Some(at + API_SERVER_TTL).filter(|end| *end > began.at);
         let mut oldest = None;
-        for (at, one) in self.latest.iter().rev() {
-            oldest = Some(ends(*at)?);
-            if one.applies_to(subject) {
+        for entry in self.latest.iter().rev() {
+            oldest = Some(ends(entry.at)?);
+            if entry.invalidation.applies_to(subject) {
                 return oldest;
             }
         }
@@ -199,26 +209,47 @@ mod tests {
     }
 
     #[test]
-    fn a_node_and_a_secret_concern_tokens_that_are_bound_to_no_pod() {
+    fn a_secret_concerns_tokens_of_its_namespace_that_are_bound_to_nothing_else() {
         let digest = DigestKey::random().unwrap().digest(b"token");
         let account = || IdentityBuilder::new("ns", "sa").uid("sa-uid");
         let on_node = || account().node("node", "node-uid");
-        let node = |uid: &str| Invalidation::Node(uid.into());
-        let unbound = Invalidation::BoundToNeitherPodNorNode;
-        for (identity, of_node, of_secret) in [
-            (account(), false, true),
-            (on_node(), true, false),
-            (on_node().pod("pod", "pod-uid"), false, false),
-            (account().pod("pod", "pod-uid"), false, false),
+        let unbound = |namespace: Option<&str>| {
+            Invalidation::BoundToNeitherPodNorNode(namespace.map(Into::into))
+        };
+        for (identity, expected) in [
+            (account(), true),
+            (on_node(), false),
+            (on_node().pod("pod", "pod-uid"), false),
+            (account().pod("pod", "pod-uid"), false),
         ] {
             let identity = identity.build();
             let subject = InvalidationSubject::accepted(&digest, &identity);
-            assert_eq!(node("node-uid").applies_to(&subject), of_node);
-            assert_eq!(unbound.applies_to(&subject), of_secret);
-            assert!(!node("sa-uid").applies_to(&subject) && !node("pod-uid").applies_to(&subject));
+            assert_eq!(unbound(None).applies_to(&subject), expected);
+            assert_eq!(unbound(Some("ns")).applies_to(&subject), expected);
+            assert!(!unbound(Some("other")).applies_to(&subject));
         }
-        let rejected = InvalidationSubject::rejected(&digest);
-        assert!(!node("node-uid").applies_to(&rejected) && !unbound.applies_to(&rejected));
+        assert!(!unbound(None).applies_to(&InvalidationSubject::rejected(&digest)));
+    }
+
+    #[test]
+    fn the_secrets_of_a_namespace_take_one_entry_of_the_log() {
+        let (invalidations, key) = (Invalidations::default(), DigestKey::random().unwrap());
+        let (digest, at) = (key.digest(b"token"), Clock::system().monotonic());
+        let [mine, other] =
+            ["ns", "other"].map(|namespace| IdentityBuilder::new(namespace, "sa").build());
+        let any_since = |start: VerificationStart, identity| {
+            invalidations.read().any_since(start, &InvalidationSubject::accepted(&digest, identity))
+        };
+        let first = invalidations.read().start(at);
+        let mut last = first;
+        for _ in 0..2 * CAPACITY {
+            last = invalidations.read().start(at);
+            invalidations.push(at, Invalidation::BoundToNeitherPodNorNode(Some("ns".into())));
+        }
+        assert!(any_since(first, &mine) && any_since(last, &mine));
+        assert!(!any_since(first, &other) && !any_since(last, &other));
+        assert!(!any_since(invalidations.read().start(at), &mine));
+        assert_eq!(invalidations.read().latest.len(), 1);
     }
 
     #[test]

@@ -27,6 +27,8 @@ use super::{
     started_loads::{Loading, StartedLoad},
     verdict_cache::{Remaining, VerdictCache},
 };
+#[cfg(feature = "watch")]
+use crate::identity::ServiceAccountIdentity;
 use crate::{
     background_task::Tasks,
     catch_panic::call_caught,
@@ -343,8 +345,16 @@ impl<L: Load> ReadThroughCache<L> {
 
     /// Drops acceptances that ended. See [`VerdictCache::drop_ended`].
     #[cfg(feature = "watch")]
-    pub(super) fn drop_ended(&self, ended: &Invalidation) {
-        self.verdicts.drop_ended(ended);
+    pub(super) fn drop_ended(&self, has_ended: impl Fn(&ServiceAccountIdentity) -> bool) {
+        self.verdicts.drop_ended(has_ended);
+    }
+
+    /// Drops decisions, and those of loads that have begun but not ended. Flights go on: whom one is
+    /// about is not known before its outcome.
+    #[cfg(feature = "watch")]
+    pub(super) fn invalidate_without_detaching(&self, invalidation: &Invalidation) {
+        self.verdicts.invalidate(invalidation);
+        self.publish_gauges();
     }
 
     /// Drops decisions, and those of loads that have begun but not ended. Detaches flights that the

@@ -6,7 +6,10 @@ use super::{
     invalidations::Invalidation, load::Load, read_through::ReadThroughCache,
     verdict_cache::VerdictCache,
 };
-use crate::live_objects::{LiveObjects, NamedObject, ObjectKind, remaining};
+use crate::{
+    identity::ServiceAccountIdentity,
+    live_objects::{Ended, LiveObjects, NamedObject, ObjectKind, remaining},
+};
 
 impl VerdictCache {
     /// Caches no acceptance beyond the objects that its identity names.
@@ -26,21 +29,30 @@ impl<L: Load> ReadThroughCache<L> {
     /// An acceptance is inserted only if the watch does not know of a deletion, and a deletion drops
     /// what was inserted before the watch knew. So none survives, and there is no log whose capacity
     /// a busy cluster could exceed. Flights go on: their followers ask the watch once more.
+    ///
+    /// The watch cannot say which acceptances end with a Secret. So the log has its namespace, and
+    /// flights that began before its deletion may still be followed after it.
     pub(crate) fn drop_deleted(self: &Arc<Self>, live_objects: &LiveObjects) {
         let cache = Arc::downgrade(self);
-        live_objects.subscribe(Arc::new(move |kind, uid| {
-            let Some(cache) = cache.upgrade() else { return };
-            match kind {
-                ObjectKind::ServiceAccount => {
-                    cache.drop_ended(&Invalidation::ServiceAccount(uid.into()));
-                }
-                ObjectKind::Pod => cache.drop_ended(&Invalidation::Pod(uid.into())),
-                ObjectKind::Node => cache.drop_ended(&Invalidation::Node(uid.into())),
-                // The watch cannot say which acceptances end, so this one is in the log.
-                ObjectKind::Secret => cache.invalidate(&Invalidation::BoundToNeitherPodNorNode),
+        live_objects.subscribe(Arc::new(move |ended| {
+            let Some(cache) = cache.upgrade() else { return false };
+            if ended.kind == ObjectKind::Secret {
+                let namespace = ended.namespace.map(Into::into);
+                let unbound = Invalidation::BoundToNeitherPodNorNode(namespace);
+                cache.invalidate_without_detaching(&unbound);
+            } else {
+                cache.drop_ended(|identity| names_one_of(identity, ended));
             }
+            true
         }));
     }
+}
+
+/// Whether `identity` names one of the objects that ended.
+fn names_one_of(identity: &ServiceAccountIdentity, ended: &Ended<'_>) -> bool {
+    NamedObject::of_identity(identity)
+        .filter(|object| object.kind == ended.kind)
+        .any(|object| object.uid.is_some_and(|uid| ended.uids.contains(uid)))
 }
 
 #[cfg(test)]
@@ -62,7 +74,6 @@ mod tests {
     use crate::{
         cache::{Capacities, Lifetimes, Limit, Lookup, verdict_cache::Remaining},
         clock::{Clock, manual::ManualClock},
-        identity::ServiceAccountIdentity,
         sync_point::{set_sync_point_hook, sync_point},
         telemetry::Stage,
         testing::IdentityBuilder,
@@ -112,8 +123,8 @@ mod tests {
         Verdict::Accept(Acceptance::new(identity()))
     }
 
-    fn ended() -> Invalidation {
-        Invalidation::ServiceAccount("sa-uid".into())
+    fn has_ended(identity: &ServiceAccountIdentity) -> bool {
+        identity.uid() == "sa-uid"
     }
 
     type Cache = Arc<ReadThroughCache<Accepting>>;
@@ -161,7 +172,7 @@ mod tests {
                 };
                 sync_point();
                 is_deleted.store(true, SeqCst);
-                cache.drop_ended(&ended());
+                cache.drop_ended(has_ended);
                 for _ in 0..2 {
                     assert_eq!(shuttle::future::block_on(request(&cache)), DELETED);
                 }
@@ -202,7 +213,7 @@ mod tests {
             let (dropped, has_dropped) = mpsc::channel();
             let cache = &cache;
             scope.spawn(move || {
-                cache.drop_ended(&ended());
+                cache.drop_ended(has_ended);
                 dropped.send(()).unwrap();
             });
             let early = has_dropped.recv_timeout(Duration::from_millis(200));
@@ -232,12 +243,33 @@ mod tests {
     async fn other_acceptances_stay() {
         let cache = cache(&Clock::system(), false, Arc::new(|_, _| Some(Duration::MAX)));
         assert_eq!(request(&cache).await, accepted());
-        cache.drop_ended(&Invalidation::ServiceAccount("another-uid".into()));
-        cache.drop_ended(&Invalidation::Pod("sa-uid".into()));
+        cache.drop_ended(|_| false);
         assert_eq!(request(&cache).await, accepted());
         assert_eq!(cache.loader().calls.load(SeqCst), 1);
-        cache.drop_ended(&ended());
+        cache.drop_ended(has_ended);
         assert_eq!(request(&cache).await, accepted());
         assert_eq!(cache.loader().calls.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn an_identity_ends_with_its_account_its_pod_or_else_its_node() {
+        let on_node = || IdentityBuilder::new("ns", "sa").uid("sa-uid").node("node", "node-uid");
+        let ends = |identity: IdentityBuilder, kind, uids: &[&str]| {
+            let uids = uids.iter().map(|uid| (*uid).to_owned()).collect();
+            names_one_of(&identity.build(), &Ended { kind, namespace: None, uids })
+        };
+        let of_pod = || on_node().pod("pod", "pod-uid");
+        for (identity, kind, uids, expected) in [
+            (of_pod(), ObjectKind::ServiceAccount, &["a", "sa-uid", "b"][..], true),
+            (of_pod(), ObjectKind::ServiceAccount, &["pod-uid", "node-uid"], false),
+            (of_pod(), ObjectKind::Pod, &["pod-uid"], true),
+            (of_pod(), ObjectKind::Pod, &["sa-uid"], false),
+            (of_pod(), ObjectKind::Node, &["node-uid"], false),
+            (on_node(), ObjectKind::Node, &["node-uid"], true),
+            (on_node(), ObjectKind::Node, &["other-uid"], false),
+            (on_node(), ObjectKind::Pod, &["node-uid"], false),
+        ] {
+            assert_eq!(ends(identity, kind, uids), expected, "{kind:?} {uids:?}");
+        }
     }
 }

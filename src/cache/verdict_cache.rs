@@ -218,11 +218,11 @@ impl VerdictCache {
     /// Drops acceptances whose end, or its date, the function of [`limited_by`](Self::limited_by)
     /// knows by now. It keeps later ones from being inserted.
     #[cfg(feature = "watch")]
-    pub(super) fn drop_ended(&self, ended: &Invalidation) {
+    pub(super) fn drop_ended(&self, has_ended: impl Fn(&ServiceAccountIdentity) -> bool) {
         sync_point();
         self.invalidations.wait_for_readers();
         sync_point();
-        self.drop_accepted(ended);
+        self.accepted.remove_matching(|_, identity| has_ended(identity));
     }
 
     fn drop_accepted(&self, invalidation: &Invalidation) {

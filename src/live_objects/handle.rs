@@ -5,12 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{
-    kind::ObjectKind,
-    liveness::Liveness,
-    pod_metadata::PodMetadata,
-    scope::{OnDeleted, Scopes},
-    watch_state::WatchState,
-    watcher::Watcher,
+    kind::ObjectKind, liveness::Liveness, pod_metadata::PodMetadata, scope::Scopes,
+    subscribers::OnEnded, watch_state::WatchState, watcher::Watcher,
 };
 use crate::{
     api_server::ApiServer,
@@ -110,6 +106,7 @@ impl LiveObjects {
         name: &str,
         uid: &str,
     ) -> Liveness {
+        self.start();
         self.0.scopes.liveness(kind, namespace, name, uid)
     }
 
@@ -127,12 +124,12 @@ impl LiveObjects {
         max_staleness.checked_sub(self.0.scopes.staleness()?)
     }
 
-    /// Calls `on_deleted` for each deletion and each new deletion timestamp from now on, after
-    /// [`liveness`](Self::liveness) shows it: whoever read that an object is live before it was
+    /// Calls `on_ended` for deletions and new deletion timestamps from now on, after
+    /// [`liveness`](Self::liveness) shows them: whoever read that an object is live before it was
     /// deleted is told of its deletion afterwards.
-    pub(crate) fn subscribe(&self, on_deleted: OnDeleted) {
+    pub(crate) fn subscribe(&self, on_ended: OnEnded) {
         self.start();
-        self.0.scopes.subscribe(on_deleted);
+        self.0.scopes.subscribe(on_ended);
     }
 
     /// Starts the task, unless it runs or there is no runtime.

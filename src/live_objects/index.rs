@@ -26,6 +26,8 @@ pub(super) struct Index {
     replaced: HashSet<Uid>,
     /// The number of the latest listing.
     listing: u32,
+    /// Whether a listing was complete.
+    is_listed: bool,
     live: usize,
 }
 
@@ -78,8 +80,9 @@ impl Index {
         match self.objects.get(&self.name(namespace, name)) {
             Some(object) if object.uid == uid => object.phase.liveness(),
             _ if self.replaced.contains(&uid) => Liveness::Deleted,
-            // Perhaps the successor of the object, which the watch has not seen yet.
-            _ => Liveness::Unknown,
+            // The name may be that of a predecessor, while the watch lags.
+            _ if self.is_listed => Liveness::Unseen,
+            _ => Liveness::NotWatched,
         }
     }
 
@@ -150,6 +153,7 @@ impl Index {
 
     /// Marks all objects as deleted that the listing did not contain, and returns their UIDs.
     pub(super) fn end_listing(&mut self) -> Vec<Uid> {
+        self.is_listed = true;
         let mut missing = Vec::new();
         for (name, object) in &mut self.objects {
             if object.listing != self.listing && object.phase != Phase::DELETED {
@@ -208,6 +212,13 @@ mod tests {
     const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
     const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
+    /// Returns an index that is listed.
+    fn listed() -> Index {
+        let mut index = Index::default();
+        assert!(index.end_listing().is_empty());
+        index
+    }
+
     fn insert(index: &mut Index, name: &str, uid: &str) -> Option<String> {
         let [replaced, marked] = index.insert("shop", name, uid, None);
         assert_eq!(marked, None);
@@ -215,22 +226,30 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_known_by_namespace_name_and_uid() {
+    fn before_the_first_listing_is_complete_nothing_is_missing() {
         let mut index = Index::default();
         insert(&mut index, "web-0", A);
         assert_eq!(index.liveness("shop", "web-0", A), Liveness::Live);
-        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unknown, "its successor");
-        assert_eq!(index.liveness("shop", "web-1", A), Liveness::Unknown);
-        assert_eq!(index.liveness("ops", "web-0", A), Liveness::Unknown);
+        assert_eq!(index.liveness("shop", "web-1", A), Liveness::NotWatched);
+    }
+
+    #[test]
+    fn an_object_is_known_by_namespace_name_and_uid() {
+        let mut index = listed();
+        insert(&mut index, "web-0", A);
+        assert_eq!(index.liveness("shop", "web-0", A), Liveness::Live);
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unseen, "its successor");
+        assert_eq!(index.liveness("shop", "web-1", A), Liveness::Unseen);
+        assert_eq!(index.liveness("ops", "web-0", A), Liveness::Unseen);
     }
 
     #[test]
     fn a_deleted_object_stays_deleted_and_says_nothing_about_its_successor() {
-        let mut index = Index::default();
+        let mut index = listed();
         insert(&mut index, "web-0", A);
         index.remove("shop", "web-0", A);
         assert_eq!(index.liveness("shop", "web-0", A), Liveness::Deleted);
-        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unknown);
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unseen);
         assert_eq!(insert(&mut index, "web-0", B), None, "the deletion is known already");
         assert_eq!(index.liveness("shop", "web-0", A), Liveness::Deleted);
         assert_eq!(index.liveness("shop", "web-0", B), Liveness::Live);
@@ -239,7 +258,7 @@ mod tests {
 
     #[test]
     fn an_object_with_another_uid_replaces_the_first() {
-        let mut index = Index::default();
+        let mut index = listed();
         assert_eq!(insert(&mut index, "web-0", A), None);
         assert_eq!(insert(&mut index, "web-0", A), None, "an update");
         assert_eq!(insert(&mut index, "web-0", B).as_deref(), Some(A));
@@ -251,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_deletion_timestamp_is_kept_in_seconds() {
-        let mut index = Index::default();
+        let mut index = listed();
         let since = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
         let mark = |index: &mut Index| index.insert("shop", "web-0", A, Some(since));
         assert_eq!(mark(&mut index), [None, Some(Uid::new(A))], "seen with its mark");
@@ -259,12 +278,12 @@ mod tests {
         insert(&mut index, "web-0", A);
         assert_eq!(mark(&mut index), [None, Some(Uid::new(A))]);
         assert_eq!(index.liveness("shop", "web-0", A), Liveness::Deleting { since });
-        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unknown, "its successor");
+        assert_eq!(index.liveness("shop", "web-0", B), Liveness::Unseen, "its successor");
     }
 
     #[test]
     fn a_listing_deletes_what_it_does_not_contain() {
-        let mut index = Index::default();
+        let mut index = listed();
         insert(&mut index, "web-0", A);
         insert(&mut index, "web-1", B);
         index.begin_listing();
@@ -283,14 +302,14 @@ mod tests {
 
     #[test]
     fn the_number_of_deleted_objects_is_bounded() {
-        let mut index = Index::default();
+        let mut index = listed();
         for number in 0..DELETED + 10 {
             let name = format!("job-{number}");
             insert(&mut index, &name, A);
             index.remove("shop", &name, A);
         }
         assert_eq!((index.objects.len(), index.deleted.len()), (DELETED, DELETED));
-        assert_eq!(index.liveness("shop", "job-9", A), Liveness::Unknown);
+        assert_eq!(index.liveness("shop", "job-9", A), Liveness::Unseen);
         assert_eq!(index.liveness("shop", "job-10", A), Liveness::Deleted);
         for number in 0..DELETED + 10 {
             insert(&mut index, "web-0", &number.to_string());
@@ -306,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_deletion_takes_no_successor_with_it() {
-        let mut index = Index::default();
+        let mut index = listed();
         index.remove("shop", "web-0", A);
         insert(&mut index, "web-0", B);
         for number in 0..DELETED {

@@ -15,6 +15,9 @@ pub(crate) enum Liveness {
     /// The object was seen and is gone. Another UID under its name is no proof: that may be its
     /// predecessor, while the watch lags.
     Deleted,
-    /// The object was never seen, or its kind or its namespace is not watched.
-    Unknown,
+    /// The object should have been seen and was not: it is newer than what the watch has seen, or
+    /// was deleted before.
+    Unseen,
+    /// Its kind or its namespace is not watched, or was not listed yet.
+    NotWatched,
 }

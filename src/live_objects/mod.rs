@@ -51,6 +51,7 @@ mod liveness;
 mod named_object;
 mod pod_metadata;
 mod scope;
+mod subscribers;
 #[cfg(test)]
 mod tests;
 mod uid;
@@ -63,4 +64,5 @@ pub(crate) use kind::ObjectKind;
 pub(crate) use liveness::Liveness;
 pub(crate) use named_object::{NamedObject, remaining};
 pub use pod_metadata::{OwnerReference, PodMetadata};
+pub(crate) use subscribers::Ended;
 pub use watch_state::{WatchPhase, WatchState};

@@ -9,6 +9,11 @@ use crate::identity::ServiceAccountIdentity;
 /// (`pkg/serviceaccount/claims.go`).
 const DELETION_LEEWAY: Duration = Duration::from_secs(60);
 
+/// For how long an acceptance is cached that names an object which the watch has not seen: it may
+/// have been deleted while the watch was broken, and then no event says so. After that time the
+/// verifier decides again, and in most cases the watch has seen the object by then.
+const UNSEEN_LEEWAY: Duration = Duration::from_secs(10);
+
 /// An object that a token is valid with only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NamedObject<'a> {
@@ -51,7 +56,8 @@ impl Liveness {
     /// longer are.
     pub(crate) fn remaining(self, now: SystemTime) -> Option<Duration> {
         match self {
-            Self::Live | Self::Unknown => Some(Duration::MAX),
+            Self::Live | Self::NotWatched => Some(Duration::MAX),
+            Self::Unseen => Some(UNSEEN_LEEWAY),
             Self::Deleting { since } => match since.checked_add(DELETION_LEEWAY) {
                 Some(end) => end.duration_since(now).ok(),
                 None => Some(Duration::MAX),
@@ -66,7 +72,7 @@ impl LiveObjects {
     pub(crate) fn liveness_of(&self, object: &NamedObject<'_>) -> Liveness {
         match object.uid {
             Some(uid) => self.liveness(object.kind, object.namespace, object.name, uid),
-            None => Liveness::Unknown,
+            None => Liveness::NotWatched,
         }
     }
 }
@@ -122,7 +128,8 @@ mod tests {
             assert_eq!(deleting.remaining(now), left);
         }
         assert_eq!(Liveness::Deleted.remaining(since), None);
-        for unlimited in [Liveness::Live, Liveness::Unknown] {
+        assert_eq!(Liveness::Unseen.remaining(since), Some(10 * SECOND));
+        for unlimited in [Liveness::Live, Liveness::NotWatched] {
             assert_eq!(unlimited.remaining(since), Some(Duration::MAX));
         }
     }
@@ -133,7 +140,9 @@ mod tests {
         let now = UNIX_EPOCH + SECOND * 1_000;
         let deleting = Liveness::Deleting { since: now };
         for (account, pod, left) in [
-            (Liveness::Live, Liveness::Unknown, Some(Duration::MAX)),
+            (Liveness::Live, Liveness::NotWatched, Some(Duration::MAX)),
+            (Liveness::Live, Liveness::Unseen, Some(10 * SECOND)),
+            (deleting, Liveness::Unseen, Some(10 * SECOND)),
             (Liveness::Live, deleting, Some(60 * SECOND)),
             (deleting, Liveness::Live, Some(60 * SECOND)),
             (deleting, Liveness::Deleted, None),

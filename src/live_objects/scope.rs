@@ -13,6 +13,7 @@ use super::{
     kind::ObjectKind,
     liveness::Liveness,
     pod_metadata::{PodMetadata, PodsByUid},
+    subscribers::{Ended, OnEnded, Subscribers},
     uid::Uid,
     watch_state::{Progress, WatchPhase, WatchState},
 };
@@ -22,23 +23,15 @@ use crate::{
     telemetry::{self, Gauges, Measure, SignsOfLife},
 };
 
-/// Called with the kind and the UID of each object that is deleted, or gets a deletion timestamp.
-pub(crate) type OnDeleted = Arc<dyn Fn(ObjectKind, &str) + Send + Sync>;
-
 /// All scopes, in the order of kind and namespace.
 pub(super) struct Scopes {
     pub(super) clock: Clock,
     scopes: Vec<Arc<Scope>>,
     subscribers: Arc<Subscribers>,
+    /// Notified of each complete list.
+    listed: Arc<watch::Sender<()>>,
     /// Of all namespaces, if they are kept.
     pods: Option<Arc<PodsByUid>>,
-}
-
-#[derive(Default)]
-struct Subscribers {
-    on_deleted: RwLock<Vec<OnDeleted>>,
-    /// Notified of each complete list.
-    listed: watch::Sender<()>,
 }
 
 impl Scopes {
@@ -49,7 +42,7 @@ impl Scopes {
         keep_labels: bool,
         clock: Clock,
     ) -> Self {
-        let subscribers = Arc::<Subscribers>::default();
+        let (subscribers, listed) = (Arc::<Subscribers>::default(), Arc::default());
         let pods = keep_labels.then(Arc::<PodsByUid>::default);
         let mut places: Vec<(ObjectKind, Option<&String>)> = Vec::new();
         for kind in kinds {
@@ -75,6 +68,7 @@ impl Scopes {
                 progress: Mutex::new(Progress::new(clock.monotonic())),
                 clock: clock.clone(),
                 subscribers: subscribers.clone(),
+                listed: Arc::clone(&listed),
                 pods: pods.clone().filter(|_| kind == ObjectKind::Pod),
                 gauges: Gauges::new([Measure::LiveObjects(resource), listing, watching, broken]),
                 signs_of_life: signs_of_life.clone(),
@@ -83,7 +77,7 @@ impl Scopes {
             Arc::new(scope)
         };
         let scopes = places.into_iter().enumerate().map(scope).collect();
-        Self { clock: clock.clone(), scopes, subscribers, pods }
+        Self { clock: clock.clone(), scopes, subscribers, listed, pods }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Scope>> {
@@ -103,7 +97,7 @@ impl Scopes {
             found.ok().and_then(|position| self.scopes.get(position))
         };
         let Some(scope) = find((kind, None)).or_else(|| find((kind, namespace))) else {
-            return Liveness::Unknown;
+            return Liveness::NotWatched;
         };
         read(&scope.index).liveness(namespace.unwrap_or_default(), name, uid)
     }
@@ -123,14 +117,14 @@ impl Scopes {
 
     /// Waits until each scope has been listed once.
     pub(super) async fn listed(&self) {
-        let mut listed = self.subscribers.listed.subscribe();
+        let mut listed = self.listed.subscribe();
         let is_listed = |scope: &Arc<Scope>| lock(&scope.progress).last_sign_of_life.is_some();
         // The sender lives in `self`, so the wait ends only with the condition.
         let _ = listed.wait_for(|()| self.scopes.iter().all(is_listed)).await;
     }
 
-    pub(super) fn subscribe(&self, on_deleted: OnDeleted) {
-        write(&self.subscribers.on_deleted).push(on_deleted);
+    pub(super) fn subscribe(&self, on_ended: OnEnded) {
+        self.subscribers.push(on_ended);
     }
 }
 
@@ -144,6 +138,7 @@ pub(super) struct Scope {
     progress: Mutex<Progress>,
     clock: Clock,
     subscribers: Arc<Subscribers>,
+    listed: Arc<watch::Sender<()>>,
     pods: Option<Arc<PodsByUid>>,
     gauges: Gauges<4>,
     signs_of_life: Arc<SignsOfLife>,
@@ -193,7 +188,7 @@ impl Scope {
         }
         drop(index);
         self.forget_pods(&ended);
-        self.report(ended.iter().chain(&marked));
+        self.report(None, ended.iter().chain(&marked));
     }
 
     pub(super) fn remove(&self, object: &Metadata<'_>) {
@@ -201,7 +196,7 @@ impl Scope {
         write(&self.index).remove(namespace, name, uid);
         let uid = [Uid::new(uid)];
         self.forget_pods(&uid);
-        self.report(&uid);
+        self.report(Some(namespace), &uid);
     }
 
     /// The objects are those of the moment at which the list was requested. `reason` is why it was
@@ -209,14 +204,14 @@ impl Scope {
     pub(super) fn end_listing(&self, requested: Instant, reason: &'static str) {
         let missing = write(&self.index).end_listing();
         self.forget_pods(&missing);
-        self.report(&missing);
+        self.report(None, &missing);
         let mut progress = lock(&self.progress);
         progress.lists += 1;
         progress.last_sign_of_life = Some(requested);
         drop(progress);
         telemetry::objects_listed(self.kind.resource(), reason);
         self.publish();
-        self.subscribers.listed.send_replace(());
+        self.listed.send_replace(());
     }
 
     fn forget_pods(&self, uids: &[Uid]) {
@@ -225,20 +220,11 @@ impl Scope {
         }
     }
 
-    /// Tells the subscribers of deletions that the index shows already: whoever read it before is
-    /// told, and whoever reads it later sees the deletion.
-    fn report<'a>(&self, deleted: impl IntoIterator<Item = &'a Uid>) {
-        let mut deleted = deleted.into_iter().peekable();
-        if deleted.peek().is_none() {
-            return;
-        }
-        // Not under the lock: a subscriber may call back.
-        let subscribers = read(&self.subscribers.on_deleted).clone();
-        for uid in deleted.map(Uid::to_string) {
-            for on_deleted in &subscribers {
-                on_deleted(self.kind, &uid);
-            }
-        }
+    /// Tells the subscribers what the index shows already.
+    fn report<'a>(&self, namespace: Option<&str>, uids: impl IntoIterator<Item = &'a Uid>) {
+        let namespace = self.namespace.as_deref().or(namespace);
+        let uids = uids.into_iter().map(Uid::to_string).collect();
+        self.subscribers.report(&Ended { kind: self.kind, namespace, uids });
     }
 
     pub(super) fn event(&self, is_bookmark: bool) {

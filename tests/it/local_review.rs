@@ -333,6 +333,82 @@ async fn a_deletion_drops_what_is_cached_with_every_verifier() {
 }
 
 #[tokio::test]
+async fn an_object_that_no_list_has_ever_contained_is_not_cached_for_long() {
+    let watched = Watched::start().await;
+    watched.is_seen(&watched.token()).await;
+    watched.cluster.stall_watches();
+    let token = watched.bound_to("Pod");
+    let review = watched.authenticator(watched.review()).cache_ttl(HOUR);
+    let service = Service::new(&review.invalidated_by(&watched.live_objects).build().unwrap());
+    for _ in 0..2 {
+        assert_eq!(service.get(&token).await.status, StatusCode::OK);
+    }
+    assert_eq!(watched.reviews(), 1, "from the cache");
+    // The Pod comes and goes while the watch is broken: no list shows it, and no event.
+    watched.delete("Pod").await;
+    watched.recovers().await;
+    watched.clock.advance(SECOND * 11);
+    service.blocked(bearer(&token)).await.assert_invalid_token("its Pod is gone");
+    assert_eq!(watched.reviews(), 2);
+
+    // What is not watched at all is cached as without a watch.
+    let nodes = LiveObjects::builder(watched.cluster.admin_client().unwrap()).namespaces(["ops"]);
+    let nodes = nodes.clock(watched.clock.clock()).build().unwrap();
+    let review = watched.authenticator(watched.review()).cache_ttl(HOUR).invalidated_by(&nodes);
+    let service = Service::new(&review.build().unwrap());
+    nodes.synced().await;
+    let token = watched.token();
+    assert_eq!(service.get(&token).await.status, StatusCode::OK);
+    watched.clock.advance(SECOND * 11);
+    assert_eq!(service.get(&token).await.status, StatusCode::OK);
+    assert_eq!(watched.reviews(), 3);
+}
+
+#[test]
+fn a_watch_that_was_built_outside_of_a_runtime_starts_with_the_first_verification() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let fixture = runtime.block_on(Fixture::start());
+    let client = runtime.block_on(async { fixture.cluster.admin_client().unwrap() });
+    let live_objects = LiveObjects::builder(client).clock(fixture.clock.clock()).build().unwrap();
+    let verifier = runtime.block_on(async { fixture.review() });
+    let builder = fixture.authenticator(verifier).invalidated_by(&live_objects);
+    let service = Service::new(&builder.build().unwrap());
+    assert_eq!(live_objects.state()[0].lists, 0);
+    runtime.block_on(async {
+        assert_eq!(service.get(&fixture.token()).await.status, StatusCode::OK);
+        let is_listed = async || live_objects.state().iter().all(|watch| watch.lists == 1);
+        until("the watch has started", is_listed).await;
+    });
+}
+
+#[tokio::test]
+async fn the_deletion_of_a_secret_concerns_its_namespace_only() {
+    let watched = Watched::start().await;
+    let review = watched.authenticator(watched.review()).cache_ttl(HOUR);
+    let authenticator = review.invalidated_by(&watched.live_objects).build().unwrap();
+    let service = Service::new(&authenticator);
+    watched.cluster.create_service_account("ops", "robot");
+    let bystander = watched.cluster.token("ops", "robot").audience("orders").issue().unwrap();
+    let (unbound, of_pod) = (watched.token(), watched.bound_to("Pod"));
+    for token in [&bystander, &unbound, &of_pod] {
+        watched.is_seen(token).await;
+        assert_eq!(service.get(token).await.status, StatusCode::OK);
+    }
+    let of_secret = watched.bound_to("Secret");
+    watched.is_seen(&of_secret).await;
+    watched.delete("Secret").await;
+    watched.is_seen_deleted(&of_secret).await;
+    until("the subscriber has dropped the entry", async || {
+        service.get(&unbound).await.status == StatusCode::OK && watched.reviews() == 4
+    })
+    .await;
+    for token in [&bystander, &of_pod] {
+        assert_eq!(service.get(token).await.status, StatusCode::OK);
+    }
+    assert_eq!(watched.reviews(), 4, "from the cache");
+}
+
+#[tokio::test]
 async fn a_cached_accept_ends_60_s_after_the_timestamp_of_a_later_mark() {
     let watched = Watched::start().await;
     let token = watched.bound_to("Pod");

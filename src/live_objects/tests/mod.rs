@@ -12,7 +12,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{
-    LiveObjects, Liveness,
+    Ended, LiveObjects, Liveness,
     ObjectKind::{Node, Pod, Secret, ServiceAccount},
     WatchPhase, WatchState,
 };
@@ -117,9 +117,12 @@ async fn subscribers_are_called_after_the_index_shows_the_deletion() {
     let (old, told) = (fixture.create_pod("old"), Arc::<Mutex<Vec<_>>>::default());
     let subscriber = {
         let (told, live) = (told.clone(), fixture.live.clone());
-        move |kind, uid: &str| {
-            let liveness = live.liveness(kind, Some("shop"), "old", uid);
-            told.lock().unwrap().push((kind, uid.to_owned(), liveness));
+        move |ended: &Ended<'_>| {
+            for uid in &ended.uids {
+                let liveness = live.liveness(ended.kind, ended.namespace, "old", uid);
+                told.lock().unwrap().push((ended.kind, uid.clone(), liveness));
+            }
+            true
         }
     };
     fixture.live.subscribe(Arc::new(subscriber));
@@ -158,14 +161,14 @@ async fn what_is_not_watched_is_unknown() {
     let fresh = fixture.cluster.create_pod("ops", "old", "robot");
     let in_ops = || fixture.live.liveness(Pod, Some("ops"), "old", &fresh);
     fixture.until("the new Pod is seen", || in_ops() == Liveness::Live).await;
-    for (kind, namespace, name, uid) in [
-        (Secret, Some("shop"), "secret", &uid),
-        (Node, None, "node-1", &uid),
-        (Pod, Some("shop"), "other", &uid),
-        (Pod, Some("dev"), "old", &fresh),
-        (Pod, None, "old", &fresh),
+    for (kind, namespace, name, uid, expected) in [
+        (Secret, Some("shop"), "secret", &uid, Liveness::NotWatched),
+        (Node, None, "node-1", &uid, Liveness::NotWatched),
+        (Pod, Some("shop"), "other", &uid, Liveness::Unseen),
+        (Pod, Some("dev"), "old", &fresh, Liveness::Unseen),
+        (Pod, None, "old", &fresh, Liveness::Unseen),
     ] {
-        assert_eq!(fixture.live.liveness(kind, namespace, name, uid), Liveness::Unknown);
+        assert_eq!(fixture.live.liveness(kind, namespace, name, uid), expected);
     }
 }
 
@@ -186,10 +189,10 @@ async fn chosen_namespaces_and_kinds_are_watched() {
     assert_eq!(live.state().len(), 7, "three kinds in two namespaces, and the nodes");
     assert_eq!(live.liveness(Pod, Some("shop"), "web", &shop), Liveness::Live);
     assert_eq!(live.liveness(Pod, Some("ops"), "web", &ops), Liveness::Live);
-    assert_eq!(live.liveness(Pod, Some("dev"), "web", &dev), Liveness::Unknown);
-    assert_eq!(live.liveness(Pod, Some("shop"), "web", &ops), Liveness::Unknown);
+    assert_eq!(live.liveness(Pod, Some("dev"), "web", &dev), Liveness::NotWatched);
+    assert_eq!(live.liveness(Pod, Some("shop"), "web", &ops), Liveness::Unseen);
     assert_eq!(live.liveness(Secret, Some("ops"), "secret", &secret), Liveness::Live);
-    assert_eq!(live.liveness(Node, None, "node-1", &secret), Liveness::Unknown);
+    assert_eq!(live.liveness(Node, None, "node-1", &secret), Liveness::Unseen);
 }
 
 #[tokio::test]
@@ -231,7 +234,11 @@ async fn a_deletion_during_an_outage_is_seen_afterwards() {
     let old = fixture.create_pod("old");
     let told = Arc::<Mutex<Vec<_>>>::default();
     let sink = told.clone();
-    fixture.live.subscribe(Arc::new(move |_, uid| sink.lock().unwrap().push(uid.to_owned())));
+    let subscriber = move |ended: &Ended<'_>| {
+        sink.lock().unwrap().extend(ended.uids.iter().cloned());
+        true
+    };
+    fixture.live.subscribe(Arc::new(subscriber));
     fixture.cluster.go_down().await.unwrap();
     fixture.until("it is broken", || fixture.all(|it| it.phase == WatchPhase::Broken)).await;
     assert!(fixture.watch_of("pods").last_failure.unwrap().contains("watching pods"));

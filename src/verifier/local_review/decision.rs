@@ -71,7 +71,7 @@ pub(super) fn decide(
         if liveness.remaining(now).is_none() {
             return Ok(Verdict::Reject(RejectReason::Deleted));
         }
-        if liveness == Liveness::Unknown {
+        if matches!(liveness, Liveness::Unseen | Liveness::NotWatched) {
             unknown = Some(object.kind);
         }
     }
@@ -128,7 +128,8 @@ mod tests {
             for (liveness, expected) in [
                 (Liveness::Deleted, rejected.clone()),
                 (late, rejected.clone()),
-                (Liveness::Unknown, Err(Inconclusive::NotSeen(kind))),
+                (Liveness::Unseen, Err(Inconclusive::NotSeen(kind))),
+                (Liveness::NotWatched, Err(Inconclusive::NotSeen(kind))),
             ] {
                 let one = |asked| if asked == kind { liveness } else { Liveness::Live };
                 assert_eq!(decide_with(&bound, one), expected, "{kind:?}");
@@ -144,7 +145,7 @@ mod tests {
         let further = json!({ "namespace": "ns", "serviceaccount": {}, "configmap": {} });
         for private in [private(&Value::Null), further] {
             let verdict = decide_with(&private, |kind| match kind {
-                ObjectKind::ServiceAccount => Liveness::Unknown,
+                ObjectKind::ServiceAccount => Liveness::Unseen,
                 _ => Liveness::Deleted,
             });
             assert_eq!(verdict, Ok(Verdict::Reject(RejectReason::Deleted)));
@@ -156,9 +157,8 @@ mod tests {
         let further = json!({ "namespace": "ns", "serviceaccount": {}, "configmap": {} });
         let inconclusive = Err(Inconclusive::UnknownForm);
         assert_eq!(decide_with(&further, |_| Liveness::Live), inconclusive);
-        assert_eq!(
-            decide_with(&private(&json!({ "name": "s" })), |_| Liveness::Unknown),
-            Err(Inconclusive::NotSeen(ObjectKind::Secret))
-        );
+        let without_uid = private(&json!({ "name": "s" }));
+        let not_seen = Err(Inconclusive::NotSeen(ObjectKind::Secret));
+        assert_eq!(decide_with(&without_uid, |_| Liveness::NotWatched), not_seen);
     }
 }
