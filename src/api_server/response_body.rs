@@ -3,6 +3,7 @@
 use std::{error::Error, fmt, io};
 
 use bytes::{Bytes, BytesMut};
+use http_body::Frame;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -38,8 +39,7 @@ impl ResponseBody {
                 return Err(Self::too_large("the response", limit));
             }
             match self.body.frame().await {
-                // Trailers are not data.
-                Some(Ok(frame)) => self.pending.extend(frame.into_data().unwrap_or_default()),
+                Some(Ok(frame)) => self.append(frame),
                 Some(Err(error)) => return Err(error),
                 None => return Ok(self.pending.freeze()),
             }
@@ -67,12 +67,18 @@ impl ResponseBody {
                 return Err(Self::too_large("a line of the response", limit));
             }
             match self.body.frame().await {
-                Some(Ok(frame)) => self.pending.extend(frame.into_data().unwrap_or_default()),
+                Some(Ok(frame)) => self.append(frame),
                 Some(Err(error)) => return Err(error),
                 None if self.pending.is_empty() => return Ok(None),
                 None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             }
         }
+    }
+
+    /// Not by `extend`, which copies the bytes of a `Bytes` one by one.
+    fn append(&mut self, frame: Frame<Bytes>) {
+        // Trailers are not data.
+        self.pending.extend_from_slice(&frame.into_data().unwrap_or_default());
     }
 
     fn too_large(what: &str, limit: usize) -> BoxError {
@@ -93,7 +99,6 @@ mod tests {
         task::{Context, Poll},
     };
 
-    use http_body::Frame;
     use http_body_util::Full;
 
     use super::*;
