@@ -20,6 +20,6 @@ pub(crate) use error::{ApiServerError, ApiServerErrorKind, BIND_AUTH_DELEGATOR, 
 #[cfg(feature = "kube")]
 pub use kube_client::ApiServerBuildError;
 #[cfg(feature = "watch")]
-pub(crate) use response_body::ResponseBody;
+pub(crate) use response_body::{ResponseBody, TooLarge};
 pub(crate) use self_review::Right;
 pub use server::ApiServer;

@@ -30,13 +30,13 @@ impl ResponseBody {
     /// Reads the whole body.
     ///
     /// # Errors
-    /// If the connection breaks, or the body has more than `limit` bytes.
+    /// If the connection breaks, or the body has more than `limit` bytes ([`TooLarge`]).
     pub(crate) async fn read(mut self, limit: usize) -> Result<Bytes, BoxError> {
         // Not by `Limited`: its bound on the error of a boxed body keeps the future from being
         // `Send` (rust-lang/rust#102211).
         loop {
             if self.pending.len() > limit {
-                return Err(Self::too_large("the response", limit));
+                return Err(TooLarge { what: "the response", limit }.into());
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.append(frame),
@@ -51,7 +51,7 @@ impl ResponseBody {
     ///
     /// # Errors
     /// If the connection breaks, also in the middle of a line, or the line has more than `limit`
-    /// bytes.
+    /// bytes ([`TooLarge`]).
     #[cfg_attr(not(feature = "watch"), allow(dead_code, reason = "only a watch reads lines"))]
     pub(crate) async fn next_line(&mut self, limit: usize) -> Result<Option<Bytes>, BoxError> {
         loop {
@@ -64,7 +64,7 @@ impl ResponseBody {
             }
             self.searched = self.pending.len();
             if self.pending.len() > limit {
-                return Err(Self::too_large("a line of the response", limit));
+                return Err(TooLarge { what: "a line of the response", limit }.into());
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.append(frame),
@@ -80,11 +80,23 @@ impl ResponseBody {
         // Trailers are not data.
         self.pending.extend_from_slice(&frame.into_data().unwrap_or_default());
     }
+}
 
-    fn too_large(what: &str, limit: usize) -> BoxError {
-        io::Error::other(format!("{what} has more than {limit} bytes")).into()
+/// A response, or a line of it, has more bytes than the limit of the one who reads it.
+#[derive(Debug)]
+pub(crate) struct TooLarge {
+    what: &'static str,
+    limit: usize,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, limit } = self;
+        write!(f, "{what} has more than {limit} bytes")
     }
 }
+
+impl Error for TooLarge {}
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,7 +185,8 @@ mod tests {
         let (_open, body) = body([Ok("12345678\n"), Ok("1234"), Ok("56789")]);
         let (lines, error) = lines(body).await;
         assert_eq!(lines, ["12345678"]);
-        assert!(error.unwrap().to_string().contains("8 bytes"));
+        let error = error.unwrap();
+        assert!(error.is::<TooLarge>() && error.to_string().contains("8 bytes"), "{error}");
     }
 
     #[tokio::test]
@@ -191,6 +204,6 @@ mod tests {
     async fn a_body_beyond_the_limit_is_not_read() {
         let whole = || ResponseBody::new(Full::<Bytes>::from("12345678"));
         assert_eq!(whole().read(8).await.unwrap(), "12345678");
-        assert!(whole().read(7).await.is_err());
+        assert!(whole().read(7).await.unwrap_err().is::<TooLarge>());
     }
 }

@@ -10,16 +10,21 @@ use super::{
     watch_state::WatchPhase,
 };
 use crate::{
-    api_server::{ApiClient, ApiServer, ApiServerError, ApiServerErrorKind, ResponseBody},
+    api_server::{
+        ApiClient, ApiServer, ApiServerError, ApiServerErrorKind, ResponseBody, TooLarge,
+    },
     backoff::{Backoff, jittered},
     clock::Clock,
     warn_limit::WarnLimit,
 };
 
-/// Objects a page, as in client-go and kube.
+/// Most objects a page, as in client-go and kube.
 const PAGE: u32 = 500;
-/// Upper bound for a page, in bytes. With `managedFields`, metadata has some kilobytes.
-const PAGE_LIMIT: usize = 64 * 1024 * 1024;
+/// Upper bound for a page, in bytes. With `managedFields`, metadata has some kilobytes, but a few
+/// objects may fill a page: the largest one has 10.5 MiB. etcd stores up to 1.5 MiB of an object,
+/// for which Go's JSON has up to seven times as many bytes: six for each `<` (`\u003c`), some more
+/// for many short owner references.
+const PAGE_LIMIT: usize = 16 * 1024 * 1024;
 /// Upper bound for an event, in bytes. etcd stores up to 1.5 MiB.
 const EVENT_LIMIT: usize = 4 * 1024 * 1024;
 /// Time limit for the head of a response, and for the rest of a page.
@@ -144,12 +149,21 @@ impl Watcher {
     }
 
     /// Lists all objects, and returns the version of the list.
+    ///
+    /// Whoever creates objects chooses their size. So a page that is too large is requested again
+    /// with half as many objects, until it fits. Pages grow again if the next one is likely to fit.
     async fn list(&self, reason: &'static str) -> Result<u64, End> {
         let requested = self.clock.monotonic();
         self.scope.begin_listing();
-        let mut continue_token = String::new();
+        let (mut continue_token, mut limit) = (String::new(), PAGE);
         loop {
-            let page = self.page(&continue_token).await?;
+            let Some(page) = self.page(&continue_token, limit).await? else {
+                limit /= 2;
+                continue;
+            };
+            if page.len() <= PAGE_LIMIT / 2 {
+                limit = PAGE.min(limit * 2);
+            }
             let page: Page<'_> =
                 serde_json::from_slice(&page).map_err(|_| self.failed("it sent no list"))?;
             let items = page.items.as_deref().unwrap_or_default();
@@ -164,15 +178,24 @@ impl Watcher {
         }
     }
 
-    async fn page(&self, continue_token: &str) -> Result<Bytes, End> {
-        let mut query = format!("limit={PAGE}");
+    /// Returns a page of up to `limit` objects, or `None` if it is too large and fewer objects may
+    /// fit.
+    async fn page(&self, continue_token: &str, limit: u32) -> Result<Option<Bytes>, End> {
+        let mut query = format!("limit={limit}");
         if !continue_token.is_empty() {
             query = format!("{query}&continue={}", percent_encoded(continue_token));
         }
         let body = self.open(&query, AS_LIST).await?;
         let page = self.clock.timeout(TIMEOUT, body.read(PAGE_LIMIT)).await;
-        page.ok_or_else(|| self.failed("the list did not arrive in time"))?
-            .map_err(|error| self.failed(&error.to_string()))
+        match page.ok_or_else(|| self.failed("the list did not arrive in time"))? {
+            Ok(page) => Ok(Some(page)),
+            Err(error) if !error.is::<TooLarge>() => Err(self.failed(&error.to_string())),
+            Err(_) if limit > 1 => Ok(None),
+            Err(_) => {
+                let problem = format!("a page of one object has more than {PAGE_LIMIT} bytes");
+                Err(self.failed(&problem))
+            }
+        }
     }
 
     /// Watches from a version until the API server ends the watch at its time, and returns the

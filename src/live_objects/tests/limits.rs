@@ -7,12 +7,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use http_body::Frame;
 
 use super::*;
 
 const MIB: usize = 1024 * 1024;
+const CHUNK: &[u8] = &[b' '; MIB];
 const LIST: &str = r#"{"metadata": {"resourceVersion": "7"}, "items": null}"#;
 
 /// A body of these chunks that ends after the last one.
@@ -34,17 +35,36 @@ fn body(chunks: impl IntoIterator<Item = &'static [u8]>) -> Response<Chunks> {
     Response::new(Chunks(chunks.into_iter().map(Bytes::from_static).collect()))
 }
 
+/// Watches an API server that answers like this, by the URI of the request.
+fn watching_by_uri(
+    answer: impl Fn(&Uri) -> Response<Chunks> + Clone + Send + Sync + 'static,
+) -> (ManualClock, LiveObjects) {
+    let time = ManualClock::new();
+    let server = ApiServer::from_service(tower::service_fn(move |request: Request<Bytes>| {
+        std::future::ready(Ok::<_, Infallible>(answer(request.uri())))
+    }));
+    let live = LiveObjects::builder(server).clock(time.clock()).build().unwrap();
+    (time, live)
+}
+
 /// Watches an API server that answers like this, whether it is asked for a watch.
 fn watching(
     answer: impl Fn(bool) -> Response<Chunks> + Clone + Send + Sync + 'static,
 ) -> (ManualClock, LiveObjects) {
-    let time = ManualClock::new();
-    let server = ApiServer::from_service(tower::service_fn(move |request: Request<Bytes>| {
-        let is_watch = request.uri().query().unwrap().contains("watch=true");
-        std::future::ready(Ok::<_, Infallible>(answer(is_watch)))
-    }));
-    let live = LiveObjects::builder(server).clock(time.clock()).build().unwrap();
-    (time, live)
+    watching_by_uri(move |uri| answer(is_watch(uri)))
+}
+
+fn is_watch(uri: &Uri) -> bool {
+    uri.query().unwrap().contains("watch=true")
+}
+
+fn is_of_pods(uri: &Uri) -> bool {
+    uri.path() == "/api/v1/pods"
+}
+
+fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    let mut pairs = uri.query().unwrap().split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 async fn failure_of(live: &LiveObjects) -> String {
@@ -59,17 +79,70 @@ async fn failure_of(live: &LiveObjects) -> String {
     tokio::time::timeout(PATIENCE, failing).await.expect("a failure")
 }
 
+/// Objects whose list is larger than all that is read at once: some of 3 MiB, then small ones.
+const LARGE: usize = 24;
+const ALL: usize = LARGE + 1500;
+
+/// As many Pods as `limit` asks for, from the one that `continue` names.
+fn page_of_large_pods(uri: &Uri) -> Response<Chunks> {
+    let limit: usize = parameter(uri, "limit").unwrap().parse().unwrap();
+    let first: usize = parameter(uri, "continue").map_or(0, |number| number.parse().unwrap());
+    let last = ALL.min(first + limit);
+    let next = if last < ALL { last.to_string() } else { String::new() };
+    let mut chunks = VecDeque::from([Bytes::from(format!(
+        r#"{{"kind": "PodList", "metadata": {{"resourceVersion": "7", "continue": "{next}"}}, "items": ["#
+    ))]);
+    for number in first..last {
+        let comma = if number == first { "" } else { "," };
+        chunks.push_back(Bytes::from(format!(
+            r#"{comma}{{"metadata": {{"name": "p-{number}", "namespace": "shop", "uid": "u-{number}","#
+        )));
+        let padding = if number < LARGE { 3 } else { 0 };
+        chunks.extend(std::iter::repeat_n(Bytes::from_static(CHUNK), padding));
+        chunks.push_back(Bytes::from_static(br#""resourceVersion": "7"}}"#));
+    }
+    chunks.push_back(Bytes::from_static(b"]}"));
+    Response::new(Chunks(chunks))
+}
+
 #[tokio::test]
-async fn a_page_without_an_end_is_not_read_to_its_end() {
-    const CHUNK: &[u8] = &[b' '; MIB];
-    let (_time, live) = watching(|_| body([CHUNK; 80]));
+async fn a_page_that_is_too_large_is_read_in_smaller_ones() {
+    let pages = Arc::new(AtomicU64::new(0));
+    let counted = pages.clone();
+    let (_time, live) = watching_by_uri(move |uri| match (is_watch(uri), is_of_pods(uri)) {
+        (true, _) => body([]),
+        (false, false) => body([LIST.as_bytes()]),
+        (false, true) => {
+            counted.fetch_add(1, Ordering::Relaxed);
+            page_of_large_pods(uri)
+        }
+    });
+    until_lists(&live, 1).await;
+    let pages = pages.load(Ordering::Relaxed);
+    let is_live = |number: &usize| {
+        let (name, uid) = (format!("p-{number}"), format!("u-{number}"));
+        live.liveness(Pod, Some("shop"), &name, &uid) == Liveness::Live
+    };
+    assert_eq!((0..ALL).filter(is_live).count(), ALL);
+    // Seven are too large, down to 7 objects; 8 have 3 large objects; the rest grows up to 500.
+    assert!((20..=28).contains(&pages), "{pages} requests");
+}
+
+#[tokio::test]
+async fn a_page_of_one_object_without_an_end_is_not_read_to_its_end() {
+    let pages = Arc::new(AtomicU64::new(0));
+    let counted = pages.clone();
+    let (_time, live) = watching_by_uri(move |uri| {
+        counted.fetch_add(is_of_pods(uri).into(), Ordering::Relaxed);
+        body([CHUNK; 80])
+    });
     let failure = failure_of(&live).await;
-    assert!(failure.contains("has more than 67108864 bytes"), "{failure}");
+    assert!(failure.contains("a page of one object has more than 16777216 bytes"), "{failure}");
+    assert_eq!(pages.load(Ordering::Relaxed), 9, "from 500 objects down to one");
 }
 
 #[tokio::test]
 async fn an_event_without_an_end_is_not_read_to_its_end() {
-    const CHUNK: &[u8] = &[b' '; MIB];
     let (_time, live) = watching(|is_watch| match is_watch {
         true => body([CHUNK; 6]),
         false => body([LIST.as_bytes()]),
