@@ -20,13 +20,13 @@ use crate::{
 
 /// Most objects a page, as in client-go and kube.
 const PAGE: u32 = 500;
-/// Upper bound for a page, in bytes. With `managedFields`, metadata has some kilobytes, but a few
-/// objects may fill a page: the largest one has 10.5 MiB. etcd stores up to 1.5 MiB of an object,
-/// for which Go's JSON has up to seven times as many bytes: six for each `<` (`\u003c`), some more
-/// for many short owner references.
-const PAGE_LIMIT: usize = 16 * 1024 * 1024;
-/// Upper bound for an event, in bytes. etcd stores up to 1.5 MiB.
-const EVENT_LIMIT: usize = 4 * 1024 * 1024;
+/// Upper bound for an event, in bytes, with room for the largest object. etcd stores up to 1.5 MiB of
+/// it, for which Go's JSON has up to seven times as many bytes, 10.5 MiB: six for each `<`
+/// (`\u003c`), some more for many short owner references.
+const EVENT_LIMIT: usize = 16 * 1024 * 1024;
+/// Upper bound for a page, in bytes. With `managedFields`, metadata has some kilobytes, but one
+/// object may be as large as an event.
+const PAGE_LIMIT: usize = EVENT_LIMIT;
 /// Time limit for the head of a response, and for the rest of a page.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A watch without a byte for so long may be half-open. kube-apiserver sends a bookmark about once

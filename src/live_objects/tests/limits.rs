@@ -142,13 +142,28 @@ async fn a_page_of_one_object_without_an_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn an_event_without_an_end_is_not_read_to_its_end() {
+async fn the_largest_event_that_an_object_can_cause_is_applied() {
+    const EVENT: [&[u8]; 2] = [
+        br#"{"type": "ADDED", "object": {"metadata": {"name": "a", "uid": "a", "#,
+        b"\"resourceVersion\": \"9\"}}}\n",
+    ];
     let (_time, live) = watching(|is_watch| match is_watch {
-        true => body([CHUNK; 6]),
+        true => body([EVENT[0]].into_iter().chain([CHUNK; 11]).chain([EVENT[1]])),
         false => body([LIST.as_bytes()]),
     });
     let failure = failure_of(&live).await;
-    assert!(failure.contains("a line of the response has more than 4194304 bytes"), "{failure}");
+    assert!(failure.contains("the connection was closed"), "{failure}");
+    assert_eq!(live.state()[1].events, 1);
+}
+
+#[tokio::test]
+async fn an_event_without_an_end_is_not_read_to_its_end() {
+    let (_time, live) = watching(|is_watch| match is_watch {
+        true => body([CHUNK; 18]),
+        false => body([LIST.as_bytes()]),
+    });
+    let failure = failure_of(&live).await;
+    assert!(failure.contains("a line of the response has more than 16777216 bytes"), "{failure}");
 }
 
 #[tokio::test]
