@@ -7,6 +7,10 @@ use serde_json::value::RawValue;
 
 use super::pod_metadata::{OwnerReference, PodMetadata};
 
+/// Upper bound for the labels, and for the owner references, of a Pod that are kept, in bytes of
+/// JSON. Whoever creates a Pod may give it more than a megabyte of each.
+const KEPT: usize = 16 * 1024;
+
 /// A page of a list.
 #[derive(Deserialize)]
 pub(super) struct Page<'a> {
@@ -71,10 +75,12 @@ impl Metadata<'_> {
     }
 
     pub(super) fn pod_metadata(&self) -> serde_json::Result<PodMetadata> {
+        let is_kept = |json: &&RawValue| json.get().len() <= KEPT;
         let parse = |json: &RawValue| serde_json::from_str::<HashMap<_, _>>(json.get());
-        let labels = self.labels.map(parse).transpose()?.unwrap_or_default();
+        let labels = self.labels.filter(is_kept).map(parse).transpose()?.unwrap_or_default();
         let parse = |json: &RawValue| serde_json::from_str::<Box<[OwnerReference]>>(json.get());
-        let owner_references = self.owner_references.map(parse).transpose()?.unwrap_or_default();
+        let owner_references = self.owner_references.filter(is_kept).map(parse).transpose()?;
+        let owner_references = owner_references.unwrap_or_default();
         Ok(PodMetadata::new(labels, owner_references))
     }
 }
@@ -100,6 +106,20 @@ mod tests {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
         assert_eq!(metadata.deletion_timestamp().unwrap(), Some(at));
         assert!(matches!(metadata.name, Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn labels_and_owners_are_kept_up_to_a_limit_each() {
+        for (labels, owners) in [(KEPT, KEPT), (KEPT + 1, KEPT), (KEPT, KEPT + 1)] {
+            let label = "x".repeat(labels - r#"{"a":""}"#.len());
+            let owner = "x".repeat(owners - r#"[{"name":""}]"#.len());
+            let json = format!(
+                r#"{{"labels":{{"a":"{label}"}},"ownerReferences":[{{"name":"{owner}"}}]}}"#
+            );
+            let pod = serde_json::from_str::<Metadata<'_>>(&json).unwrap().pod_metadata().unwrap();
+            assert_eq!(pod.label("a").is_some(), labels <= KEPT);
+            assert_eq!(pod.owner_references().len(), usize::from(owners <= KEPT));
+        }
     }
 
     #[test]

@@ -72,6 +72,9 @@ impl LiveObjectsBuilder {
     /// Keeps the labels and owner references of Pods, for [`LiveObjects::pod`]. Off by default,
     /// because they take several times the memory of everything else that is kept of a Pod: about
     /// 700 bytes for five labels and an owner.
+    ///
+    /// All labels of a Pod have up to 16 KiB as JSON, and so have its owner references. A Pod with
+    /// more of one is kept without any of it.
     pub fn keep_labels(mut self) -> Self {
         self.keep_labels = true;
         self

@@ -12,7 +12,8 @@ use crate::lock::{read, write};
 
 /// Labels and owner references of a Pod.
 ///
-/// They are no credentials: whoever may create a Pod chooses its labels.
+/// They are no credentials: whoever may create a Pod chooses its labels. Labels of more than 16 KiB
+/// as JSON are not kept, nor are such owner references: the Pod appears to have none.
 ///
 /// [`LiveObjects::pod`](super::LiveObjects::pod) has an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

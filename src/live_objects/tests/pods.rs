@@ -109,3 +109,28 @@ async fn labels_that_are_no_labels_break_the_watch_and_are_named() {
     let failure = live.state()[1].last_failure.clone().unwrap();
     assert!(failure.contains("a Pod's labels are no labels"), "{failure}");
 }
+
+#[tokio::test]
+async fn labels_or_owners_that_are_too_large_are_not_kept() {
+    let cluster = Cluster::start().await.unwrap();
+    cluster.create_service_account("shop", "robot");
+    let live = watching(&cluster).await;
+    let owner = |name: &str| json!([{"apiVersion": "v1", "kind": "A", "name": name, "uid": "a"}]);
+    let many: serde_json::Map<_, _> =
+        (0..200).map(|n| (format!("key-{n}"), json!("x".repeat(100)))).collect();
+    let (few, short, long) = (json!({"app": "web"}), owner("a"), owner(&"<".repeat(17_000)));
+    for (name, labels, owners, kept) in [
+        ("both", &few, &short, (1, 1)),
+        ("owners", &json!(many), &short, (0, 1)),
+        ("labels", &few, &long, (1, 0)),
+        ("none", &json!(many), &long, (0, 0)),
+    ] {
+        let metadata = json!({"name": name, "labels": labels, "ownerReferences": owners});
+        let uid = create(&cluster, metadata).await;
+        until(name, || live.pod(&uid).is_some()).await;
+        let pod = live.pod(&uid).unwrap();
+        assert_eq!((pod.labels().len(), pod.owner_references().len()), kept, "{name}");
+    }
+    let state = live.state();
+    assert!(state.iter().all(|watch| watch.last_failure.is_none()), "{state:#?}");
+}
