@@ -14,10 +14,14 @@ const KEPT: usize = 16 * 1024;
 /// A page of a list.
 #[derive(Deserialize)]
 pub(super) struct Page<'a> {
+    /// `PartialObjectMetadataList`, or `PodList` of a server that sends whole objects.
+    #[serde(borrow)]
+    pub(super) kind: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) metadata: PageMetadata<'a>,
-    /// Go writes an empty list as `null`.
-    #[serde(borrow)]
+    /// Go writes an empty list as `null`. A list without the field is none: it would delete
+    /// everything. The attribute makes the field required.
+    #[serde(borrow, deserialize_with = "Deserialize::deserialize")]
     pub(super) items: Option<Vec<ApiObject<'a>>>,
 }
 
@@ -131,8 +135,8 @@ mod tests {
 
     #[test]
     fn a_list_may_be_null() {
-        let page: Page<'_> =
-            serde_json::from_str(r#"{"metadata":{"resourceVersion":"7"},"items":null}"#).unwrap();
+        let list = r#"{"kind":"PodList","metadata":{"resourceVersion":"7"},"items":null}"#;
+        let page: Page<'_> = serde_json::from_str(list).unwrap();
         assert_eq!(&*page.metadata.continue_token, "");
         assert!(page.items.is_none());
     }

@@ -35,6 +35,7 @@
 //! | no byte for 75 s, as on a half-open connection | all objects are listed again |
 //! | the API server has forgotten the version (410) | all objects are listed again |
 //! | a page of a list has more than 16 MiB | it is requested again with half as many objects; that of one object is a failure |
+//! | something else than a list is sent, without `kind` or `items` | it is a failure, and no object counts as deleted |
 //! | objects were deleted meanwhile | the list does not contain them: they count as deleted |
 //! | the API server was restored from a backup | the connection breaks, and all objects are listed again |
 //! | 403 on one kind | a warning with the missing rule; tried again every 15 to 45 s |

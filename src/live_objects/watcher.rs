@@ -164,8 +164,10 @@ impl Watcher {
             if page.len() <= PAGE_LIMIT / 2 {
                 limit = PAGE.min(limit * 2);
             }
-            let page: Page<'_> =
-                serde_json::from_slice(&page).map_err(|_| self.failed("it sent no list"))?;
+            let page = serde_json::from_slice::<Page<'_>>(&page).ok();
+            // A proxy may send something else, which must not count as a list of no objects.
+            let page = page.filter(|page| page.kind.ends_with("List"));
+            let page = page.ok_or_else(|| self.failed("it sent no list"))?;
             let items = page.items.as_deref().unwrap_or_default();
             let objects = items.iter().map(|item| self.object(&item.metadata));
             self.scope.insert(objects.collect::<Result<Vec<_>, _>>()?);

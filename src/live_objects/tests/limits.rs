@@ -14,7 +14,7 @@ use super::*;
 
 const MIB: usize = 1024 * 1024;
 const CHUNK: &[u8] = &[b' '; MIB];
-const LIST: &str = r#"{"metadata": {"resourceVersion": "7"}, "items": null}"#;
+const LIST: &str = r#"{"kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": null}"#;
 
 /// A body of these chunks that ends after the last one.
 struct Chunks(VecDeque<Bytes>);
@@ -139,6 +139,28 @@ async fn a_page_of_one_object_without_an_end_is_not_read_to_its_end() {
     let failure = failure_of(&live).await;
     assert!(failure.contains("a page of one object has more than 16777216 bytes"), "{failure}");
     assert_eq!(pages.load(Ordering::Relaxed), 9, "from 500 objects down to one");
+}
+
+#[tokio::test]
+async fn a_list_has_a_kind_and_items() {
+    const METADATA: &str = r#""metadata": {"resourceVersion": "7"}"#;
+    for list in [
+        format!(r#"{{{METADATA}, "items": []}}"#),
+        format!(r#"{{"kind": "PodList", {METADATA}}}"#),
+        format!(r#"{{"kind": "Pod", {METADATA}, "items": []}}"#),
+        format!(r#"{{"kind": "Status", {METADATA}, "status": "Success"}}"#),
+    ] {
+        let sent = Bytes::from(list.clone());
+        let (_time, live) = watching(move |_| Response::new(Chunks([sent.clone()].into())));
+        let failure = failure_of(&live).await;
+        assert!(failure.contains("it sent no list"), "{list}: {failure}");
+        assert_eq!(live.state()[1].lists, 0, "{list}");
+    }
+    for (kind, items) in [("PartialObjectMetadataList", "[]"), ("PodList", "null")] {
+        let list = Bytes::from(format!(r#"{{"kind": "{kind}", {METADATA}, "items": {items}}}"#));
+        let (_time, live) = watching(move |_| Response::new(Chunks([list.clone()].into())));
+        until_lists(&live, 1).await;
+    }
 }
 
 #[tokio::test]

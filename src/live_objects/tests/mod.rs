@@ -381,7 +381,7 @@ async fn a_server_that_ends_each_watch_at_once_is_asked_less_and_less() {
     let server = ApiServer::from_service(tower::service_fn(move |request: Request<Bytes>| {
         let is_watch = request.uri().query().unwrap().contains("watch=true");
         counted.fetch_add(is_watch.into(), Ordering::Relaxed);
-        let list = r#"{"metadata": {"resourceVersion": "7"}, "items": null}"#;
+        let list = r#"{"kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": null}"#;
         let body = Full::<Bytes>::from(if is_watch { "" } else { list });
         std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(body)))
     }));

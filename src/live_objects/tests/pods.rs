@@ -99,7 +99,7 @@ async fn without_the_option_nothing_is_kept() {
 async fn labels_that_are_no_labels_break_the_watch_and_are_named() {
     let fixture = Fixture::new().await;
     let client = fixture.cluster.admin_client().unwrap();
-    let list = json!({"metadata": {"resourceVersion": "7"}, "items": [
+    let list = json!({"kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": [
         {"metadata": {"name": "web", "uid": "u", "labels": {"app": 7}}},
     ]});
     fixture.cluster.set_fault(Endpoint::List, Fault::Body(list.to_string()));
