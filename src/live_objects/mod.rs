@@ -33,7 +33,7 @@
 //! |---|---|
 //! | a connection breaks, or the API server cannot be reached | all objects are listed again, after pauses that grow from about 0.5 s to 30 s |
 //! | no byte for 75 s, as on a half-open connection | all objects are listed again |
-//! | the API server has forgotten the version (410) | all objects are listed again |
+//! | the API server has forgotten the version (410) | all objects are listed again; twice in a row is a failure |
 //! | a page of a list has more than 16 MiB | it is requested again with half as many objects; that of one object is a failure |
 //! | something else than a list is sent, without `kind` or `items` | it is a failure, and no object counts as deleted |
 //! | objects were deleted meanwhile | the list does not contain them: they count as deleted |

@@ -45,6 +45,9 @@ const BACKOFF: Backoff = Backoff {
 /// Upper bound for a `Retry-After` that is waited for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
+const FORGETFUL: &str = "the API server forgets versions (410) before all objects are listed and \
+                         watched from there";
+
 /// Metadata only, without the rest of the objects.
 const AS_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 const AS_OBJECT: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -77,6 +80,14 @@ enum End {
     },
 }
 
+/// The classes of failures that a series has warned of. A missing right is a class of its own: the
+/// warning names the remedy.
+#[derive(Default)]
+struct Warned {
+    of_a_right: bool,
+    of_others: bool,
+}
+
 impl End {
     /// Returns why all objects are listed again, for metrics.
     fn reason(&self) -> &'static str {
@@ -102,11 +113,20 @@ impl Watcher {
 
     pub(super) async fn run(self) {
         let (mut failures, mut reason) = (0_u32, "start");
+        let mut warned = Warned::default();
         loop {
             let (end, watched) = self.list_and_watch(failures, reason).await;
-            reason = end.reason();
             // A watch that held for a while ends a series of failures.
             failures = if watched > BACKOFF.longest { 1 } else { failures.saturating_add(1) };
+            if failures == 1 {
+                warned = Warned::default();
+            }
+            let is_again = failures > 1 && reason == end.reason();
+            reason = end.reason();
+            let end = match end {
+                End::Expired if is_again => self.failed(FORGETFUL),
+                end => end,
+            };
             let pause = BACKOFF.pause(failures);
             let pause = match end {
                 End::Silent | End::Expired => {
@@ -115,8 +135,12 @@ impl Watcher {
                 }
                 End::Failed { message, is_forbidden, retry_after } => {
                     // One failure is common: a server restarts, a proxy closes an idle connection.
-                    if failures == 2 || is_forbidden && failures == 1 {
-                        self.warn(&message);
+                    if is_forbidden && !warned.of_a_right {
+                        warned.of_a_right = true;
+                        self.warn(self.scope.kind.purpose().when_forbidden, &message);
+                    } else if !is_forbidden && failures > 1 && !warned.of_others {
+                        warned.of_others = true;
+                        self.warn(self.scope.kind.resource(), &message);
                     }
                     self.scope.fail(message);
                     let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
@@ -282,9 +306,10 @@ impl Watcher {
         End::Failed { message, is_forbidden: false, retry_after: None }
     }
 
-    fn warn(&self, error: &str) {
+    /// Each `class` of failures has its own limit.
+    fn warn(&self, class: &'static str, error: &str) {
         let resource = self.scope.kind.resource();
-        if let Some(suppressed) = self.warn_limit.admit(resource, self.clock.monotonic()) {
+        if let Some(suppressed) = self.warn_limit.admit(class, self.clock.monotonic()) {
             let namespace = self.scope.namespace.as_deref();
             tracing::warn!(resource, namespace, error, suppressed, "watching objects fails");
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -33,6 +34,12 @@ impl http_body::Body for Chunks {
 
 fn body(chunks: impl IntoIterator<Item = &'static [u8]>) -> Response<Chunks> {
     Response::new(Chunks(chunks.into_iter().map(Bytes::from_static).collect()))
+}
+
+fn status(status: StatusCode) -> Response<Chunks> {
+    let mut response = body([]);
+    *response.status_mut() = status;
+    response
 }
 
 /// Watches an API server that answers like this, by the URI of the request.
@@ -186,6 +193,106 @@ async fn an_event_without_an_end_is_not_read_to_its_end() {
     });
     let failure = failure_of(&live).await;
     assert!(failure.contains("a line of the response has more than 16777216 bytes"), "{failure}");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn watch() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines_about_pods(&self) -> Vec<String> {
+        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        log.lines().filter(|line| line.contains("watching pods")).map(str::to_owned).collect()
+    }
+}
+
+/// Answers each request about Pods by its number.
+fn watching_pods(
+    answer: impl Fn(u64) -> Response<Chunks> + Clone + Send + Sync + 'static,
+) -> (ManualClock, LiveObjects, Arc<AtomicU64>) {
+    let requests = Arc::new(AtomicU64::new(0));
+    let counted = requests.clone();
+    let (time, live) = watching_by_uri(move |uri| match is_of_pods(uri) {
+        true => answer(counted.fetch_add(1, Ordering::Relaxed) + 1),
+        false => body([]),
+    });
+    (time, live, requests)
+}
+
+/// Lets time pass until so many requests about Pods were answered.
+async fn until_requests(time: &ManualClock, requests: &AtomicU64, expected: u64) {
+    let asking = async {
+        loop {
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            if requests.load(Ordering::Relaxed) >= expected {
+                return;
+            }
+            time.next_wake().iter().for_each(|wake| time.advance(*wake));
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "{requests:?}");
+}
+
+#[tokio::test]
+async fn each_class_of_failure_is_one_warning_in_a_series() {
+    let (log, _logging) = Log::watch();
+    let (time, live, requests) = watching_pods(|number| match number {
+        1..=3 => status(StatusCode::SERVICE_UNAVAILABLE),
+        4 => status(StatusCode::FORBIDDEN),
+        5..=10 => status(StatusCode::SERVICE_UNAVAILABLE),
+        _ => status(StatusCode::FORBIDDEN),
+    });
+    until_requests(&time, &requests, 4).await;
+    let lines = log.lines_about_pods();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("answered 503"), "{lines:#?}");
+    assert!(lines[1].contains("the verbs `list` and `watch` on `pods`"), "{lines:#?}");
+    until_requests(&time, &requests, 20).await;
+    assert_eq!(log.lines_about_pods().len(), 2, "{:#?}", log.lines_about_pods());
+    drop(live);
+}
+
+#[tokio::test]
+async fn a_version_that_is_forgotten_again_and_again_is_a_failure() {
+    let (log, _logging) = Log::watch();
+    let (time, live, requests) = watching_pods(|number| match number {
+        1 => status(StatusCode::SERVICE_UNAVAILABLE),
+        _ => status(StatusCode::GONE),
+    });
+    until_requests(&time, &requests, 2).await;
+    assert_eq!(live.state()[1].phase, WatchPhase::Listing, "once is common");
+    assert_eq!(log.lines_about_pods(), [""; 0]);
+    until_requests(&time, &requests, 3).await;
+    let watch = live.state().remove(1);
+    assert_eq!(watch.phase, WatchPhase::Broken);
+    let failure = watch.last_failure.unwrap();
+    assert!(failure.contains("forgets versions (410)"), "{failure}");
+    until_requests(&time, &requests, 10).await;
+    let lines = log.lines_about_pods();
+    assert!(lines.len() == 1 && lines[0].contains("forgets versions (410)"), "{lines:#?}");
 }
 
 #[tokio::test]
