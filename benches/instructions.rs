@@ -21,14 +21,17 @@ use std::{
     time::Duration,
 };
 
+use axum::http::HeaderValue;
 use setup::{
-    hits::{Inner, call, request, warm_service},
+    hits::{Inner, call, request, warm_service, warm_service_with},
+    pods::PodGenerator,
     requests::shuffled,
     tokens::{AUDIENCE, ISSUER, Trusting, claims, unsigned},
 };
 use tower::{Layer, Service};
 use tower_kube_auth::{
-    Authenticator, BearerToken, JwksVerifier, Verifier,
+    Authenticator, BearerToken, JwksVerifier, LiveObjects, Verifier,
+    server::Authenticate,
     testing::{Algorithm, SigningKey},
     verdict::Verdict,
     verifier::jwks,
@@ -36,7 +39,19 @@ use tower_kube_auth::{
 
 fn hits(repetitions: usize) {
     let credentials = shuffled(1, unsigned);
-    let mut service = warm_service(&credentials);
+    hits_of(warm_service(&credentials), &credentials, repetitions);
+}
+
+/// Hits of a service whose cache a watch invalidates.
+fn hits_with_watch(repetitions: usize) {
+    let credentials = shuffled(1, unsigned);
+    let server = PodGenerator::new(2).api_server();
+    let live_objects = LiveObjects::builder(server).build().expect("the options are good");
+    let service = warm_service_with(&credentials, |builder| builder.invalidated_by(&live_objects));
+    hits_of(service, &credentials, repetitions);
+}
+
+fn hits_of(mut service: Authenticate<Inner>, credentials: &[HeaderValue], repetitions: usize) {
     for _ in 0..repetitions {
         assert!(call(&mut service, request(&credentials[0])));
     }
@@ -91,6 +106,7 @@ fn main() {
     };
     match path.as_str() {
         "hit" => hits(repetitions),
+        "hit_with_watch" => hits_with_watch(repetitions),
         "rejection" => rejections(repetitions),
         "miss" => misses(Trusting, (0..repetitions).map(unsigned)),
         "claims" => claims_only(repetitions),

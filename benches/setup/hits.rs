@@ -10,7 +10,10 @@ use std::{
 
 use axum::http::{HeaderValue, Request, Response, header};
 use tower::{Layer, Service};
-use tower_kube_auth::{Authenticator, ServiceAccountIdentity, server::Authenticate};
+use tower_kube_auth::{
+    Authenticator, ServiceAccountIdentity, authenticator::AuthenticatorBuilder,
+    server::Authenticate,
+};
 
 use super::tokens::{AUDIENCE, Trusting};
 
@@ -34,8 +37,17 @@ impl Service<Request<()>> for Inner {
 
 /// Returns a service with all these tokens in its cache.
 pub fn warm_service(credentials: &[HeaderValue]) -> Authenticate<Inner> {
+    warm_service_with(credentials, |builder| builder)
+}
+
+/// Returns such a service whose authenticator has more options.
+pub fn warm_service_with(
+    credentials: &[HeaderValue],
+    configure: impl FnOnce(AuthenticatorBuilder) -> AuthenticatorBuilder,
+) -> Authenticate<Inner> {
     let builder = Authenticator::builder(Trusting).audience(AUDIENCE).cache_capacity(100_000);
-    let auth = builder.cache_ttl(Duration::from_secs(3600)).build().expect("the options are good");
+    let builder = configure(builder.cache_ttl(Duration::from_secs(3600)));
+    let auth = builder.build().expect("the options are good");
     let mut service = auth.layer().layer(Inner);
     for credential in credentials {
         assert!(call(&mut service, request(credential)), "accepted");

@@ -17,6 +17,7 @@ pub mod by_hand;
 pub mod contest;
 pub mod floor;
 pub mod hits;
+pub mod pods;
 pub mod requests;
 pub mod review;
 pub mod tokens;
