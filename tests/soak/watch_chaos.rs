@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{chaos::Chaos, fixture::Outcome};
 
@@ -14,6 +14,9 @@ use crate::{chaos::Chaos, fixture::Outcome};
 const CUT_FOR: Duration = Duration::from_secs(1);
 /// Longer than `LocalReviewVerifier::max_staleness`.
 const CUT_OFF_FOR: Duration = Duration::from_secs(130);
+
+/// Upper bound for the wait until the watches are open, so that there is something to stall.
+const OPEN_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum WatchEvent {
@@ -65,6 +68,9 @@ impl Chaos {
 
     pub(crate) async fn disturb_watches(&self, event: Option<WatchEvent>) -> Outcome {
         let (events, faults) = (&self.events().watches, self.watch_faults());
+        if event == Some(WatchEvent::Stalled) && !self.are_watches_open().await {
+            return Ok(());
+        }
         let counter = match event {
             None | Some(WatchEvent::Compacted) => return Ok(()),
             Some(WatchEvent::Cut) => &events.cut,
@@ -93,6 +99,16 @@ impl Chaos {
             _ => {}
         }
         Ok(())
+    }
+
+    async fn are_watches_open(&self) -> bool {
+        let oracle = self.oracle();
+        let opening = async {
+            while !oracle.watches.is_open() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(OPEN_WITHIN, opening).await.is_ok()
     }
 }
 

@@ -75,6 +75,10 @@ impl WatchHistory {
         OpenWatch { history: self.clone(), resource, faults: state.faults }
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.state().is_open()
+    }
+
     /// Marks that no watch that is open now carries anything any more.
     pub(crate) fn cut(&self) {
         self.fault(None);
