@@ -84,14 +84,16 @@ impl PodGenerator {
         let next = if last < self.pods { last.to_string() } else { String::new() };
         let items: Vec<_> = (first..last).map(|number| pod_metadata(number, 7)).collect();
         let items = items.join(",");
-        format!(r#"{{"metadata":{{"resourceVersion":"7","continue":"{next}"}},"items":[{items}]}}"#)
+        format!(
+            r#"{{"kind":"PodList","metadata":{{"resourceVersion":"7","continue":"{next}"}},"items":[{items}]}}"#
+        )
     }
 }
 
 fn service_accounts() -> String {
     let uid = uid(4, 0);
     format!(
-        r#"{{"metadata":{{"resourceVersion":"7"}},"items":[
+        r#"{{"kind":"ServiceAccountList","metadata":{{"resourceVersion":"7"}},"items":[
         {{"metadata":{{"name":"checkout","namespace":"shop","uid":"{uid}","resourceVersion":"7"}}}}]}}"#
     )
 }

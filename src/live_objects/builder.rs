@@ -73,8 +73,8 @@ impl LiveObjectsBuilder {
     /// because they take several times the memory of everything else that is kept of a Pod: about
     /// 700 bytes for five labels and an owner.
     ///
-    /// All labels of a Pod have up to 16 KiB as JSON, and so have its owner references. A Pod with
-    /// more of one is kept without any of it.
+    /// A Pod whose labels have more than 16 KiB as JSON appears to have none, and so do its owner
+    /// references. Whoever may create Pods could fill the memory otherwise.
     pub fn keep_labels(mut self) -> Self {
         self.keep_labels = true;
         self

@@ -20,8 +20,8 @@ use crate::{
 
 /// Most objects a page, as in client-go and kube.
 const PAGE: u32 = 500;
-/// Upper bound for an event, in bytes, with room for the largest object. etcd stores up to 1.5 MiB of
-/// it, for which Go's JSON has up to seven times as many bytes, 10.5 MiB: six for each `<`
+/// Upper bound for an event, in bytes, with room for the largest object. etcd stores up to 1.5 MiB
+/// of it, for which Go's JSON has up to seven times as many bytes, 10.5 MiB: six for each `<`
 /// (`\u003c`), some more for many short owner references.
 const EVENT_LIMIT: usize = 16 * 1024 * 1024;
 /// Upper bound for a page, in bytes. With `managedFields`, metadata has some kilobytes, but one
@@ -199,6 +199,9 @@ impl Watcher {
                 let version = self.version(&page.metadata.resource_version)?;
                 self.scope.end_listing(requested, reason);
                 return Ok(version);
+            }
+            if page.metadata.continue_token == continue_token {
+                return Err(self.failed("it sent a page that continues with itself"));
             }
             continue_token = page.metadata.continue_token.into_owned();
         }

@@ -296,6 +296,14 @@ async fn a_version_that_is_forgotten_again_and_again_is_a_failure() {
 }
 
 #[tokio::test]
+async fn a_list_that_goes_round_in_a_circle_is_a_failure() {
+    const PAGE: &str = r#"{"kind": "PodList", "metadata": {"resourceVersion": "7", "continue": "x"}, "items": []}"#;
+    let (_time, live) = watching(|_| body([PAGE.as_bytes()]));
+    let failure = failure_of(&live).await;
+    assert!(failure.contains("a page that continues with itself"), "{failure}");
+}
+
+#[tokio::test]
 async fn versions_that_go_back_lead_to_a_new_list() {
     const EVENTS: &str = "\
         {\"type\": \"ADDED\", \"object\": {\"metadata\": {\"uid\": \"a\", \"resourceVersion\": \"9\"}}}\n\
