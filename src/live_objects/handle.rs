@@ -72,7 +72,8 @@ impl LiveObjects {
     /// [`ServiceAccountIdentity::pod`](crate::ServiceAccountIdentity::pod) names.
     ///
     /// `None` without [`keep_labels`](super::LiveObjectsBuilder::keep_labels), if the watch has not
-    /// seen the Pod yet, and once it is deleted. A lookup in memory.
+    /// seen the Pod yet, and once it is deleted. A lookup in memory: while the watch is broken, it
+    /// returns what the watch saw last. [`state`](Self::state) tells how long ago that was.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
