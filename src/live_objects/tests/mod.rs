@@ -253,6 +253,27 @@ async fn a_deletion_during_an_outage_is_seen_afterwards() {
 }
 
 #[tokio::test]
+async fn an_object_that_was_made_again_during_an_outage_is_reported_as_deleted() {
+    let fixture = Fixture::new().await;
+    let old = fixture.create_pod("old");
+    let told = Arc::<Mutex<Vec<_>>>::default();
+    let sink = told.clone();
+    let subscriber = move |ended: &Ended<'_>| {
+        sink.lock().unwrap().extend(ended.uids.iter().cloned());
+        true
+    };
+    fixture.live.subscribe(Arc::new(subscriber));
+    fixture.cluster.go_down().await.unwrap();
+    fixture.delete_pod("old");
+    let successor = fixture.create_pod("old");
+    fixture.cluster.come_up().await.unwrap();
+    fixture.until_pod("old", &successor, Liveness::Live).await;
+    assert_eq!(fixture.pod("old", &old), Liveness::Deleted);
+    fixture.until("the subscriber is told", || !told.lock().unwrap().is_empty()).await;
+    assert_eq!(*told.lock().unwrap(), [old]);
+}
+
+#[tokio::test]
 async fn a_half_open_connection_is_replaced_and_is_not_current() {
     let fixture = Fixture::new().await;
     let old = fixture.create_pod("old");
