@@ -347,3 +347,19 @@ async fn until_lists(live: &LiveObjects, lists: u64) {
     };
     assert!(tokio::time::timeout(PATIENCE, listed).await.is_ok(), "{:#?}", live.state());
 }
+
+#[tokio::test]
+async fn a_slow_list_is_as_old_as_its_request() {
+    let time = ManualClock::new();
+    let cluster = Cluster::builder().clock(time.clock()).start().await.unwrap();
+    let delay = Duration::from_secs(2);
+    cluster.set_fault(Endpoint::List, Fault::Delay(delay));
+    let client = cluster.admin_client().unwrap();
+    let live = LiveObjects::builder(client).clock(time.clock()).build().unwrap();
+    let requested = time.clock().wall();
+    cluster.wait_for_calls(Endpoint::List, 2).await;
+    time.advance(delay);
+    until_lists(&live, 1).await;
+    assert_eq!(live.state()[1].last_sign_of_life, Some(requested));
+    cluster.clear_faults();
+}
