@@ -1,5 +1,6 @@
 //! Tests with tokens that the embedded cluster's keys sign, which share no code with the verifier.
 
+mod background_refresh;
 mod cooldown;
 mod keys;
 mod rotation;
