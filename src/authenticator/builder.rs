@@ -143,7 +143,8 @@ impl AuthenticatorBuilder {
         self
     }
 
-    /// Accepts tokens issued for any audience: see [`Audiences::dangerous_any`](crate::Audiences::dangerous_any). Off by default.
+    /// Accepts tokens issued for any audience: see
+    /// [`Audiences::dangerous_any`](crate::Audiences::dangerous_any). Off by default.
     pub fn dangerous_accept_any_audience(mut self) -> Self {
         self.any_audience = true;
         self

@@ -6,13 +6,7 @@ use super::*;
 async fn a_deletion_during_an_outage_is_seen_afterwards() {
     let fixture = Fixture::new().await;
     let old = fixture.create_pod("old");
-    let told = Arc::<Mutex<Vec<_>>>::default();
-    let sink = told.clone();
-    let subscriber = move |ended: &Ended<'_>| {
-        sink.lock().unwrap().extend(ended.uids.iter().cloned());
-        true
-    };
-    fixture.live.subscribe(Arc::new(subscriber));
+    let told = fixture.subscribe();
     fixture.cluster.go_down().await.unwrap();
     fixture.until("it is broken", || fixture.all(|it| it.phase == WatchPhase::Broken)).await;
     assert!(fixture.watch_of("pods").last_failure.unwrap().contains("watching pods"));
@@ -30,13 +24,7 @@ async fn a_deletion_during_an_outage_is_seen_afterwards() {
 async fn an_object_that_was_made_again_during_an_outage_is_reported_as_deleted() {
     let fixture = Fixture::new().await;
     let old = fixture.create_pod("old");
-    let told = Arc::<Mutex<Vec<_>>>::default();
-    let sink = told.clone();
-    let subscriber = move |ended: &Ended<'_>| {
-        sink.lock().unwrap().extend(ended.uids.iter().cloned());
-        true
-    };
-    fixture.live.subscribe(Arc::new(subscriber));
+    let told = fixture.subscribe();
     fixture.cluster.go_down().await.unwrap();
     fixture.delete_pod("old");
     let successor = fixture.create_pod("old");

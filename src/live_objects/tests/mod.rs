@@ -87,6 +87,18 @@ impl Fixture {
         self.live.state().into_iter().find(|watch| watch.resource == resource).unwrap()
     }
 
+    /// Returns the UIDs of the objects that subscribers are told of from now on.
+    fn subscribe(&self) -> Arc<Mutex<Vec<String>>> {
+        let told = Arc::<Mutex<Vec<_>>>::default();
+        let sink = told.clone();
+        let subscriber = move |ended: &Ended<'_>| {
+            sink.lock().unwrap().extend(ended.uids.iter().cloned());
+            true
+        };
+        self.live.subscribe(Arc::new(subscriber));
+        told
+    }
+
     fn create_pod(&self, name: &str) -> String {
         self.cluster.create_pod("shop", name, "robot")
     }
